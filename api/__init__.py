@@ -1,0 +1,1 @@
+"""Who watches and asks: HTTP routes and the live socket."""

@@ -1,0 +1,1 @@
+"""Live updates: STOMP over WebSocket and SockJS."""

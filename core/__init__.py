@@ -1,0 +1,1 @@
+"""What is true: tables, rules, events. No Prefect, no FastAPI, no broadcaster."""

@@ -1,0 +1,148 @@
+"""What is pushed, as closed types; each knows its destinations, its audience and its name."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from core.models import Role, SessionStatus
+
+
+def session_topic(session_id: UUID) -> str:
+    """Where one session's changes go."""
+    return f"/topic/session/{session_id}"
+
+
+def user_queue(user_id: int, queue: str) -> str:
+    """One user's queue as the log names it; clients subscribe to ``/user/queue/…``."""
+    return f"/user/{user_id}/queue/{queue}"
+
+
+ALL_SESSIONS = "/topic/sessions"
+BROADCASTS = "/topic/notifications"
+FLOWS = "/topic/flows"
+ACCOUNTS = "/internal/accounts"
+"""Never subscribed to by clients: tells every process that a user's tokens ended."""
+
+
+class PushEvent(BaseModel):
+    """One change that is announced; its fields are the message's ``data``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    type: ClassVar[str]
+
+    def destinations(self) -> tuple[str, ...]:
+        """Where it goes, in order."""
+        raise NotImplementedError
+
+    def audience(self) -> Role | None:
+        """The only role that gets it; None: whoever may subscribe."""
+        return None
+
+
+class SessionChange(PushEvent):
+    """Something about one session: to its own topic, and to everybody's."""
+
+    session_id: UUID
+
+    def destinations(self) -> tuple[str, ...]:
+        return session_topic(self.session_id), ALL_SESSIONS
+
+
+class SessionCreated(SessionChange):
+    type = "session.created"
+    status: SessionStatus
+    candidate_id: int
+    interview_id: int
+    interviewer_id: int | None
+    scheduled_start: datetime | None
+    scheduled_end: datetime | None
+    schedule_version: int
+    invitation_expires_at: datetime | None
+    retry_of: UUID | None
+
+
+class SessionMoved(SessionChange):
+    type = "session.moved"
+    status: SessionStatus
+    previous: SessionStatus
+    moved_at: datetime
+    by: str
+    reason: str | None = None
+    no_show_party: str | None = None
+    score: float | None = None
+
+
+class SessionRescheduled(SessionChange):
+    type = "session.rescheduled"
+    status: SessionStatus
+    interviewer_id: int | None
+    scheduled_start: datetime
+    scheduled_end: datetime
+    schedule_version: int
+
+
+class SessionLate(SessionChange):
+    type = "session.late"
+    scheduled_start: datetime
+    schedule_version: int
+
+
+class SessionUpdated(SessionChange):
+    """A sign of life, an answer, feedback, or a field that is neither status nor time."""
+
+    type = "session.updated"
+    changed: dict[str, Any]
+
+
+class NotificationCreated(PushEvent):
+    """Something told: to one user's queue, or to everybody (or a role) as a broadcast."""
+
+    type = "notification.created"
+    notification_id: int
+    user_id: int | None
+    role: Role | None
+    category: str
+    title: str
+    body: str
+    session_id: UUID | None
+    created_at: datetime
+
+    def destinations(self) -> tuple[str, ...]:
+        return (user_queue(self.user_id, "notifications") if self.user_id else BROADCASTS,)
+
+    def audience(self) -> Role | None:
+        return self.role
+
+
+class FlowState(PushEvent):
+    """A flow run reached a state; ``result`` once it has one."""
+
+    type = "flow.state"
+    flow: str
+    deployment: str | None
+    run_id: UUID
+    run_name: str
+    state: str
+    state_name: str
+    message: str | None
+    occurred_at: datetime
+    expected_start_time: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
+    result: dict[str, Any] | None
+
+    def destinations(self) -> tuple[str, ...]:
+        return (FLOWS,)
+
+
+class AccountChanged(PushEvent):
+    """A user's tokens of before ended: every process closes their sockets."""
+
+    type = "account.changed"
+    user_id: int
+    token_version: int
+
+    def destinations(self) -> tuple[str, ...]:
+        return (ACCOUNTS,)

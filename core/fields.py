@@ -1,0 +1,64 @@
+"""The kinds of input that every noun shares, with the rules that the database would otherwise find too late."""
+
+import re
+from datetime import datetime
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_ADDRESS = re.compile(r"[^@\s\x00-\x1f<>()\[\],;:\\\"]{1,64}@[^@\s\x00-\x1f<>()\[\],;:\\\"]{1,255}")
+
+
+def _no_controls(value: str) -> str:
+    if _CONTROLS.search(value):
+        raise ValueError("contains control characters")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if _LINE.search(value):
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+def _address(value: str) -> str:
+    if not _ADDRESS.fullmatch(value):
+        raise ValueError("is no email address; write it like name@example.com")
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is no IANA time zone; write it like Europe/Lisbon") from None
+    return value
+
+
+def _in_range(value: datetime) -> datetime:
+    if not 1970 <= value.year <= 9000:
+        raise ValueError("must lie between the years 1970 and 9000")
+    return value
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_one_line)]
+"""A name or a title: one line, 1 to 200 characters."""
+Prose = Annotated[str, StringConstraints(strip_whitespace=True, max_length=10_000), AfterValidator(_no_controls)]
+"""Text with line breaks, at most 10,000 characters."""
+Address = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254), AfterValidator(_address)]
+"""An email address (RFC 5321, section 4.5.3.1 for its length); international ones too."""
+Zone = Annotated[str, AfterValidator(_zone)]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
+"""A point in time with its offset."""
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+"""A bigint key."""
+Minutes = Annotated[int, Field(ge=1, le=7 * 1440)]
+
+
+class Input(BaseModel):
+    """What a client gives: unknown fields are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,18 @@
+"""Runs migrations under one lock, so that two starts at once apply them once."""
+
+from alembic import context
+from sqlalchemy import create_engine, text
+
+from core.db import LOCKS, MIGRATION_LOCK, driver_url
+from core.models import Base
+from core.settings import settings
+
+url = context.config.attributes.get("url") or settings().database()
+
+with create_engine(driver_url(url)).connect() as connection:
+    connection.execute(text(f"SELECT pg_advisory_lock({LOCKS}, {MIGRATION_LOCK})"))
+    connection.commit()
+    context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()

@@ -1,0 +1,50 @@
+"""Every table of Greenroom, as DOMAIN describes them; times are UTC, names are the field's own."""
+
+from core.models.base import Base
+from core.models.log import IdempotencyKey, PushEventRow, PushLog
+from core.models.mail import Email, EmailAttachment, EmailSuppression
+from core.models.notices import Notification, NotificationPreference, NotificationReceipt, Reminder
+from core.models.people import ROLES, Candidate, Role, User
+from core.models.reports import Report, ReportFile
+from core.models.sessions import (
+    BUSY,
+    OPEN,
+    STATUSES,
+    Answer,
+    Feedback,
+    Interview,
+    InterviewSession,
+    Question,
+    SessionEvent,
+    SessionStatus,
+)
+
+__all__ = [
+    "BUSY",
+    "OPEN",
+    "ROLES",
+    "STATUSES",
+    "Answer",
+    "Base",
+    "Candidate",
+    "Email",
+    "EmailAttachment",
+    "EmailSuppression",
+    "Feedback",
+    "IdempotencyKey",
+    "Interview",
+    "InterviewSession",
+    "Notification",
+    "NotificationPreference",
+    "NotificationReceipt",
+    "PushEventRow",
+    "PushLog",
+    "Question",
+    "Reminder",
+    "Report",
+    "ReportFile",
+    "Role",
+    "SessionEvent",
+    "SessionStatus",
+    "User",
+]

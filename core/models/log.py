@@ -1,0 +1,66 @@
+"""The durable log of everything pushed, and the answers already given."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.models.base import Base, BigId, Created, one_of
+from core.models.people import ROLES
+
+
+class PushEventRow(Base):
+    """One message to one destination; ids are assigned under the outbox's lock, so their order is commit order."""
+
+    __tablename__ = "push_events"
+
+    id: Mapped[BigId]
+    destination: Mapped[str]
+    audience: Mapped[str | None]
+    type: Mapped[str]
+    payload: Mapped[Any] = mapped_column(JSON)
+    """JSON as written, not jsonb: it goes to sockets as it is."""
+    dedupe_key: Mapped[str | None]
+    created_at: Mapped[Created]
+    delivered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        one_of("audience", ROLES),
+        Index("push_events_replay", "destination", "id"),
+        Index("push_events_once", "dedupe_key", unique=True, postgresql_where=text("dedupe_key IS NOT NULL")),
+        Index(
+            "push_events_undelivered",
+            "destination",
+            "id",
+            postgresql_where=text("delivered_at IS NULL AND destination LIKE '/user/%'"),
+        ),
+    )
+
+
+class PushLog(Base):
+    """One row about the log: every id up to ``pruned_through`` is gone."""
+
+    __tablename__ = "push_log"
+
+    one: Mapped[bool] = mapped_column(Boolean, primary_key=True, server_default="true")
+    pruned_through: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+    __table_args__ = (CheckConstraint("one", name="one"),)
+
+
+class IdempotencyKey(Base):
+    """The answer to a request that a client may repeat for a day."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_hash: Mapped[str]
+    status: Mapped[int | None]
+    answer: Mapped[Any | None] = mapped_column(JSONB)
+    created_at: Mapped[Created]
+
+    __table_args__ = (Index("idempotency_keys_age", "created_at"),)

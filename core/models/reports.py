@@ -1,0 +1,65 @@
+"""Reports asked for, and their rendered bytes."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.models.base import Base, Created, one_of
+
+REPORT_TYPES = ("dashboard_pdf", "dashboard_csv", "interview_pdf", "candidate_pdf")
+
+
+class Report(Base):
+    """One request for one report, and where it stands."""
+
+    __tablename__ = "reports"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    request_hash: Mapped[str]
+    """Hash of type and parameters: identical requests of one person in flight are one."""
+    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    email_to: Mapped[str | None]
+    data_as_of: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    dedupe_key: Mapped[str | None] = mapped_column(unique=True)
+    created_at: Mapped[Created]
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        one_of("type", REPORT_TYPES),
+        one_of("status", ("queued", "running", "ready", "failed")),
+        Index(
+            "reports_in_flight",
+            "requested_by",
+            "request_hash",
+            unique=True,
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        Index("reports_waiting", "created_at", postgresql_where=text("status = 'queued'")),
+        Index("reports_lease", "lease_until", postgresql_where=text("status = 'running'")),
+        Index("reports_by_requester", "requested_by", "id"),
+    )
+
+
+class ReportFile(Base):
+    """A ready report's bytes, with size and SHA-256."""
+
+    __tablename__ = "report_files"
+
+    report_id: Mapped[UUID] = mapped_column(ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True)
+    filename: Mapped[str]
+    content_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    content: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,0 +1,122 @@
+"""The outbox: what a transaction announces, written as its last statements in commit order."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session, SessionTransaction
+
+from core import db as database
+from core.events import PushEvent
+from core.models import PushEventRow
+
+CHANNEL = "greenroom_push"
+_KEY = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """One row of the log, as readers get it; ``payload`` is JSON."""
+
+    id: int
+    destination: str
+    audience: str | None
+    type: str
+    payload: str
+    created_at: datetime
+
+    def body(self) -> bytes:
+        """The message's body: the envelope around the payload; a user's queue is named as its owner sees it."""
+        at = self.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        seen = self.destination
+        if seen.startswith("/user/"):
+            seen = "/user" + seen[seen.index("/", len("/user/")) :]
+        return (
+            f'{{"id":{self.id},"type":"{self.type}","at":"{at}","destination":"{seen}","data":{self.payload}}}'
+        ).encode()
+
+
+def publish(db: Session, change: PushEvent, *, dedupe_key: str | None = None) -> None:
+    """Announce a change when this transaction commits; a rolled-back savepoint forgets it.
+
+    A ``dedupe_key`` seen before makes it nothing, so it goes with events of one destination only.
+    """
+    _collected(db).append((change, dedupe_key))
+
+
+def publish_many(db: Session, changes: Iterable[PushEvent]) -> None:
+    """Announce several changes, in order."""
+    _collected(db).extend((change, None) for change in changes)
+
+
+def _collected(db: Session) -> list[tuple[PushEvent, str | None]]:
+    collected: list[tuple[PushEvent, str | None]] = db.info.setdefault(_KEY, [])
+    return collected
+
+
+def _write(db: Session) -> None:
+    collected = db.info.pop(_KEY, None)
+    if not collected:
+        return
+    rows = [
+        {
+            "destination": destination,
+            "audience": change.audience(),
+            "type": change.type,
+            "payload": payload,
+            "dedupe_key": key,
+        }
+        for change, key in collected
+        for payload in (change.model_dump_json(),)
+        for destination in change.destinations()
+    ]
+    # Held until commit, and taken after all other work, so that a slow transaction stalls no other publisher:
+    # ids are assigned under it, which makes their order the order of commits.
+    db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": database.LOCKS, "b": database.OUTBOX_LOCK})
+    database.insert_many(db, PushEventRow, rows, once="(dedupe_key) WHERE dedupe_key IS NOT NULL")
+    db.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+database.last_statements.append(_write)
+
+
+@event.listens_for(Session, "after_transaction_create")
+def _mark(db: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        db.info.setdefault("outbox_marks", {})[transaction] = len(_collected(db))
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _unmark(db: Session, transaction: SessionTransaction) -> None:
+    db.info.get("outbox_marks", {}).pop(transaction, None)
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget(db: Session, transaction: SessionTransaction) -> None:
+    mark = db.info.get("outbox_marks", {}).get(transaction, 0)
+    if _KEY in db.info:
+        del db.info[_KEY][mark:]
+
+
+READ_AFTER = """
+    SELECT id, destination, audience, type, payload::text, created_at
+    FROM push_events WHERE id > %(cursor)s ORDER BY id LIMIT %(limit)s
+"""
+"""The reader's query, as psycopg takes it: the relay runs it on its own asynchronous connection."""
+
+
+def read_after(db: Session, cursor: int, *, limit: int = 1000) -> Sequence[Pushed]:
+    """The rows of the log after ``cursor``, in commit order, at most ``limit``."""
+    rows = db.connection().exec_driver_sql(READ_AFTER, {"cursor": cursor, "limit": limit})
+    return [Pushed(*row) for row in rows]
+
+
+NEWEST = """
+    SELECT greatest((SELECT max(id) FROM push_events), (SELECT pruned_through FROM push_log), 0)
+"""
+
+
+def newest(db: Session) -> int:
+    """The newest id of the log, 0 when nothing was ever pushed: where a reader of a snapshot subscribes from."""
+    return int(db.execute(text(NEWEST)).scalar_one())

@@ -1,0 +1,36 @@
+"""One candidate taking one interview: making, moving, following and closing it."""
+
+from core.sessions.booking import NewSession, SessionPatch, change, create
+from core.sessions.moving import NewStatus, move
+from core.sessions.progress import (
+    NewAnswer,
+    NewFeedback,
+    answer,
+    give_feedback,
+    mark_opened,
+    note_activity,
+)
+from core.sessions.reading import SessionFilter, get, history, may_follow, page
+from core.sessions.sweep import Swept, update_statuses
+
+__all__ = [
+    "NewAnswer",
+    "NewFeedback",
+    "NewSession",
+    "NewStatus",
+    "SessionFilter",
+    "SessionPatch",
+    "Swept",
+    "answer",
+    "change",
+    "create",
+    "get",
+    "give_feedback",
+    "history",
+    "mark_opened",
+    "may_follow",
+    "move",
+    "note_activity",
+    "page",
+    "update_statuses",
+]

@@ -1,0 +1,329 @@
+"""Inviting, scheduling, rescheduling: when a session is, and who is busy then."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg import errors as pg
+from pydantic import Field
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.clock import uuid7
+from core.errors import AlreadyOpen, Conflict, DoubleBooked, Invalid
+from core.events import SessionCreated, SessionRescheduled, SessionUpdated
+from core.fields import Id, Input, Moment, Prose
+from core.models import BUSY, OPEN, Candidate, Interview, InterviewSession, SessionEvent, User
+from core.notifications import tell
+from core.sessions.changes import Move, planned_end, write_moves
+from core.sessions.deadlines import next_look
+from core.sessions.facts import Facts, lock
+from core.sessions.moves import ENDED
+from core.sessions.told import Occasion, told
+from core.viewers import STAFF, Viewer, require
+
+INVITATION_DAYS = 14
+
+
+class NewSession(Input):
+    """A session to make: with a start it is scheduled, without one the candidate is invited."""
+
+    candidate_id: Id
+    interview_id: Id
+    interviewer_id: Id | None = None
+    scheduled_start: Moment | None = None
+    invitation_expires_at: Moment | None = None
+    retry_of: UUID | None = None
+
+
+class SessionPatch(Input):
+    """What may be changed of a session; a new start or interviewer is a reschedule."""
+
+    scheduled_start: Moment | None = None
+    interviewer_id: Id | None = None
+    invitation_expires_at: Moment | None = None
+    decision: Literal["advance", "reject", "hold"] | None = None
+    legal_hold: bool | None = None
+    reason: Prose | None = Field(None)
+
+
+def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID:
+    """Invite the candidate, or schedule the session when a start is given.
+
+    Raises Forbidden, Invalid (unknown people, a start in the past), AlreadyOpen and DoubleBooked.
+    """
+    require(by, *STAFF)
+    interview = db.scalar(select(Interview).where(Interview.id == given.interview_id, Interview.deleted_at.is_(None)))
+    if interview is None:
+        raise Invalid("interview_id", f"there is no interview {given.interview_id}")
+    if not db.scalar(select(Candidate.id).where(Candidate.id == given.candidate_id, Candidate.deleted_at.is_(None))):
+        raise Invalid("candidate_id", f"there is no candidate {given.candidate_id}")
+    _check_interviewer(db, given.interviewer_id)
+    _check_future("scheduled_start", given.scheduled_start, now)
+    _check_future("invitation_expires_at", given.invitation_expires_at, now)
+    _check_retry(db, given)
+
+    start, session_id = given.scheduled_start, uuid7(now)
+    end = start + timedelta(minutes=interview.duration_minutes) if start else None
+    expires = given.invitation_expires_at or (None if start else now + timedelta(days=INVITATION_DAYS))
+    with naming_conflicts(
+        db, session_id, given.candidate_id, given.interview_id, busy=(given.interviewer_id, start, end)
+    ):
+        db.add(
+            InterviewSession(
+                id=session_id,
+                candidate_id=given.candidate_id,
+                interview_id=given.interview_id,
+                interviewer_id=given.interviewer_id,
+                recruiter_id=by.id,
+                status="scheduled" if start else "invited",
+                status_at=now,
+                scheduled_start=start,
+                scheduled_end=end,
+                invitation_expires_at=expires,
+                ics_uid=f"{session_id}@greenroom",
+                retry_of=given.retry_of,
+                created_at=now,
+            )
+        )
+        db.flush()
+    made = lock(db, session_id)
+    _set(db, made, sweep_at=next_look(made))
+    _record(db, made, "created", by, now, reason=None, data={})
+    outbox.publish(
+        db,
+        SessionCreated(
+            session_id=session_id,
+            status=made.status,
+            candidate_id=made.candidate_id,
+            interview_id=made.interview_id,
+            interviewer_id=made.interviewer_id,
+            scheduled_start=start,
+            scheduled_end=end,
+            schedule_version=made.schedule_version,
+            invitation_expires_at=expires,
+            retry_of=given.retry_of,
+        ),
+    )
+    tell(db, list(told(made, made.status, now=now)), now=now)
+    return session_id
+
+
+def change(db: Session, session_id: UUID, given: SessionPatch, *, by: Viewer, now: datetime) -> None:
+    """Reschedule a session, or change what is neither its status nor its time.
+
+    A new start of an invited session schedules it. Raises Forbidden, NotFound, Invalid and Conflict.
+    """
+    require(by, *STAFF)
+    s = lock(db, session_id)
+    fields = given.model_fields_set - {"reason"}
+    if not fields:
+        raise Invalid("body", "names nothing to change")
+    _change_facts(db, s, given, fields, by=by, now=now)
+    if fields & {"scheduled_start", "interviewer_id"}:
+        interviewer = given.interviewer_id if "interviewer_id" in fields else s.interviewer_id
+        start = given.scheduled_start if "scheduled_start" in fields else s.scheduled_start
+        if s.status == "invited" and start is not None:
+            schedule(
+                db,
+                s,
+                start,
+                interviewer,
+                by=by,
+                actor="admin" if by.role == "admin" else "recruiter",
+                now=now,
+            )
+        else:
+            reschedule(db, s, start, interviewer, by=by, reason=given.reason, now=now)
+
+
+def schedule(
+    db: Session,
+    s: Facts,
+    start: datetime,
+    interviewer_id: int | None,
+    *,
+    by: Viewer,
+    actor: Literal["candidate", "recruiter", "admin"],
+    reason: str | None = None,
+    now: datetime,
+) -> None:
+    """Give an invited, locked session its time. Raises Invalid and DoubleBooked."""
+    _check_future("scheduled_start", start, now)
+    _check_interviewer(db, interviewer_id)
+    end = planned_end(s, start)
+    planned = s._replace(interviewer_id=interviewer_id, scheduled_start=start, scheduled_end=end)
+    with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
+        _set(db, s, interviewer_id=interviewer_id)
+        write_moves(db, [Move(planned, "scheduled", actor, by.id, reason)], now=now)
+
+
+def reschedule(
+    db: Session,
+    s: Facts,
+    start: datetime | None,
+    interviewer_id: int | None,
+    *,
+    by: Viewer,
+    reason: str | None,
+    now: datetime,
+) -> None:
+    """Move a locked session to another time or interviewer; the row, its links and its ICS UID stay.
+
+    Raises Conflict when the session is no longer waiting, Invalid and DoubleBooked.
+    """
+    if s.status not in ("invited", "scheduled"):
+        raise Conflict(f"Session {s.id} is {s.status}; only a session that waits can be rescheduled.", old=s.status)
+    if start is None and s.status == "scheduled":
+        raise Invalid("scheduled_start", "a scheduled session needs a time; cancel it instead")
+    if start != s.scheduled_start:
+        _check_future("scheduled_start", start, now)
+    _check_interviewer(db, interviewer_id)
+    end = planned_end(s, start) if start else None
+    new = s._replace(
+        interviewer_id=interviewer_id,
+        scheduled_start=start,
+        scheduled_end=end,
+        schedule_version=s.schedule_version + 1,
+    )
+    with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
+        _set(
+            db,
+            s,
+            interviewer_id=interviewer_id,
+            scheduled_start=start,
+            scheduled_end=end,
+            schedule_version=new.schedule_version,
+            ics_sequence=InterviewSession.ics_sequence + 1,
+            sweep_at=next_look(new),
+        )
+    data = {
+        "scheduled_start": start.isoformat() if start else None,
+        "previous_start": s.scheduled_start.isoformat() if s.scheduled_start else None,
+        "interviewer_id": interviewer_id,
+        "previous_interviewer_id": s.interviewer_id,
+        "schedule_version": new.schedule_version,
+    }
+    _record(db, s, "rescheduled", by, now, reason=reason, data=data)
+    if start is None or end is None:
+        outbox.publish(db, SessionUpdated(session_id=s.id, changed={"interviewer_id": interviewer_id}))
+        return
+    outbox.publish(
+        db,
+        SessionRescheduled(
+            session_id=s.id,
+            status=s.status,
+            interviewer_id=interviewer_id,
+            scheduled_start=start,
+            scheduled_end=end,
+            schedule_version=new.schedule_version,
+        ),
+    )
+    occasion: Occasion = "rescheduled"
+    tell(db, list(told(new, occasion, now=now)), now=now)
+
+
+def _change_facts(db: Session, s: Facts, given: SessionPatch, fields: set[str], *, by: Viewer, now: datetime) -> None:
+    values: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
+    if "legal_hold" in fields:
+        if given.legal_hold is None:
+            raise Invalid("legal_hold", "must be true or false")
+        values["legal_hold"] = changed["legal_hold"] = given.legal_hold
+    if "decision" in fields:
+        if s.status not in ENDED:
+            raise Conflict(f"Session {s.id} is {s.status}; it can be decided once it has ended.", old=s.status)
+        values |= {"decision": given.decision, "decided_at": now if given.decision else None}
+        changed["decision"] = given.decision
+    if "invitation_expires_at" in fields:
+        if s.status != "invited" or given.invitation_expires_at is None:
+            raise Invalid("invitation_expires_at", f"cannot be changed or taken away while {s.status}")
+        _check_future("invitation_expires_at", given.invitation_expires_at, now)
+        values["invitation_expires_at"] = values["sweep_at"] = given.invitation_expires_at
+        changed["invitation_expires_at"] = given.invitation_expires_at.isoformat()
+    if values:
+        _set(db, s, **values)
+        _record(db, s, "updated", by, now, reason=given.reason, data=changed)
+        outbox.publish(db, SessionUpdated(session_id=s.id, changed=changed))
+
+
+def _set(db: Session, s: Facts, **values: Any) -> None:
+    db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(**values))
+
+
+def _record(
+    db: Session, s: Facts, kind: str, by: Viewer, now: datetime, *, reason: str | None, data: dict[str, Any]
+) -> None:
+    db.add(
+        SessionEvent(
+            session_id=s.id,
+            kind=kind,
+            actor=by.role,
+            actor_id=by.id,
+            reason=reason,
+            data=data,
+            new_status=s.status if kind == "created" else None,
+            at=now,
+        )
+    )
+
+
+def _check_future(field: str, at: datetime | None, now: datetime) -> None:
+    if at is not None and at <= now:
+        raise Invalid(field, f"{at.isoformat()} is already past")
+
+
+def _check_interviewer(db: Session, user_id: int | None) -> None:
+    if user_id is None:
+        return
+    role = db.scalar(select(User.role).where(User.id == user_id, User.deleted_at.is_(None)))
+    if role is None:
+        raise Invalid("interviewer_id", f"there is no user {user_id}")
+    if role != "interviewer":
+        raise Invalid("interviewer_id", f"user {user_id} is {role}, not an interviewer")
+
+
+def _check_retry(db: Session, given: NewSession) -> None:
+    if given.retry_of is None:
+        return
+    old = db.scalar(select(InterviewSession).where(InterviewSession.id == given.retry_of))
+    if old is None or (old.candidate_id, old.interview_id) != (given.candidate_id, given.interview_id):
+        raise Invalid("retry_of", f"{given.retry_of} is no session of this candidate and interview")
+    if old.status in OPEN:
+        raise Invalid("retry_of", f"session {old.id} is still {old.status}")
+
+
+@contextmanager
+def naming_conflicts(
+    db: Session,
+    session_id: UUID,
+    candidate_id: int,
+    interview_id: int,
+    *,
+    busy: tuple[int | None, datetime | None, datetime | None],
+) -> Iterator[None]:
+    """A savepoint in which a broken session constraint becomes a conflict that names the other session.
+
+    ``busy`` is the interviewer with the time they would be busy.
+    """
+    interviewer_id, start, end = busy
+    s = InterviewSession
+    try:
+        with db.begin_nested():
+            yield
+    except IntegrityError as error:
+        if isinstance(error.orig, pg.UniqueViolation | pg.ExclusionViolation):
+            name = error.orig.diag.constraint_name
+            others = select(s.id).where(s.id != session_id, s.deleted_at.is_(None)).limit(1)
+            if name == "sessions_one_open":
+                same = others.where(s.candidate_id == candidate_id, s.interview_id == interview_id)
+                raise AlreadyOpen(db.scalar(same.where(s.status.in_(OPEN)))) from error
+            if name == "sessions_double_booked":
+                during = func.tstzrange(s.scheduled_start, s.scheduled_end).op("&&")(func.tstzrange(start, end))
+                same = others.where(s.interviewer_id == interviewer_id, s.status.in_(BUSY), during)
+                raise DoubleBooked(db.scalar(same), start) from error
+        raise

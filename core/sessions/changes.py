@@ -1,0 +1,165 @@
+"""Writing moves: rows, history, notifications and announcements together, one session or a thousand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.db import insert_many
+from core.events import SessionMoved
+from core.models import SessionEvent, SessionStatus
+from core.notifications import tell
+from core.sessions.deadlines import next_look
+from core.sessions.facts import Facts
+from core.sessions.moves import CORRECTIONS, ENDED, Actor
+from core.sessions.told import told
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One legal move of a locked session."""
+
+    session: Facts
+    to: SessionStatus
+    actor: Actor
+    actor_id: int | None = None
+    reason: str | None = None
+    no_show_party: str | None = None
+
+
+# Every column is set for every row, so that a thousand rows are one statement of one plan.
+_UPDATE = text("""
+    UPDATE sessions SET
+        status = given.status,
+        status_at = :now,
+        scheduled_start = given.scheduled_start,
+        scheduled_end = given.scheduled_end,
+        started_at = given.started_at,
+        last_activity_at = given.last_activity_at,
+        ended_at = given.ended_at,
+        no_show_party = given.no_show_party,
+        score = CASE WHEN given.status = 'completed' THEN given.score ELSE sessions.score END,
+        sweep_at = given.sweep_at
+    FROM unnest(
+        CAST(:id AS uuid[]), CAST(:status AS text[]),
+        CAST(:scheduled_start AS timestamptz[]), CAST(:scheduled_end AS timestamptz[]),
+        CAST(:started_at AS timestamptz[]), CAST(:last_activity_at AS timestamptz[]),
+        CAST(:ended_at AS timestamptz[]), CAST(:no_show_party AS text[]),
+        CAST(:score AS numeric[]), CAST(:sweep_at AS timestamptz[])
+    ) AS given(id, status, scheduled_start, scheduled_end, started_at, last_activity_at, ended_at,
+               no_show_party, score, sweep_at)
+    WHERE sessions.id = given.id
+""")
+
+
+def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
+    """Write moves that were checked under their sessions' locks.
+
+    May raise the IntegrityError of a constraint; the caller names it.
+    """
+    if not moves:
+        return
+    after = [_after(move, now) for move in moves]
+    scores = completion_scores(db, [s.id for s in after if s.status == "completed"])
+    db.execute(
+        _UPDATE,
+        {
+            "now": now,
+            "id": [s.id for s in after],
+            "status": [s.status for s in after],
+            "scheduled_start": [s.scheduled_start for s in after],
+            "scheduled_end": [s.scheduled_end for s in after],
+            "started_at": [s.started_at for s in after],
+            "last_activity_at": [s.last_activity_at for s in after],
+            "ended_at": [s.ended_at for s in after],
+            "no_show_party": [move.no_show_party for move in moves],
+            "score": [scores.get(s.id) for s in after],
+            "sweep_at": [next_look(s) for s in after],
+        },
+    )
+    insert_many(
+        db,
+        SessionEvent,
+        [
+            {
+                "session_id": move.session.id,
+                "kind": "corrected" if (move.session.status, move.to) in CORRECTIONS else "moved",
+                "old_status": move.session.status,
+                "new_status": move.to,
+                "actor": move.actor,
+                "actor_id": move.actor_id,
+                "reason": move.reason,
+                "at": now,
+            }
+            for move in moves
+        ],
+    )
+    outbox.publish_many(
+        db,
+        (
+            SessionMoved(
+                session_id=move.session.id,
+                status=move.to,
+                previous=move.session.status,
+                moved_at=now,
+                by=move.actor,
+                reason=move.reason,
+                no_show_party=move.no_show_party,
+                score=scores.get(move.session.id),
+            )
+            for move in moves
+        ),
+    )
+    tell(db, list(chain.from_iterable(told(s, s.status, now=now) for s in after)), now=now)
+
+
+def _after(move: Move, now: datetime) -> Facts:
+    """The session as the move leaves it."""
+    s = move.session
+    if move.to == "in_progress":
+        started = s._replace(
+            status=move.to,
+            status_at=now,
+            started_at=s.started_at or now,
+            last_activity_at=now,
+            ended_at=None,
+        )
+        if s.interviewer_id is not None and s.scheduled_start is None:
+            # Begun without a schedule, the interviewer is busy all the same, and only a time can say so.
+            started = started._replace(scheduled_start=now, scheduled_end=planned_end(s, now))
+        return started
+    return s._replace(status=move.to, status_at=now, ended_at=(s.ended_at or now) if move.to in ENDED else s.ended_at)
+
+
+def planned_end(s: Facts, start: datetime) -> datetime:
+    """When a session that begins at ``start`` is planned to end."""
+    return start + timedelta(minutes=s.duration_minutes)
+
+
+_SCORES = text("""
+    SELECT session_id,
+           round(100 * sum(weight * score / max_score) / sum(weight), 2)
+    FROM (
+        SELECT DISTINCT ON (a.session_id, a.question_id)
+               a.session_id, q.weight, q.max_score, a.score
+        FROM answers a JOIN questions q ON q.id = a.question_id
+        WHERE a.session_id = ANY(:ids) AND a.score IS NOT NULL
+        ORDER BY a.session_id, a.question_id, a.source DESC
+    ) AS scored
+    GROUP BY session_id
+""")
+
+
+def completion_scores(db: Session, ids: Sequence[UUID]) -> dict[UUID, float]:
+    """Each session's score, 0–100: the weighted share of the points of its scored answers.
+
+    A person's score of an answer goes before the AI's. Sessions without scored answers are absent.
+    """
+    if not ids:
+        return {}
+    return {session_id: float(score) for session_id, score in db.execute(_SCORES, {"ids": list(ids)})}

@@ -1,0 +1,115 @@
+"""What the rules need to know of a session: read under its lock, in one query, by the thousand."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Select, exists, select
+from sqlalchemy.orm import Session
+
+from core.errors import NotFound
+from core.models import Candidate, Feedback, Interview, InterviewSession, SessionStatus
+from core.sessions.moves import Actor
+from core.viewers import Viewer
+
+
+class Facts(NamedTuple):
+    """A session with its interview's patience and the people it concerns; minutes are whole."""
+
+    id: UUID
+    status: SessionStatus
+    status_at: datetime
+    candidate_id: int
+    candidate_user_id: int | None
+    candidate_name: str
+    interview_id: int
+    title: str
+    interviewer_id: int | None
+    scheduled_start: datetime | None
+    scheduled_end: datetime | None
+    schedule_version: int
+    invitation_expires_at: datetime | None
+    started_at: datetime | None
+    last_activity_at: datetime | None
+    activity_pushed_at: datetime | None
+    ended_at: datetime | None
+    late_version: int | None
+    feedback_overdue_at: datetime | None
+    has_feedback: bool
+    sweep_at: datetime | None
+    duration_minutes: int
+    no_show_minutes: int
+    idle_minutes: int
+    resume_minutes: int
+    overrun_minutes: int
+    feedback_deadline_hours: int
+
+    def actor(self, viewer: Viewer) -> Actor:
+        """As whom the viewer acts here. Raises NotFound when this session is not theirs to see."""
+        if viewer.role in ("admin", "recruiter"):
+            return viewer.role
+        if viewer.role == "interviewer" and viewer.id == self.interviewer_id:
+            return "interviewer"
+        if viewer.role == "candidate" and viewer.id == self.candidate_user_id:
+            return "candidate"
+        raise NotFound("session", self.id)
+
+
+_s, _i, _c = InterviewSession, Interview, Candidate
+
+FACTS: Select[tuple[object, ...]] = (
+    select(
+        _s.id,
+        _s.status,
+        _s.status_at,
+        _s.candidate_id,
+        _c.user_id,
+        _c.name,
+        _s.interview_id,
+        _i.title,
+        _s.interviewer_id,
+        _s.scheduled_start,
+        _s.scheduled_end,
+        _s.schedule_version,
+        _s.invitation_expires_at,
+        _s.started_at,
+        _s.last_activity_at,
+        _s.activity_pushed_at,
+        _s.ended_at,
+        _s.late_version,
+        _s.feedback_overdue_at,
+        exists().where(Feedback.session_id == _s.id),
+        _s.sweep_at,
+        _i.duration_minutes,
+        _i.no_show_minutes,
+        _i.idle_minutes,
+        _i.resume_minutes,
+        _i.overrun_minutes,
+        _i.feedback_deadline_hours,
+    )
+    .join(_c, _c.id == _s.candidate_id)
+    .join(_i, _i.id == _s.interview_id)
+    .where(_s.deleted_at.is_(None))
+)
+
+
+def facts(rows: Sequence[Sequence[object]]) -> list[Facts]:
+    """The rows of FACTS, named."""
+    return [Facts._make(row) for row in rows]
+
+
+def lock(db: Session, session_id: UUID) -> Facts:
+    """One session, locked until the transaction ends. Raises NotFound."""
+    row = db.execute(FACTS.where(_s.id == session_id).with_for_update(of=_s)).one_or_none()
+    if row is None:
+        raise NotFound("session", session_id)
+    return Facts._make(row)
+
+
+def look(db: Session, session_id: UUID) -> Facts:
+    """One session, not locked. Raises NotFound."""
+    row = db.execute(FACTS.where(_s.id == session_id)).one_or_none()
+    if row is None:
+        raise NotFound("session", session_id)
+    return Facts._make(row)

@@ -1,0 +1,213 @@
+"""The status sweep: moves what time has moved, in claimed batches (DOMAIN, "Session statuses")."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import chain
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import literal, text, tuple_
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.db import insert_many, transaction
+from core.events import SessionLate
+from core.models import InterviewSession, SessionEvent, SessionStatus
+from core.notifications import tell
+from core.sessions.changes import Move, write_moves
+from core.sessions.deadlines import Rule, due_rule, next_look
+from core.sessions.facts import FACTS, Facts, facts
+from core.sessions.told import told
+
+BATCH = 1000
+SAMPLE = 10
+
+
+class Swept(BaseModel):
+    """What one pass found and did; ``skipped`` were looked at too early, or closed by another pass at once."""
+
+    now: datetime
+    dry_run: bool
+    found: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    by_rule: dict[str, int] = {}
+    sample: list[dict[str, str]] = []
+
+
+def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Swept:
+    """Apply to every session the first rule that is due at ``now``, one step a pass.
+
+    Each batch is claimed, written and announced in a transaction of its own, so a kill loses at most work that
+    the next pass finds again. Sessions locked by somebody else are left to the next pass. What entered its state
+    at or after ``now`` is not judged by it: a late run must not see the future. ``dry_run`` writes nothing.
+    """
+    swept, counts = Swept(now=now, dry_run=dry_run), Counter[str]()
+    cursor: tuple[datetime, UUID] | None = (datetime.fromtimestamp(0, UTC), UUID(int=0))
+    while cursor is not None:
+        with transaction() as db:
+            cursor = _batch(db, swept, counts, cursor, now=now, dry_run=dry_run, batch=batch)
+    return swept.model_copy(update={"by_rule": dict(sorted(counts.items()))})
+
+
+def _batch(
+    db: Session,
+    swept: Swept,
+    counts: Counter[str],
+    cursor: tuple[datetime, UUID],
+    *,
+    now: datetime,
+    dry_run: bool,
+    batch: int,
+) -> tuple[datetime, UUID] | None:
+    claimed = claim(db, cursor, now=now, batch=batch, lock=not dry_run)
+    due: dict[Rule, list[Facts]] = {}
+    early: list[Facts] = []
+    for s in claimed:
+        rule = due_rule(s, now)
+        if rule is None:
+            early.append(s)
+        else:
+            due.setdefault(rule, []).append(s)
+            if len(swept.sample) < SAMPLE:
+                swept.sample.append({"session_id": str(s.id), "status": s.status, "rule": rule})
+    counts.update({rule: len(found) for rule, found in due.items()})
+    swept.found += sum(map(len, due.values()))
+    swept.skipped += len(early)
+    if not dry_run:
+        _apply(db, due, now)
+        _look_later(db, early)
+        swept.done += sum(map(len, due.values()))
+    last = claimed[-1] if len(claimed) == batch else None
+    return (last.sweep_at, last.id) if last and last.sweep_at else None
+
+
+def claim(db: Session, cursor: tuple[datetime, UUID], *, now: datetime, batch: int, lock: bool) -> Sequence[Facts]:
+    """The next sessions to look at, locked: by ``sessions_sweep``, whose order is the cursor's."""
+    s = InterviewSession
+    query = (
+        FACTS.where(
+            s.sweep_at <= now,
+            s.status_at < now,
+            tuple_(s.sweep_at, s.id) > tuple_(literal(cursor[0]), literal(cursor[1])),
+        )
+        .order_by(s.sweep_at, s.id)
+        .limit(batch)
+    )
+    return facts(db.execute(query.with_for_update(of=s, skip_locked=True) if lock else query).all())
+
+
+def _apply(db: Session, due: dict[Rule, list[Facts]], now: datetime) -> None:
+    enough = _answered_enough(db, [s.id for s in due.get("close", ())])
+    targets: dict[Rule, SessionStatus] = {
+        "expire": "expired",
+        "no_show": "no_show",
+        "interrupt": "interrupted",
+    }
+    moves = [
+        Move(s, to, "system", reason=_REASONS[rule], no_show_party="candidate" if rule == "no_show" else None)
+        for rule, to in targets.items()
+        for s in due.get(rule, ())
+    ] + [
+        Move(s, "completed" if s.id in enough else "abandoned", "system", reason=_REASONS["close"])
+        for s in due.get("close", ())
+    ]
+    write_moves(db, moves, now=now)
+    _announce(db, "late", due.get("late", []), now)
+    _announce(db, "feedback_overdue", due.get("feedback_overdue", []), now)
+
+
+_REASONS: dict[Rule, str] = {
+    "expire": "the invitation expired",
+    "no_show": "it was not started in time",
+    "interrupt": "no sign of life",
+    "close": "it was not resumed in time",
+}
+
+_MARK: dict[str, Any] = {
+    "late": text("""
+        UPDATE sessions SET late_version = schedule_version, sweep_at = given.sweep_at
+        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS given(id, sweep_at)
+        WHERE sessions.id = given.id
+    """),
+    "feedback_overdue": text("""
+        UPDATE sessions SET feedback_overdue_at = :now, sweep_at = given.sweep_at
+        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS given(id, sweep_at)
+        WHERE sessions.id = given.id
+    """),
+    "early": text("""
+        UPDATE sessions SET sweep_at = given.sweep_at
+        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS given(id, sweep_at)
+        WHERE sessions.id = given.id
+    """),
+}
+
+
+def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> None:
+    """Lateness and overdue feedback: told and remembered, with no change of status."""
+    if not sessions:
+        return
+    after = [
+        s._replace(late_version=s.schedule_version) if rule == "late" else s._replace(feedback_overdue_at=now)
+        for s in sessions
+    ]
+    looks = {"id": [s.id for s in after], "sweep_at": [next_look(s) for s in after]}
+    db.execute(_MARK[rule], looks | ({"now": now} if rule == "feedback_overdue" else {}))
+    insert_many(
+        db,
+        SessionEvent,
+        [
+            {
+                "session_id": s.id,
+                "kind": rule,
+                "actor": "system",
+                "at": now,
+                "dedupe_key": f"{rule}/{s.schedule_version}",
+            }
+            for s in after
+        ],
+        once="(session_id, dedupe_key)",
+    )
+    if rule == "late":
+        outbox.publish_many(
+            db,
+            (
+                SessionLate(session_id=s.id, scheduled_start=s.scheduled_start, schedule_version=s.schedule_version)
+                for s in after
+                if s.scheduled_start
+            ),
+        )
+        tell(db, list(chain.from_iterable(told(s, "late", now=now) for s in after)), now=now)
+    else:
+        tell(db, list(chain.from_iterable(told(s, "feedback_overdue", now=now) for s in after)), now=now)
+
+
+def _look_later(db: Session, sessions: list[Facts]) -> None:
+    if sessions:
+        looks = {"id": [s.id for s in sessions], "sweep_at": [next_look(s) for s in sessions]}
+        db.execute(_MARK["early"], looks)
+
+
+_ANSWERED = text("""
+    SELECT s.id, i.completion_ratio, count(q.id), count(a.question_id)
+    FROM sessions s
+    JOIN interviews i ON i.id = s.interview_id
+    LEFT JOIN questions q ON q.interview_id = i.id AND q.required
+    LEFT JOIN LATERAL (
+        SELECT question_id FROM answers WHERE session_id = s.id AND question_id = q.id LIMIT 1
+    ) a ON true
+    WHERE s.id = ANY(:ids)
+    GROUP BY s.id, i.completion_ratio
+""")
+
+
+def _answered_enough(db: Session, ids: list[UUID]) -> set[UUID]:
+    """Those sessions of which at least the completion ratio of the required questions is answered."""
+    if not ids:
+        return set()
+    rows = db.execute(_ANSWERED, {"ids": ids})
+    return {id_ for id_, ratio, required, answered in rows if Decimal(answered) >= ratio * required}

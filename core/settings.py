@@ -1,0 +1,133 @@
+"""Every setting of Greenroom, typed, from ``GREENROOM_*`` variables and ``.env``."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.errors import BadSettings
+
+PREFIX = "GREENROOM_"
+
+
+class Settings(BaseSettings):
+    """The settings, checked; ``load()`` turns what is wrong into ``BadSettings``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    database_url: str | None = Field(None, description="PostgreSQL to use; absent: the embedded server")
+    smtp_url: str | None = Field(None, description="smtp:// server to use; absent: the capture server")
+    public_url: str = Field("http://localhost:8080", description="where browsers reach this deployment")
+    jwt_secret: str | None = Field(None, min_length=32, repr=False, description="HS256 secret of the tokens")
+    jwks_url: str | None = Field(None, description="an outside issuer's keys, instead of JWT_SECRET")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins that may open a socket; absent: the server's own and any port of localhost"
+    )
+    timezone: str = Field("UTC", description="the platform's zone for schedules and daily reports")
+    host: str = Field("127.0.0.1", description="the address the API listens on")
+    port: int = Field(8080, ge=1, le=65535, description="the port the API listens on")
+    capture_port: int = Field(1025, ge=1, le=65535, description="the mail-capture server's port")
+    state_dir: Path = Field(Path("var"), description="where the local stack keeps its state")
+
+    ws_frame_bytes: int = Field(65536, ge=0, description="largest STOMP frame a client may send; 0: any")
+    ws_connect_seconds: float = Field(60, ge=0, description="time to CONNECT after the socket opens; 0: any")
+    ws_subscriptions: int = Field(50, ge=0, description="subscriptions a connection may hold; 0: any")
+    ws_queue_bytes: int = Field(524288, ge=0, description="bytes that may wait for a slow consumer; 0: any")
+    ws_send_seconds: float = Field(10, ge=0, description="time one write to a consumer may take; 0: any")
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (not parts.scheme or not parts.netloc or parts.path):
+                raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is no IANA time zone; write it like Europe/Lisbon") from error
+        return value
+
+    @field_validator("database_url", "smtp_url", "public_url", "jwks_url")
+    @classmethod
+    def _url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = {
+            "database_url": ("postgresql", "postgres"),
+            "smtp_url": ("smtp", "smtps"),
+            "public_url": ("http", "https"),
+            "jwks_url": ("http", "https"),
+        }[info.field_name or ""]
+        if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).netloc):
+            raise ValueError(f"must be a URL like {schemes[0]}://host/…")
+        return value
+
+    @property
+    def database_file(self) -> Path:
+        """Where the running local stack writes the embedded server's URL for other commands."""
+        return self.state_dir / "run" / "database_url"
+
+    def database(self) -> str:
+        """The URL of the database to use.
+
+        Raises BadSettings when none is set and no local stack is running.
+        """
+        if self.database_url:
+            return self.database_url
+        try:
+            return self.database_file.read_text().strip()
+        except FileNotFoundError:
+            raise BadSettings(
+                {"DATABASE_URL": "not set, and no local stack is running; start one with: greenroom up"}
+            ) from None
+
+    def secret(self) -> str | None:
+        """The HS256 secret: the set one, or the one the local stack keeps; None when only JWKS is set.
+
+        Raises BadSettings when there is neither.
+        """
+        if self.jwt_secret:
+            return self.jwt_secret
+        if self.jwks_url:
+            return None
+        kept = self.state_dir / "jwt_secret"
+        if kept.exists():
+            return kept.read_text().strip()
+        raise BadSettings({"JWT_SECRET": "not set, nor JWKS_URL; tokens could not be checked"})
+
+
+def load() -> Settings:
+    """Read the settings from the environment and ``.env``.
+
+    Raises BadSettings, with every wrong setting's name and the reason.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BadSettings({str(e["loc"][0]).upper(): _reason(dict(e)) for e in error.errors()}) from None
+
+
+def _reason(error: dict[str, Any]) -> str:
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    secret = "SECRET" in str(error["loc"][0]).upper()
+    return reason if secret else f"{reason} (is {json.dumps(error['input'], default=str)})"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return load()

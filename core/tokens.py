@@ -1,0 +1,72 @@
+"""Bearer tokens: made for the demo and for ops, checked at every edge (RFC 7519)."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.orm import Session
+
+from core import viewers
+from core.errors import NotSignedIn
+from core.settings import Settings, settings
+from core.viewers import Viewer
+
+LIFETIME = timedelta(days=7)
+_HMAC = ["HS256"]
+_PUBLIC_KEY = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class Claims(BaseModel):
+    """What a token says, once its signature and times were checked."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    sub: int = Field(ge=1, le=2**63 - 1)
+    exp: datetime
+    iat: datetime | None = None
+    ver: int | None = None
+
+
+def make(sub: int, role: str, *, version: int, now: datetime, lifetime: timedelta = LIFETIME) -> str:
+    """A token for the user, signed with the secret. Raises BadSettings when there is none."""
+    secret = settings().secret()
+    if secret is None:
+        raise NotSignedIn("GREENROOM_JWKS_URL is set: its issuer makes the tokens.")
+    claims = {"sub": str(sub), "role": role, "ver": version, "iat": now, "exp": now + lifetime}
+    return jwt.encode(claims, secret, algorithm=_HMAC[0])
+
+
+def read(token: str, *, config: Settings | None = None) -> Claims:
+    """The claims of a token whose signature and expiry hold. Raises NotSignedIn with the reason, never the token."""
+    config = config or settings()
+    secret = config.secret()
+    try:
+        if secret is not None:
+            claims = jwt.decode(token, secret, algorithms=_HMAC, options=_OPTIONS)
+        else:
+            key = _keys(str(config.jwks_url)).get_signing_key_from_jwt(token)
+            claims = jwt.decode(token, key.key, algorithms=_PUBLIC_KEY, options=_OPTIONS)
+        return Claims.model_validate(claims)
+    except jwt.ExpiredSignatureError:
+        raise NotSignedIn("token expired") from None
+    except ValidationError as error:
+        raise NotSignedIn(f"The token's {error.errors()[0]['loc'][0]} is not valid.") from None
+    except jwt.PyJWKClientConnectionError:
+        raise NotSignedIn("The issuer's keys could not be read; try again.") from None
+    except jwt.PyJWTError as error:
+        raise NotSignedIn(f"The token is not valid: {type(error).__name__}.") from None
+
+
+_OPTIONS: jwt.types.Options = {"require": ["sub", "exp"], "verify_aud": False}
+
+
+@lru_cache(maxsize=1)
+def _keys(url: str) -> jwt.PyJWKClient:
+    return jwt.PyJWKClient(url, cache_keys=True, lifespan=300, timeout=5)
+
+
+def sign_in(db: Session, token: str) -> tuple[Viewer, datetime]:
+    """Who the token's bearer is now, and when the token ends (UTC). Raises NotSignedIn."""
+    claims = read(token)
+    viewer = viewers.of(db, claims.sub, version=claims.ver, issued_at=claims.iat)
+    return viewer, claims.exp.astimezone(UTC)

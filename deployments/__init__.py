@@ -1,0 +1,1 @@
+"""Where it runs: the greenroom command and the local stack."""

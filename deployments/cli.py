@@ -1,0 +1,112 @@
+"""The ``greenroom`` command. Each part imports what it needs when it is called: Prefect alone takes a second."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from core.errors import BadSettings, GreenroomError
+
+app = typer.Typer(
+    name="greenroom",
+    help="The backstage of an interview platform: scheduled jobs and live updates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def up() -> None:
+    """Start the whole stack here, in the foreground; Ctrl-C stops it."""
+    from core.settings import settings
+    from deployments.local.stack import up as start
+
+    raise typer.Exit(start(settings()))
+
+
+@app.command()
+def api() -> None:
+    """Serve HTTP and live updates."""
+    from api.server import serve
+
+    serve()
+
+
+@app.command()
+def worker(pool: Annotated[str, typer.Option(help="work pool to take runs from")] = "local") -> None:
+    """Execute scheduled flow runs."""
+    from deployments.worker import run
+
+    run(pool)
+
+
+@app.command()
+def dispatcher() -> None:
+    """Do what cannot wait for a schedule, and announce every flow run's states."""
+    from flows.dispatcher import run
+
+    run()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from core.migrations import migrate as apply
+
+    apply()
+    typer.echo("The database is at the newest schema.")
+
+
+@app.command()
+def demo(
+    live: Annotated[bool, typer.Option("--live", help="go on with a trickle of changes until Ctrl-C")] = False,
+) -> None:
+    """Load the demo data, unless it is there."""
+    from deployments.demo import load, trickle
+
+    typer.echo(load())
+    if live:
+        trickle()
+
+
+@app.command()
+def token(
+    user: Annotated[str | None, typer.Option(help="a user's email")] = None,
+    sub: Annotated[int | None, typer.Option(help="a user's id, with --role")] = None,
+    role: Annotated[str | None, typer.Option(help="the role claim that goes with --sub")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="role, email and token of the demo's four users")] = False,
+) -> None:
+    """Print a token for a user, and nothing else."""
+    from deployments.tokens import demo_tokens, token_for
+
+    if demo:
+        for line in demo_tokens():
+            typer.echo(" ".join(line))
+        return
+    typer.echo(token_for(email=user, sub=sub, role=role))
+
+
+@app.command()
+def check() -> None:
+    """Say what is missing here and how to get it."""
+    from deployments.check import report
+
+    raise typer.Exit(report())
+
+
+def main() -> None:
+    """Run the command; what a person can act on is one calm line, not a traceback."""
+    try:
+        app()
+    except BadSettings as error:
+        for name, reason in error.reasons.items():
+            sys.stderr.write(f"greenroom: GREENROOM_{name} {reason}\n")
+        raise SystemExit(2) from None
+    except GreenroomError as error:
+        sys.stderr.write(f"greenroom: {error}\n")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The one-command stack: every part as a child process of one supervisor, behind ``greenroom up``."""

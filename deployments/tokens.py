@@ -1,0 +1,31 @@
+"""Tokens for people at a terminal."""
+
+from core.clock import utcnow
+from core.db import transaction
+from core.errors import Invalid
+from core.models import User
+from core.tokens import make
+from core.viewers import by_email
+
+DEMO_USERS = (1, 2, 3, 4)
+
+
+def token_for(*, email: str | None, sub: int | None, role: str | None) -> str:
+    """A token for the user with this email, or with this id and role.
+
+    Raises Invalid when the user does not exist or the options do not say who.
+    """
+    if (email is None) == (sub is None):
+        raise Invalid("token", "say who: --user EMAIL, or --sub ID --role ROLE")
+    with transaction() as db:
+        user = by_email(db, email) if email is not None else db.get(User, sub)
+        if user is None:
+            raise Invalid("--user" if email else "--sub", f"there is no user {email or sub}")
+        return make(user.id, role or user.role, version=user.token_version, now=utcnow())
+
+
+def demo_tokens() -> list[tuple[str, str, str]]:
+    """Role, email and token of the demo's four users."""
+    with transaction() as db:
+        users = [user for id_ in DEMO_USERS if (user := db.get(User, id_))]
+        return [(u.role, u.email, make(u.id, u.role, version=u.token_version, now=utcnow())) for u in users]

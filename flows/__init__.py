@@ -1,0 +1,1 @@
+"""When: Prefect flows, each a headline over one core function."""
