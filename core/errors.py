@@ -13,7 +13,7 @@ class BadSettings(GreenroomError):
 
     def __init__(self, reasons: dict[str, str]) -> None:
         self.reasons = reasons
-        super().__init__("; ".join(f"GREENROOM_{name}: {reason}" for name, reason in reasons.items()))
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
 
 
 class NotFound(GreenroomError):

@@ -71,7 +71,6 @@ class SessionMoved(SessionChange):
     by: str
     reason: str | None = None
     no_show_party: str | None = None
-    score: float | None = None
 
 
 class SessionRescheduled(SessionChange):
@@ -90,10 +89,14 @@ class SessionLate(SessionChange):
 
 
 class SessionUpdated(SessionChange):
-    """A sign of life, an answer, feedback, or a field that is neither status nor time."""
+    """A sign of life, an answer, feedback, or a field that is neither status nor time.
+
+    Names what changed and leaves out the values: the topic is the candidate's too, and scores and decisions are not.
+    """
 
     type = "session.updated"
-    changed: dict[str, Any]
+    changed: tuple[str, ...]
+    last_activity_at: datetime | None = None
 
 
 class NotificationCreated(PushEvent):
@@ -143,6 +146,7 @@ class AccountChanged(PushEvent):
     type = "account.changed"
     user_id: int
     token_version: int
+    role: Role
 
     def destinations(self) -> tuple[str, ...]:
         return (ACCOUNTS,)

@@ -29,12 +29,17 @@ class Pushed:
     def body(self) -> bytes:
         """The message's body: the envelope around the payload; a user's queue is named as its owner sees it."""
         at = self.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        seen = self.destination
-        if seen.startswith("/user/"):
-            seen = "/user" + seen[seen.index("/", len("/user/")) :]
+        seen = seen_as(self.destination)
         return (
             f'{{"id":{self.id},"type":"{self.type}","at":"{at}","destination":"{seen}","data":{self.payload}}}'
         ).encode()
+
+
+def seen_as(destination: str) -> str:
+    """The destination as clients know it: a user's queue without whose it is."""
+    if destination.startswith("/user/"):
+        return "/user" + destination[destination.index("/", len("/user/")) :]
+    return destination
 
 
 def publish(db: Session, change: PushEvent, *, dedupe_key: str | None = None) -> None:

@@ -34,6 +34,13 @@ class Settings(BaseSettings):
     capture_port: int = Field(1025, ge=1, le=65535, description="the mail-capture server's port")
     state_dir: Path = Field(Path("var"), description="where the local stack keeps its state")
 
+    prefect_api_url: str = Field(
+        "http://127.0.0.1:4200/api", validation_alias="PREFECT_API_URL", description="Prefect's own setting"
+    )
+    prefect_api_auth_string: str | None = Field(
+        None, validation_alias="PREFECT_API_AUTH_STRING", repr=False, description="Prefect's own setting"
+    )
+
     ws_frame_bytes: int = Field(65536, ge=0, description="largest STOMP frame a client may send; 0: any")
     ws_connect_seconds: float = Field(60, ge=0, description="time to CONNECT after the socket opens; 0: any")
     ws_subscriptions: int = Field(50, ge=0, description="subscriptions a connection may hold; 0: any")
@@ -63,7 +70,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone; write it like Europe/Lisbon") from error
         return value
 
-    @field_validator("database_url", "smtp_url", "public_url", "jwks_url")
+    @field_validator("database_url", "smtp_url", "public_url", "jwks_url", "prefect_api_url")
     @classmethod
     def _url(cls, value: str | None, info: ValidationInfo) -> str | None:
         schemes = {
@@ -71,6 +78,7 @@ class Settings(BaseSettings):
             "smtp_url": ("smtp", "smtps"),
             "public_url": ("http", "https"),
             "jwks_url": ("http", "https"),
+            "prefect_api_url": ("http", "https"),
         }[info.field_name or ""]
         if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).netloc):
             raise ValueError(f"must be a URL like {schemes[0]}://host/…")
@@ -92,7 +100,7 @@ class Settings(BaseSettings):
             return self.database_file.read_text().strip()
         except FileNotFoundError:
             raise BadSettings(
-                {"DATABASE_URL": "not set, and no local stack is running; start one with: greenroom up"}
+                {"GREENROOM_DATABASE_URL": "not set, and no local stack is running; start one with: greenroom up"}
             ) from None
 
     def secret(self) -> str | None:
@@ -107,7 +115,7 @@ class Settings(BaseSettings):
         kept = self.state_dir / "jwt_secret"
         if kept.exists():
             return kept.read_text().strip()
-        raise BadSettings({"JWT_SECRET": "not set, nor JWKS_URL; tokens could not be checked"})
+        raise BadSettings({"GREENROOM_JWT_SECRET": "not set, nor JWKS_URL; tokens could not be checked"})
 
 
 def load() -> Settings:
@@ -118,7 +126,12 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise BadSettings({str(e["loc"][0]).upper(): _reason(dict(e)) for e in error.errors()}) from None
+        raise BadSettings({_name(dict(e)): _reason(dict(e)) for e in error.errors()}) from None
+
+
+def _name(error: dict[str, Any]) -> str:
+    field = str(error["loc"][0]).upper()
+    return field if field.startswith("PREFECT_") else PREFIX + field
 
 
 def _reason(error: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def main() -> None:
         app()
     except BadSettings as error:
         for name, reason in error.reasons.items():
-            sys.stderr.write(f"greenroom: GREENROOM_{name} {reason}\n")
+            sys.stderr.write(f"greenroom: {name}: {reason}\n")
         raise SystemExit(2) from None
     except GreenroomError as error:
         sys.stderr.write(f"greenroom: {error}\n")

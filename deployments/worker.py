@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.workers.process import ProcessWorker
+
+from deployments.local.processes import MARK
 
 LOOK_AGAIN_SECONDS = 0.5
 
@@ -37,9 +40,11 @@ async def _run(pool: str) -> None:
 
 async def _work(pool: str) -> None:
     async with get_client() as client:
-        while not await _exists(client, pool):
+        while not await _exists(client, pool):  # noqa: ASYNC110  (it is the server that changes)
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-    worker = ProcessWorker(work_pool_name=pool, create_pool_if_not_found=False)
+    # one record in the UI for the local stack's worker; elsewhere several may run on one machine
+    name = socket.gethostname() if MARK in os.environ else f"{socket.gethostname()}-{os.getpid()}"
+    worker = ProcessWorker(work_pool_name=pool, name=name, create_pool_if_not_found=False)
     await worker.start()
 
 

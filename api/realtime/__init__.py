@@ -1,1 +1,1 @@
-"""Live updates: STOMP over WebSocket and SockJS."""
+"""Live updates: the outbox's log to every socket that may see it, in order, none missing."""

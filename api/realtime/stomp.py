@@ -61,7 +61,7 @@ class ProtocolError(Exception):
     """The peer broke the protocol; the message is made for an ERROR frame and repeats no header value."""
 
 
-class LimitExceeded(ProtocolError):  # noqa: N818 - errors here are named after the fact
+class LimitExceeded(ProtocolError):
     """A peer went over {limit} ({value})."""
 
     def __init__(self, limit: str, value: int) -> None:

@@ -1,7 +1,7 @@
 """Runs migrations under one lock, so that two starts at once apply them once."""
 
 from alembic import context
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from core.db import LOCKS, MIGRATION_LOCK, driver_url
 from core.models import Base
@@ -9,7 +9,7 @@ from core.settings import settings
 
 url = context.config.attributes.get("url") or settings().database()
 
-with create_engine(driver_url(url)).connect() as connection:
+with create_engine(driver_url(url), poolclass=NullPool).connect() as connection:
     connection.execute(text(f"SELECT pg_advisory_lock({LOCKS}, {MIGRATION_LOCK})"))
     connection.commit()
     context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)

@@ -210,7 +210,7 @@ def reschedule(
     }
     _record(db, s, "rescheduled", by, now, reason=reason, data=data)
     if start is None or end is None:
-        outbox.publish(db, SessionUpdated(session_id=s.id, changed={"interviewer_id": interviewer_id}))
+        outbox.publish(db, SessionUpdated(session_id=s.id, changed=("interviewer_id",)))
         return
     outbox.publish(
         db,
@@ -248,7 +248,7 @@ def _change_facts(db: Session, s: Facts, given: SessionPatch, fields: set[str], 
     if values:
         _set(db, s, **values)
         _record(db, s, "updated", by, now, reason=given.reason, data=changed)
-        outbox.publish(db, SessionUpdated(session_id=s.id, changed=changed))
+        outbox.publish(db, SessionUpdated(session_id=s.id, changed=tuple(changed)))
 
 
 def _set(db: Session, s: Facts, **values: Any) -> None:

@@ -110,7 +110,6 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
                 by=move.actor,
                 reason=move.reason,
                 no_show_party=move.no_show_party,
-                score=scores.get(move.session.id),
             )
             for move in moves
         ),

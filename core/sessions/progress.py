@@ -92,7 +92,7 @@ def answer(db: Session, session_id: UUID, answers: Sequence[NewAnswer], *, by: V
     if s.status == "completed":
         score = completion_scores(db, [s.id]).get(s.id)
         db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(score=score))
-    outbox.publish(db, SessionUpdated(session_id=s.id, changed={"answers": [given.question_id for given in answers]}))
+    outbox.publish(db, SessionUpdated(session_id=s.id, changed=("answers",)))
 
 
 def give_feedback(db: Session, session_id: UUID, given: NewFeedback, *, by: Viewer, now: datetime) -> None:
@@ -116,20 +116,21 @@ def give_feedback(db: Session, session_id: UUID, given: NewFeedback, *, by: View
     db.execute(row.on_conflict_do_update(index_elements=[Feedback.session_id, Feedback.interviewer_id], set_=changed))
     data = {"recommendation": given.recommendation}
     db.add(SessionEvent(session_id=s.id, kind="feedback", actor="interviewer", actor_id=by.id, data=data, at=now))
-    outbox.publish(db, SessionUpdated(session_id=s.id, changed={"feedback": "given"}))
+    outbox.publish(db, SessionUpdated(session_id=s.id, changed=("feedback",)))
 
 
-def mark_opened(db: Session, session_id: UUID, *, by: Viewer, now: datetime) -> None:
-    """Remember that the candidate saw their session, the first time they do."""
+def mark_opened(db: Session, session_id: UUID, *, by: Viewer, now: datetime) -> bool:
+    """Remember that the candidate saw their session; True the first time they do."""
     if by.role != "candidate":
-        return
+        return False
     opened = db.execute(
         update(InterviewSession)
         .where(InterviewSession.id == session_id, InterviewSession.opened_at.is_(None))
         .values(opened_at=now)
     )
     if opened.rowcount:  # type: ignore[attr-defined]
-        outbox.publish(db, SessionUpdated(session_id=session_id, changed={"opened_at": now.isoformat()}))
+        outbox.publish(db, SessionUpdated(session_id=session_id, changed=("opened_at",)))
+    return bool(opened.rowcount)  # type: ignore[attr-defined]
 
 
 def _only(actor: str, allowed: str, what: str) -> None:
@@ -141,7 +142,7 @@ def _alive(db: Session, s: Facts, now: datetime) -> None:
     values: dict[str, datetime] = {"last_activity_at": now}
     if s.activity_pushed_at is None or now - s.activity_pushed_at >= PUSH_EVERY:
         values["activity_pushed_at"] = now
-        outbox.publish(db, SessionUpdated(session_id=s.id, changed={"last_activity_at": now.isoformat()}))
+        outbox.publish(db, SessionUpdated(session_id=s.id, changed=("last_activity_at",), last_activity_at=now))
     db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(**values))
 
 

@@ -13,6 +13,7 @@ from core.sessions.facts import look
 from core.viewers import STAFF, Viewer
 
 _s = InterviewSession
+_SHOWN_TO_CANDIDATES = ("created", "moved", "corrected", "rescheduled", "late")
 
 
 class SessionFilter(Input):
@@ -69,9 +70,14 @@ def page(
 
 
 def history(db: Session, session_id: UUID, *, by: Viewer, after: int, limit: int) -> Sequence[SessionEvent]:
-    """What happened to a session, oldest first, after the given entry. Raises NotFound."""
+    """What happened to a session, oldest first, after the given entry. Raises NotFound.
+
+    Candidates see the moves and times; decisions and feedback are the staff's.
+    """
     get(db, session_id, by=by)
     query = select(SessionEvent).where(SessionEvent.session_id == session_id, SessionEvent.id > after)
+    if by.role == "candidate":
+        query = query.where(SessionEvent.kind.in_(_SHOWN_TO_CANDIDATES))
     return db.scalars(query.order_by(SessionEvent.id).limit(limit)).all()
 
 

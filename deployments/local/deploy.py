@@ -5,6 +5,7 @@ One short-lived process for all, because importing Prefect takes seconds and 80 
 """
 
 import asyncio
+import contextlib
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -50,12 +51,10 @@ async def prepare(client: PrefectClient, *, pool: str = POOL) -> None:
         await client.read_work_pool(pool)
     except ObjectNotFound:
         template = ProcessWorker.get_default_base_job_template()
-        try:
+        with contextlib.suppress(ObjectAlreadyExists):  # somebody else was as quick
             await client.create_work_pool(
                 WorkPoolCreate(name=pool, type=ProcessWorker.type, base_job_template=template)
             )
-        except ObjectAlreadyExists:
-            pass  # somebody else was as quick
     if not await client.read_automations_by_name(ZOMBIES.name):
         await client.create_automation(ZOMBIES)
 

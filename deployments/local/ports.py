@@ -4,6 +4,7 @@ import errno
 import random
 import socket
 from dataclasses import dataclass
+from itertools import combinations
 
 import psutil
 
@@ -43,12 +44,13 @@ def _say(fixed: Fixed) -> str:
 def check(ports: list[Fixed]) -> None:
     """Raise PortsTaken, naming every one of these that cannot be listened on."""
     taken = [port for port in ports if not available(port.host, port.port)]
-    seen: set[int] = set()
-    twice = [port for port in ports if port.port in seen or seen.add(port.port)]
     if taken:
         raise PortsTaken(taken)
-    if twice:
-        raise GreenroomError(f"Port {twice[0].port} is given to two parts: choose another with {twice[0].variable}=…")
+    for one, other in combinations(ports, 2):
+        if one.port == other.port:
+            raise GreenroomError(
+                f"{one.part} and {other.part} both want port {one.port}: choose another with {other.variable}=…"
+            )
 
 
 def available(host: str, port: int) -> bool:
@@ -90,3 +92,8 @@ def listener(port: int) -> str | None:
         except (psutil.Error, OSError):
             continue  # another user's process, or one that just ended
     return None
+
+
+def reachable(host: str) -> str:
+    """Where a server that listens on this address is reached from here."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104

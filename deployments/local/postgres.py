@@ -11,12 +11,11 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psutil
 
@@ -26,6 +25,7 @@ from deployments.local.processes import User
 
 ROLE = "greenroom"
 DATABASES = ("greenroom", "prefect")
+STOP = signal.SIGINT  # «fast»: SIGTERM would wait for every client to leave
 ACCOUNTS = ("embedded_postgres", "postgres", "_postgres")  # the last is macOS's own
 
 # small and quiet when idle, yet nothing that risks data: fsync, full_page_writes and synchronous_commit stay on
@@ -84,37 +84,11 @@ class Postgres:
         # only now: its pid may by chance be another process of ours, which would stop the start for ever
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    async def sql(self, statement: str, database: str = "postgres") -> str:
-        """Run a statement in a psql of its own (the supervisor stays free of database drivers); its output."""
-        process = await asyncio.create_subprocess_exec(
-            program("psql"),
-            *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1"),
-            *("-h", "127.0.0.1", "-p", str(self.port), "-U", ROLE, "-d", database, "-f", "-"),
-            env={"PGPASSWORD": self.password, "PGCONNECT_TIMEOUT": "5", "PATH": os.defpath},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        output, error = await process.communicate(statement.encode())
-        if process.returncode != 0:
-            raise GreenroomError(f"PostgreSQL refused: {error.decode(errors='replace').strip()}")
-        return output.decode().strip()
 
-    async def create_databases(self) -> None:
-        """Make the databases that are not there yet."""
-        await self.sql(
-            "".join(
-                f"SELECT 'CREATE DATABASE {name}' WHERE NOT EXISTS"  # noqa: S608  (our own constants)
-                f" (SELECT FROM pg_database WHERE datname = '{name}')\n\\gexec\n"
-                for name in DATABASES
-            )
-        )
-
-
-async def prepare(state_dir: Path, *, remembered: Path, say: Callable[[str], None]) -> tuple[Postgres, bool]:
+async def prepare(state_dir: Path, *, say: Callable[[str], None]) -> tuple[Postgres, bool]:
     """The server for this STATE_DIR, its data made at the first start; True with it when it was made now.
 
-    ``remembered`` is the file with the last URL: its port is taken again when it is free.
+    Its port is the last one when that is free, so that a database tool's bookmark stays good.
     Raises GreenroomError when the data is of another version of PostgreSQL, or cannot be made.
     """
     data = state_dir / "postgres"
@@ -133,7 +107,55 @@ async def prepare(state_dir: Path, *, remembered: Path, say: Callable[[str], Non
             f"{data} was written by PostgreSQL {version}, the installed one is{server.rpartition(')')[2]}: "
             "set the folder aside to start afresh, or carry it over with pg_upgrade."
         )
-    return Postgres(data, ports.free(_last_port(remembered)), password, user), new
+    port = ports.free(_last_port(state_dir / "run" / "postgres_port"))
+    state.write(state_dir / "run" / "postgres_port", str(port))
+    return Postgres(data, port, password, user), new
+
+
+async def query(url: str, statement: str) -> str:
+    """Run a statement in a psql of its own (the supervisor stays free of database drivers); its output.
+
+    Raises GreenroomError with what PostgreSQL says.
+    """
+    process = await asyncio.create_subprocess_exec(
+        program("psql"),
+        *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1", "-f", "-"),
+        # not as an argument, where every user of the machine could read the password
+        env={"PATH": os.defpath, "PGCONNECT_TIMEOUT": "5", **_as_variables(url)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    output, error = await process.communicate(statement.encode())
+    if process.returncode != 0:
+        raise GreenroomError(f"PostgreSQL refused: {error.decode(errors='replace').strip()}")
+    return output.decode().strip()
+
+
+async def create_databases(url: str, names: Sequence[str]) -> None:
+    """Make these databases on the server of this URL, where they are not there yet."""
+    await query(
+        url,
+        "".join(
+            f"SELECT 'CREATE DATABASE {name}' WHERE NOT EXISTS"  # noqa: S608  (our own constants)
+            f" (SELECT FROM pg_database WHERE datname = '{name}')\n\\gexec\n"
+            for name in names
+        ),
+    )
+
+
+def _as_variables(url: str) -> dict[str, str]:
+    """A connection URL as libpq's environment variables."""
+    parts = urlsplit(url)
+    given = {
+        "PGHOST": parts.hostname,
+        "PGPORT": str(parts.port or 5432),
+        "PGUSER": parts.username and unquote(parts.username),
+        "PGPASSWORD": parts.password and unquote(parts.password),
+        "PGDATABASE": unquote(parts.path.lstrip("/")),
+        **{f"PG{name.upper()}": value for name, value in parse_qsl(parts.query) if name.startswith("ssl")},
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def program(name: str) -> str:
@@ -148,7 +170,7 @@ def program(name: str) -> str:
 
 
 def backends(data: Path) -> list[psutil.Process]:
-    """Every process that works in this data directory, which all of a server's processes do, whoever their parent is."""
+    """Every process that works in this data directory, which all of a server's processes do, whoever its parent."""
     found = []
     where = str(data.resolve())
     for process in psutil.process_iter():
@@ -202,7 +224,8 @@ def _account(data: Path) -> User | None:
             "PostgreSQL does not run as root, and there is no account for it: run this as an ordinary user, "
             f"or add an account named {ACCOUNTS[0]}."
         )
-    subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", ACCOUNTS[0]], check=True)  # noqa: S607
+    add = ["useradd", "--system", "--user-group", "--no-create-home", ACCOUNTS[0]]
+    subprocess.run(add, check=True)  # noqa: S603
     entry = pwd.getpwnam(ACCOUNTS[0])
     return User(entry.pw_uid, entry.pw_gid)
 
@@ -218,7 +241,7 @@ def _open_way(folder: Path, say: Callable[[str], None]) -> None:
 
 def _last_port(remembered: Path) -> int | None:
     try:
-        return urlsplit(remembered.read_text().strip()).port
+        return int(remembered.read_text())
     except (OSError, ValueError):
         return None
 
@@ -239,7 +262,3 @@ async def _run(command: list[str], user: User | None = None) -> str:
     if process.returncode != 0:
         raise GreenroomError(f"{Path(command[0]).name} failed:\n{output.decode(errors='replace').strip()}")
     return output.decode().strip()
-
-
-STOP = signal.SIGINT  # «fast»: SIGTERM would wait for every client to leave
-assert sys.platform != "win32"  # noqa: S101

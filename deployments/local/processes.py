@@ -3,21 +3,22 @@
 import asyncio
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
 from deployments.local import state
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MARK = "GREENROOM_STACK"  # in the environment of all that a stack starts: its STATE_DIR
+LOOK_SECONDS = 0.05
+PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None) if LINUX else None
 
@@ -30,41 +31,36 @@ class User:
     gid: int
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What is remembered of a process on disk: enough to know it again, and how it wants to be ended."""
-
-    pid: int
-    started: str
-    signal: int
-
-
 async def spawn(
     command: Sequence[str],
     *,
     env: Mapping[str, str],
     output: IO[bytes],
+    capture: bool = False,
     dies_by: signal.Signals = signal.SIGTERM,
     user: User | None = None,
 ) -> asyncio.subprocess.Process:
-    """Start a process in its own session, its output in this file; on Linux it gets ``dies_by`` when we die."""
-    account = {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
+    """Start a process in its own session; its output goes to this file, or its stdout to us with ``capture``.
+
+    On Linux it gets ``dies_by`` when we die, however we die.
+    """
+    account: dict[str, Any] = {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
     return await asyncio.create_subprocess_exec(
         *command,
         env=env,
         stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
+        stdout=subprocess.PIPE if capture else output,
+        stderr=output,
+        start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone, which ends all in order
         preexec_fn=_follow(dies_by),
-        **account,  # type: ignore[arg-type]
+        **account,
     )
 
 
 def _follow(dies_by: signal.Signals) -> Callable[[], None] | None:
     """What the child does between fork and exec, so that it does not outlive its parent."""
     if _libc is None:
-        return None
+        return None  # there, the next start ends what is left: see end_leftovers
     libc, parent = _libc, os.getpid()
 
     def follow() -> None:
@@ -75,55 +71,14 @@ def _follow(dies_by: signal.Signals) -> Callable[[], None] | None:
     return follow
 
 
-def adopt_orphans() -> None:
-    """On Linux, become the parent of what our parts leave behind when they are killed; see ``strays``."""
-    if _libc is not None:
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def reap(ours: set[int]) -> None:
-    """Bury adopted processes that ended; ``ours`` are waited for elsewhere."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error, ChildProcessError):
-            if child.pid not in ours and child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
-
-
-def descendants(pid: int | None = None) -> list[psutil.Process]:
-    """Every living process below this one (our own without a pid), each known by its id and start time."""
-    try:
-        children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-    return children
-
-
-def end_group(pid: int, number: int) -> None:
-    """Send a signal to the group that this process leads; nothing when it is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-async def end(process: asyncio.subprocess.Process, *, by: int, within: float) -> None:
-    """End a process, its group and all its descendants: asked first, killed after ``within`` seconds."""
-    below = descendants(process.pid)
-    end_group(process.pid, by)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), within)
-    end_group(process.pid, signal.SIGKILL)
-    await process.wait()
-    await end_all(below)
-
-
-async def end_all(processes: list[psutil.Process], *, ask: float = 0.0) -> None:
-    """End these processes by identity: SIGTERM and up to ``ask`` seconds, then SIGKILL."""
-    for number, wait in ((signal.SIGTERM, ask), (signal.SIGKILL, 5.0)):
-        if wait == 0.0:
-            continue
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(number)
-        await until(lambda: not any(alive(process) for process in processes), wait)
+async def until(true: Callable[[], bool], seconds: float) -> bool:
+    """Look at a condition every 50 ms until it is true; False when the time is over first."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not true():
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(LOOK_SECONDS)
+    return True
 
 
 def alive(process: psutil.Process) -> bool:
@@ -134,18 +89,49 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-async def until(true: Callable[[], bool], seconds: float) -> bool:
-    """Look at a condition every 50 ms until it is true; False when the time is over first."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not true():
-        if asyncio.get_running_loop().time() >= deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to the group that this process leads; nothing when it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+async def end(process: asyncio.subprocess.Process, *, by: int, within: float) -> None:
+    """End a process, its group and all its descendants: asked first, killed after ``within`` seconds."""
+    if process.returncode is not None:
+        return  # its id may be another's by now
+    below = _descendants(process.pid)
+    signal_group(process.pid, by)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), within)
+    signal_group(process.pid, signal.SIGKILL)
+    await process.wait()
+    await end_all(below)
+
+
+async def end_all(processes: list[psutil.Process], *, ask: float = 0.0) -> None:
+    """End these processes by identity: SIGTERM and up to ``ask`` seconds, then SIGKILL."""
+    for number, wait in ((signal.SIGTERM, ask), (signal.SIGKILL, 5.0)):
+        if wait:
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+            await until(lambda: not any(alive(process) for process in processes), wait)
+
+
+def strays(state_dir: Path) -> list[psutil.Process]:
+    """Everything alive that a stack on this STATE_DIR started, whoever its parent and session now are."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(state_dir) and alive(process):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # another user's, or just gone
+    return found
 
 
 def started(pid: int) -> str | None:
-    """When this process started, as the system tells it; None when there is none. Pid and start are an identity."""
+    """When this living process started, as the system tells it, or None; pid and start are an identity."""
     if LINUX:
         try:
             # the second field may hold spaces and brackets, so from the last bracket on: state, …, field 22 in ticks
@@ -153,43 +139,54 @@ def started(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in "ZX" else fields[19]
-    shown = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607  (the system's own)
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"LC_ALL": "C", "PATH": "/bin:/usr/bin"},
-    )
-    return shown.stdout.strip() or None
+    try:
+        process = psutil.Process(pid)
+        return str(process.create_time()) if alive(process) else None
+    except psutil.Error:
+        return None
 
 
-def keep(path: Path, pid: int, number: int) -> None:
-    """Remember a process, so that a later supervisor can end it should we be killed."""
+def keep(path: Path, pid: int, stop: int) -> None:
+    """Remember a process in three lines, so that a later supervisor can end it should we be killed."""
     if (start := started(pid)) is not None:
-        state.write(path, json.dumps(asdict(Kept(pid, start, number))))
+        state.write(path, f"{pid}\n{start}\n{stop}\n")
 
 
-async def end_leftovers(run_dir: Path) -> list[str]:
-    """End what a killed supervisor left running, newest first; returns the names of those found."""
+async def end_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
+    """End what a killed supervisor left running, the newest first; the names of those found.
+
+    Each is asked in its own way, and killed when it has not gone ``within`` these seconds.
+    """
     found = []
-    files = sorted(run_dir.glob("*.pid"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
+    files = (state_dir / "run").glob("*.pid")
+    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            kept = Kept(**json.loads(path.read_text()))
-        except (ValueError, TypeError):
-            path.unlink(missing_ok=True)
-            continue
-
-        def there(kept: Kept = kept) -> bool:
-            return started(kept.pid) == kept.started
-
-        if there():
-            found.append(path.stem)
-            below = descendants(kept.pid)
-            end_group(kept.pid, kept.signal)
-            if not await until(lambda: not there(), 10):
-                end_group(kept.pid, signal.SIGKILL)
-                await until(lambda: not there(), 5)
-            await end_all(below)
+            pid, start, stop = path.read_text().split()
+            if started(int(pid)) == start:
+                found.append(path.stem)
+                await _end_leftover(int(pid), start, int(stop), within)
+        except ValueError:
+            pass  # not ours, or cut short: nobody can be known by it
         path.unlink(missing_ok=True)
+    if below := strays(state_dir):
+        found.append(f"{len(below)} of their children")
+        await end_all(below, ask=3)
     return found
+
+
+async def _end_leftover(pid: int, start: str, stop: int, within: float) -> None:
+    below = _descendants(pid)
+    signal_group(pid, stop)
+    if not await until(lambda: started(pid) != start, within):
+        signal_group(pid, signal.SIGKILL)
+        await until(lambda: started(pid) != start, 5)
+    await end_all(below)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    """Every living process below this one, each known by its id and start time."""
+    try:
+        children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    return children

@@ -11,7 +11,6 @@ from pathlib import Path
 from core.errors import GreenroomError
 
 LOG_BYTES = 10 * 1024 * 1024
-PRIVATE = 0o600
 
 
 class AlreadyUp(GreenroomError):
@@ -49,23 +48,22 @@ def only_one(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def write(path: Path, text: str, mode: int = PRIVATE) -> None:
-    """Replace the file in one step, so that no reader sees half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write(path: Path, content: str | bytes) -> None:
+    """Replace the file in one step, so that no reader sees half of it; only its owner may read it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # with mode 0600
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(name).chmod(mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
-def secret(path: Path) -> str:
+def secret(path: Path, prefix: str = "") -> str:
     """The secret kept in this file; made at the first call, readable by its owner alone."""
     if not path.exists():
-        write(path, secrets.token_urlsafe(32))
+        write(path, prefix + secrets.token_urlsafe(32))
     return path.read_text().strip()
 
 

@@ -1,0 +1,56 @@
+"""The web application: routes, errors, the hub and its relay."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from broadcaster import Broadcast
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from api import errors, flows, health, people, sessions
+from api.realtime.endpoint import StompEndpoint
+from api.realtime.hub import Hub
+from api.realtime.relay import OutboxBackend
+from core.settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+
+def create_app(config: Settings | None = None) -> FastAPI:
+    """The application for these settings (absent: the process's)."""
+    config = config or settings()
+    config.secret()  # without one no token could be checked: better said at the start
+    hub, backend = Hub(), OutboxBackend(config.database())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.prefect = flows.Prefect(config)
+        broadcast = Broadcast(backend=backend)
+        routing = asyncio.create_task(hub.run(broadcast))
+        routing.add_done_callback(_routing_ended)
+        # The hub subscribes before the relay starts, so that the first batch finds it there.
+        await asyncio.sleep(0)
+        await broadcast.connect()
+        yield
+        routing.remove_done_callback(_routing_ended)
+        routing.cancel()
+        await broadcast.disconnect()
+        await app.state.prefect.close()
+
+    app = FastAPI(title="Greenroom", version="0.1.0", description=__doc__, lifespan=lifespan)
+    app.state.backend = backend
+    errors.install(app)
+    for router in (people.router, sessions.router, flows.router, health.router):
+        app.include_router(router)
+    app.router.routes.append(WebSocketRoute("/ws", StompEndpoint(hub, config)))
+    return app
+
+
+def _routing_ended(routing: "asyncio.Task[None]") -> None:
+    # A hub that routes no more would lose messages in silence; a process that ends is started again.
+    log.critical("the hub stopped routing; ending the process", exc_info=routing.exception())
+    os.kill(os.getpid(), signal.SIGTERM)

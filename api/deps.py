@@ -1,0 +1,160 @@
+"""What routes ask for: a transaction, who asks, which page, and answering a repeated request once."""
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from core import idempotency, outbox, tokens
+from core.clock import utcnow
+from core.db import transaction
+from core.errors import Invalid, NotSignedIn
+from core.viewers import Viewer as Viewing
+
+
+def _db() -> Iterator[Session]:
+    with transaction() as db:
+        yield db
+
+
+# scope="function": committed before the answer leaves, so that a 2xx is a promise kept.
+Db = Annotated[Session, Depends(_db, scope="function")]
+
+
+def bearer(authorization: str | None) -> str:
+    """The token of an Authorization header (RFC 6750, section 2.1). Raises NotSignedIn."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotSignedIn("Sign in with a token: Authorization: Bearer …")
+    return token.strip()
+
+
+def _viewer(db: Db, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Viewing:
+    return tokens.sign_in(db, bearer(authorization))[0]
+
+
+Viewer = Annotated[Viewing, Depends(_viewer)]
+
+
+class Out(BaseModel):
+    """An answer's body, read from a row's attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list; ``next`` asks for the following one, ``last_id`` is where to subscribe from."""
+
+    items: list[Item]
+    next: str | None
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which page: at most ``limit`` items after the one the cursor names."""
+
+    limit: int
+    cursor: str | None
+
+    def after_id(self) -> int:
+        """The numeric id that the cursor names, 0 for the first page. Raises Invalid."""
+        key = self._key()
+        if not (key.isascii() and key.isdigit() and len(key) < 19):
+            raise _bad_cursor()
+        return int(key)
+
+    def after_uuid(self) -> UUID | None:
+        """The UUID that the cursor names, None for the first page. Raises Invalid."""
+        if self.cursor is None:
+            return None
+        try:
+            return UUID(self._key())
+        except ValueError:
+            raise _bad_cursor() from None
+
+    def _key(self) -> str:
+        if self.cursor is None:
+            return "0"
+        try:
+            return base64.urlsafe_b64decode(self.cursor.encode() + b"=" * (-len(self.cursor) % 4)).decode()
+        except ValueError:
+            raise _bad_cursor() from None
+
+    def page(self, kind: type[Item], rows: Sequence[Any], last_id: int) -> Page[Item]:
+        """The page of the rows, which may be one more than asked for: that one says there is a next page."""
+        shown = rows[: self.limit]
+        more = len(rows) > self.limit
+        next_ = base64.urlsafe_b64encode(str(shown[-1].id).encode()).decode().rstrip("=") if more else None
+        return Page(items=[kind.model_validate(row) for row in shown], next=next_, last_id=last_id)
+
+
+def _bad_cursor() -> Invalid:
+    return Invalid("cursor", "is not one that a list of ours gave as next")
+
+
+def _paging(limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: str | None = None) -> Paging:
+    return Paging(limit, cursor)
+
+
+Pages = Annotated[Paging, Depends(_paging)]
+
+
+def _last_id(db: Db, response: Response) -> int:
+    newest = outbox.newest(db)
+    response.headers["Last-Id"] = str(newest)
+    return newest
+
+
+LastId = Annotated[int, Depends(_last_id)]
+"""The newest push id before the route reads anything; also sent as the header Last-Id."""
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class Creating:
+    """Answers a POST that creates, once for an ``Idempotency-Key``, in the request's transaction."""
+
+    def __init__(self, db: Session, viewer: Viewing, route: str, key: str | None, body: bytes) -> None:
+        self.db, self.viewer, self._route, self._key, self._body = db, viewer, route, key, body
+
+    def __call__(self, make: Callable[[], BaseModel], *, status: int = 201) -> JSONResponse:
+        """Make the thing and answer with it, or give the answer that this key had. Raises Invalid."""
+        if self._key is None:
+            return JSONResponse(make().model_dump(mode="json"), status)
+        if not _KEY.fullmatch(self._key):
+            raise Invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+        given = {"user_id": self.viewer.id, "route": self._route, "key": self._key}
+        body_hash = idempotency.hash_of(self._body)
+        kept = idempotency.claim(self.db, **given, body_hash=body_hash, now=utcnow())  # type: ignore[arg-type]
+        if kept is None:
+            kept = idempotency.Answer(status, make().model_dump(mode="json"))
+            idempotency.keep(self.db, kept, **given)  # type: ignore[arg-type]
+        return JSONResponse(kept.body, kept.status)
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def _creating(
+    db: Db,
+    viewer: Viewer,
+    request: Request,
+    body: Annotated[bytes, Depends(_body)],
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Creating:
+    return Creating(db, viewer, request.url.path, idempotency_key, body)
+
+
+Create = Annotated[Creating, Depends(_creating)]

@@ -1,0 +1,105 @@
+"""Is it alive, is it ready: PostgreSQL and the relay decide; what else is away is named as degraded."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from api.flows import Prefect
+from core.db import DISPATCHER_LOCK, LOCKS, transaction
+from core.settings import settings
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+_PATIENCE = 2.0
+
+
+class Away(Exception):
+    """A part does not answer, and why."""
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> JSONResponse:
+    """200 while PostgreSQL and the relay work; every part is named, with the reason where it is away."""
+    prefect: Prefect = request.app.state.prefect
+    checks: dict[str, Callable[[], Awaitable[None]]] = {
+        "postgres": lambda: run_in_threadpool(_postgres),
+        "relay": lambda: _relay(request),
+        "prefect": lambda: _prefect(prefect),
+        "worker": lambda: _worker(prefect),
+        "dispatcher": lambda: run_in_threadpool(_dispatcher),
+        "mail": _mail,
+    }
+    reasons = {
+        part: reason
+        for part, reason in zip(checks, await asyncio.gather(*map(_reason, checks.values())), strict=True)
+        if reason
+    }
+    needed = {"postgres", "relay"} & reasons.keys()
+    states = {part: ("down" if part in needed else "degraded") if part in reasons else "ok" for part in checks}
+    status = "down" if needed else "degraded" if reasons else "ok"
+    return JSONResponse({"status": status, **states, "reasons": reasons}, 503 if needed else 200)
+
+
+async def _reason(check: Callable[[], Awaitable[None]]) -> str | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await check()
+    except TimeoutError:
+        return f"no answer within {_PATIENCE:g} seconds"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def _postgres() -> None:
+    try:
+        with transaction() as db:
+            db.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        # The driver's own words hold the host and the user.
+        raise Away("the database cannot be reached") from None
+
+
+def _dispatcher() -> None:
+    held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :a AND objid = :b AND granted")
+    with transaction() as db:
+        if not db.scalar(held, {"a": LOCKS, "b": DISPATCHER_LOCK}):
+            raise Away("no dispatcher is running; start one with: greenroom dispatcher")
+
+
+async def _relay(request: Request) -> None:
+    if not request.app.state.backend.working.is_set():
+        raise Away("the log of pushes cannot be read")
+
+
+async def _prefect(prefect: Prefect) -> None:
+    await prefect.ask("GET", "/health")
+
+
+async def _worker(prefect: Prefect) -> None:
+    pools = await prefect.ask("POST", "/work_pools/filter", {})
+    if not any(pool["status"] == "READY" for pool in pools):
+        raise Away("no worker is online; start one with: greenroom worker")
+
+
+async def _mail() -> None:
+    url = urlsplit(settings().smtp_url or f"smtp://127.0.0.1:{settings().capture_port}")
+    reader, writer = await asyncio.open_connection(url.hostname, url.port or 25)
+    try:
+        greeting = await reader.readline()
+        if not greeting.startswith(b"220"):
+            raise Away("the mail server does not greet")
+    finally:
+        writer.close()

@@ -1,0 +1,96 @@
+"""Loading the demo: all of it in one transaction, once."""
+
+from collections import Counter
+from datetime import datetime
+from operator import itemgetter
+from random import Random
+
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
+
+from core.clock import utcnow
+from core.db import LOCKS, insert_many, transaction
+from core.models import Answer, Candidate, Feedback, Interview, InterviewSession, Question, SessionEvent, User
+from core.sessions.changes import completion_scores
+from core.sessions.deadlines import next_look
+from core.sessions.facts import FACTS, facts
+from deployments.demo import people
+from deployments.demo.interviews import interviews
+from deployments.demo.lives import Life
+from deployments.demo.planner import Planner, past_time
+from deployments.demo.tales import tell_ended
+from deployments.demo.waiting import tell_open
+
+SEED = 20_261_123
+DEMO_LOCK = 100
+ENDED = {"completed": 345, "abandoned": 42, "no_show": 40, "expired": 38, "cancelled": 35}
+
+
+def load(*, now: datetime | None = None) -> str:
+    """Load the demo data, unless there are users already; says what it did.
+
+    The same hour gives the same rows. Times are relative to ``now`` (absent: the clock), cut to the hour.
+    """
+    base = (now or utcnow()).replace(minute=0, second=0, microsecond=0)
+    with transaction() as db:
+        db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": LOCKS, "b": DEMO_LOCK})
+        there = db.scalar(text("SELECT count(*) FROM users"))
+        if there:
+            return f"Demo data: nothing to do, there are {there} users already."
+        return _load(db, base)
+
+
+def lives(rng: Random, base: datetime, persons: list[people.Person], planner: Planner) -> list[Life]:
+    """The six hundred sessions: those that ended in order of time, then the open ones."""
+    fates = [fate for fate, count in ENDED.items() for _ in range(count)]
+    rng.shuffle(fates)
+    for fate, start in zip(fates, sorted(past_time(rng, base) for _ in fates), strict=True):
+        tell_ended(planner, fate, start)  # type: ignore[arg-type]
+    tell_open(planner)
+    for person in persons:
+        ends = [life.row["ended_at"] for life in planner.lives if life.person is person and life.row["ended_at"]]
+        people.conclude(rng, person, max(ends, default=base), base)
+    return planner.lives
+
+
+def _load(db: Session, base: datetime) -> str:
+    rng = Random(SEED)  # noqa: S311 - it must repeat itself
+    users, persons, templates = people.users(base), people.candidates(rng, base), interviews(rng, base)
+    told = lives(rng, base, persons, Planner(rng, base, persons, templates))
+    insert_many(db, User, users)
+    insert_many(db, Candidate, [person.row for person in persons])
+    db.execute(insert(Interview), [template.row for template in templates])
+    insert_many(db, Question, [row for template in templates for row in template.question_rows])
+    for table in ("users", "candidates", "interviews", "questions"):
+        db.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"))  # noqa: S608
+    insert_many(db, InterviewSession, [life.row for life in told])
+    events = sorted((event for life in told for event in life.events), key=itemgetter("at"))
+    answers = sorted((answer for life in told for answer in life.answers), key=itemgetter("answered_at"))
+    insert_many(db, SessionEvent, events)
+    insert_many(db, Answer, answers)
+    insert_many(db, Feedback, [life.feedback for life in told if life.feedback])
+    _finish(db)
+    states = Counter(life.status for life in told)
+    return (
+        f"Demo data: {len(users)} users, {len(persons)} candidates, {len(templates)} interviews, {len(told)} sessions"
+        f" ({', '.join(f'{count} {status}' for status, count in states.most_common())}), {len(answers)} answers."
+    )
+
+
+def _finish(db: Session) -> None:
+    """What core alone knows: each session's score, and when the sweep has to look at it."""
+    rows = facts(db.execute(FACTS).all())
+    scores = completion_scores(db, [s.id for s in rows if s.status == "completed"])
+    db.execute(
+        text("""
+            UPDATE sessions SET score = given.score, sweep_at = given.sweep_at
+            FROM unnest(CAST(:id AS uuid[]), CAST(:score AS numeric[]), CAST(:sweep_at AS timestamptz[]))
+                AS given(id, score, sweep_at)
+            WHERE sessions.id = given.id
+        """),
+        {
+            "id": [s.id for s in rows],
+            "score": [scores.get(s.id) for s in rows],
+            "sweep_at": [next_look(s) for s in rows],
+        },
+    )

@@ -1,0 +1,185 @@
+"""How a session of the past went, one tale for each way to end."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from core.models import SessionStatus
+from core.sessions.moves import Actor
+from deployments.demo.lives import Life, next_sweep
+from deployments.demo.planner import Planner, Slot
+
+# The status sweep's own words.
+EXPIRED, MISSED, SILENT, UNRESUMED = (
+    "the invitation expired",
+    "it was not started in time",
+    "no sign of life",
+    "it was not resumed in time",
+)
+INVITED_FOR = timedelta(days=14)
+
+
+def tell_ended(planner: Planner, fate: SessionStatus, start: datetime) -> None:
+    """One session that was to start at that time and ended in this state."""
+    lead = INVITED_FOR if fate == "expired" else timedelta(days=planner.rng.uniform(1.5, 7))
+    expired = fate == "expired"
+    slot = planner.slot(start, lead, guided=0.3 if expired else 0.66, busy=not expired)
+    life = planner.begin(slot)
+    _TALES[fate](life, slot)
+    life.follow_up(planner.base)
+    planner.keep(life)
+
+
+def appoint(life: Life, slot: Slot, *, before: datetime | None = None) -> None:
+    """Invite and schedule, or schedule at once; some are moved once. All of it ``before`` (absent: the start)."""
+    rng, created = life.rng, slot.created
+    wait = (before or slot.start) - created
+    if rng.random() < 0.6:
+        life.create(created, expires=created + INVITED_FOR)
+        life.schedule(created + wait * rng.uniform(0.05, 0.4), slot.start, "candidate")
+        return
+    first = slot.start - timedelta(days=rng.randrange(1, 4))
+    if first - created < timedelta(hours=6) or rng.random() < 0.7:
+        life.create(created, start=slot.start)
+        return
+    life.create(created, start=first)
+    at = created + min(first - created, wait) * rng.uniform(0.1, 0.8)
+    life.reschedule(at, slot.start, rng.choice(("The candidate asked.", "The interviewer is ill.", "A holiday.")))
+
+
+def begin(life: Life, slot: Slot) -> datetime:
+    """Everybody arrives, more or less in time; gives when it began."""
+    rng = life.rng
+    if slot.interviewer_id is None and rng.random() < 0.4:
+        # The AI needs no appointment.
+        life.create(slot.created, expires=slot.created + INVITED_FOR)
+        life.move("in_progress", slot.start, "candidate")
+        return slot.start
+    appoint(life, slot)
+    patience = life.interview.minutes("no_show")
+    at = slot.start + min(timedelta(minutes=rng.triangular(-2, 11, 0.5)), patience * 0.9)
+    if rng.random() < 0.02:
+        missed = next_sweep(slot.start + patience)
+        life.late_until(missed)
+        life.move("no_show", missed, "system", MISSED, party="candidate")
+        at = missed + timedelta(minutes=rng.uniform(1, 4))
+        life.move("in_progress", at, "candidate")
+        return at
+    life.late_until(at)
+    life.move("in_progress", at, "interviewer" if slot.interviewer_id and rng.random() < 0.2 else "candidate")
+    return at
+
+
+def interrupt(life: Life, at: datetime) -> datetime:
+    """Silence: the sweep sees it, or the candidate says so; gives when it became interrupted."""
+    if life.rng.random() < 0.4:
+        now = at + timedelta(seconds=life.rng.uniform(10, 90))
+        life.move("interrupted", now, "candidate", "lost the connection")
+    else:
+        now = next_sweep(at + life.interview.minutes("idle"))
+        life.move("interrupted", now, "system", SILENT)
+    return now
+
+
+def _completed(life: Life, slot: Slot) -> None:
+    rng = life.rng
+    if rng.random() < 0.008:
+        appoint(life, slot)
+        missed = next_sweep(slot.start + life.interview.minutes("no_show"))
+        life.late_until(missed)
+        life.move("no_show", missed, "system", MISSED, party="candidate")
+        # A call by telephone, put right the next morning.
+        life.answer(len(life.interview.questions), slot.start + timedelta(minutes=10))
+        life.row |= {"last_activity_at": None, "activity_pushed_at": None}
+        late = life.answers[-1]["answered_at"] + timedelta(hours=rng.uniform(1, 3))
+        corrector: Actor = "interviewer" if slot.interviewer_id else "admin"
+        life.move("completed", late, corrector, "It took place by telephone.")
+        return
+    at = begin(life, slot)
+    total = len(life.interview.questions)
+    skipped = {q.id for q in life.interview.questions if not q.required and rng.random() < 0.25}
+    if rng.random() < 0.06:
+        skipped.add(rng.choice([q.id for q in life.interview.questions if q.required]))
+    last = life.answer(total, at, skipped=skipped)
+    fate = rng.random()
+    if fate < 0.07 and life.interview.enough(life.answered()):
+        since = interrupt(life, last)
+        life.move("completed", next_sweep(since + life.interview.minutes("resume")), "system", UNRESUMED)
+    elif fate < 0.17:
+        # Back in time, and done.
+        since = interrupt(life, last)
+        back = since + life.interview.minutes("resume") * rng.uniform(0.1, 0.7)
+        life.move("in_progress", back, "candidate")
+        life.move("completed", back + timedelta(minutes=rng.uniform(1, 4)), "candidate")
+    elif slot.interviewer_id and fate < 0.6:
+        life.move("completed", last + timedelta(minutes=rng.uniform(1, 6)), "interviewer")
+    else:
+        life.move("completed", last + timedelta(seconds=rng.uniform(5, 120)), "candidate")
+
+
+def _abandoned(life: Life, slot: Slot) -> None:
+    rng = life.rng
+    at = begin(life, slot)
+    # Most who leave do so early.
+    total = len(life.interview.questions)
+    count = min(total - 1, int(rng.triangular(0, total, 2)))
+    while count and life.interview.enough({q.id for q in life.interview.questions[:count]}):
+        count -= 1
+    last = life.answer(count, at)
+    if rng.random() < 0.45:
+        life.move("abandoned", last + timedelta(minutes=rng.uniform(1, 5)), "candidate", rng.choice(_LEFT))
+        return
+    since = interrupt(life, last)
+    life.move("abandoned", next_sweep(since + life.interview.minutes("resume")), "system", UNRESUMED)
+
+
+def _no_show(life: Life, slot: Slot) -> None:
+    rng = life.rng
+    appoint(life, slot)
+    missed = next_sweep(slot.start + life.interview.minutes("no_show"))
+    if slot.interviewer_id and rng.random() < 0.3:
+        at = slot.start + life.interview.minutes("no_show") * rng.uniform(0.8, 0.98)
+        life.late_until(at)
+        if rng.random() < 0.2:
+            life.move("no_show", at, "recruiter", "The interviewer was ill.", party="interviewer")
+        else:
+            life.move("no_show", at, "interviewer", party="candidate")
+        return
+    life.late_until(missed)
+    life.move("no_show", missed, "system", MISSED, party="candidate")
+
+
+def _expired(life: Life, slot: Slot) -> None:
+    life.create(slot.created, expires=slot.start, opened=life.rng.random() < 0.4)
+    life.move("expired", next_sweep(slot.start), "system", EXPIRED)
+
+
+def _cancelled(life: Life, slot: Slot) -> None:
+    rng = life.rng
+    fate = rng.random()
+    if fate < 0.1:
+        at = begin(life, slot)
+        last = life.answer(rng.randrange(3), at)
+        life.move("cancelled", last + timedelta(minutes=2), "admin", "The wrong interview was sent.")
+        return
+    if fate < 0.4:
+        life.create(slot.created, expires=slot.created + INVITED_FOR, opened=rng.random() < 0.6)
+    else:
+        appoint(life, slot)
+    since = life.events[-1]["at"]
+    at = since + (slot.start - since) * rng.uniform(0.1, 0.9)
+    actor: Actor = "candidate" if rng.random() < 0.55 else "recruiter"
+    life.move("cancelled", at, actor, rng.choice(_CANCELLED[actor]))
+
+
+_LEFT = ["I have to go.", "My connection is too slow.", None, "This is not the role I applied for."]
+_CANCELLED: dict[Actor, list[str | None]] = {
+    "candidate": ["I accepted another offer.", "The time no longer suits me.", None],
+    "recruiter": ["The position is on hold.", "Another interview comes first."],
+}
+_TALES: dict[SessionStatus, Callable[[Life, Slot], None]] = {
+    "completed": _completed,
+    "abandoned": _abandoned,
+    "no_show": _no_show,
+    "expired": _expired,
+    "cancelled": _cancelled,
+}

@@ -1,0 +1,47 @@
+"""Small questions to running parts, with the standard library alone: is it there, and what does it say?"""
+
+import asyncio
+import base64
+import http.client
+import json
+from typing import Any
+
+SECONDS = 2.0
+
+
+async def accepts(host: str, port: int) -> bool:
+    """Whether something accepts connections there and greets first, as SMTP servers do."""
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), SECONDS)
+        try:
+            return bool(await asyncio.wait_for(reader.readline(), SECONDS))
+        finally:
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+async def answers(host: str, port: int, path: str) -> bool:
+    """Whether a GET of this path is 200."""
+    return await ask(host, port, path) is not None
+
+
+async def ask(host: str, port: int, path: str, *, auth: str | None = None, body: Any = None) -> Any:
+    """The JSON of a 200 to a GET (or to a POST of ``body``); None when there is no such answer."""
+    return await asyncio.to_thread(_ask, host, port, path, auth, body)
+
+
+def _ask(host: str, port: int, path: str, auth: str | None, body: Any) -> Any:
+    connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
+    headers = {"Content-Type": "application/json"}
+    if auth is not None:
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    try:
+        connection.request("GET" if body is None else "POST", path, body and json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        return json.loads(content) if answer.status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,279 @@
+"""``greenroom up``: what the parts of the local stack are, in what order they come, and what is said at the end."""
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import deployments
+from core.errors import GreenroomError
+from core.settings import PREFIX, Settings
+from deployments.local import orchestrator, ports, postgres, probe, processes, state, welcome
+from deployments.local.orchestrator import Orchestrator
+from deployments.local.screen import Screen
+from deployments.local.supervisor import Part, Supervisor
+
+LOOPBACK = "127.0.0.1"
+KILLED = 130  # the exit code after a second Ctrl-C
+DISPATCHER_LIVES = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+    "WHERE datname = current_database() AND locktype = 'advisory' AND classid = 7747 AND objid = 2 AND granted;"
+)
+
+
+def up(settings: Settings, *, out: Screen | None = None) -> int:
+    """Run the whole stack in the foreground until Ctrl-C or SIGTERM; the exit code."""
+    screen = out or Screen()
+    state_dir = settings.state_dir.resolve()
+    try:
+        state.prepare(state_dir)
+        with state.only_one(state_dir):
+            return asyncio.run(_Stack(settings, state_dir, screen).run())
+    except GreenroomError as error:
+        screen.trouble("greenroom", str(error))
+        return 1
+    except OSError as error:
+        screen.trouble("greenroom", f"{state_dir} cannot be used: {error}")
+        return 1
+
+
+@dataclass
+class _Stack:
+    settings: Settings
+    state_dir: Path
+    screen: Screen
+    times: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.supervisor = Supervisor(self.state_dir, self.screen)
+        self.api_host = ports.reachable(self.settings.host)
+
+    async def run(self) -> int:
+        """Start everything, wait for the word to stop, stop everything."""
+        loop, asked, killed = asyncio.get_running_loop(), asyncio.Event(), False
+
+        def ask() -> None:
+            nonlocal killed
+            if asked.is_set():
+                killed = True
+                self.supervisor.kill()
+            asked.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, ask)
+        code = 0
+        starting = asyncio.create_task(self._start())
+        stop = asyncio.create_task(asked.wait())
+        await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and (problem := _problem(starting)):
+            self.screen.trouble("greenroom", f"not started: {problem}")
+            code = 1
+        else:
+            await stop
+        begun = loop.time()
+        if self.supervisor.pids():
+            self.screen.block("stopping …")
+        starting.cancel()
+        await asyncio.wait([starting])
+        await self.supervisor.stop()
+        await processes.end_all(processes.strays(self.state_dir), ask=2)
+        self.settings.database_file.unlink(missing_ok=True)
+        self.screen.note("greenroom", f"all stopped after {loop.time() - begun:.1f} s")
+        return KILLED if killed else code
+
+    async def _start(self) -> None:
+        begun = asyncio.get_running_loop().time()
+        if left := await processes.end_leftovers(self.state_dir):
+            self.screen.note("greenroom", f"ended what an earlier stack left running: {', '.join(left)}")
+        self._check_ports()
+        database, prefect_database, fresh = await self._databases()
+        prefect = self._prefect(prefect_database)
+        env = self._env(database, prefect)
+        async with asyncio.TaskGroup() as together:
+            together.create_task(self._prefect_side(prefect, env))
+            ours = together.create_task(self._our_side(env, database, fresh))
+        total = asyncio.get_running_loop().time() - begun
+        self.screen.block(
+            welcome.block(
+                settings=self.settings,
+                prefect=prefect,
+                tokens=ours.result(),
+                times=self.times,
+                bold=self.screen.bold,
+                mail=self.settings.smtp_url is None,
+            )
+        )
+        self.screen.block(f"ready in {total:.1f} s")
+
+    async def _prefect_side(self, prefect: Orchestrator, env: dict[str, str]) -> None:
+        """Server, deployments and worker are started at once: each imports Prefect for seconds, then waits."""
+        file = _prefect_file()
+        command = [sys.executable, "-m", "deployments.local.deploy", str(file)]
+        hint = f"The deployments are described in {file}."
+        server = Part(
+            "prefect",
+            prefect.command(),
+            prefect.server_env(env),
+            prefect.ready,
+            layer=1,
+            hint="If its database is of a newer Prefect, set the state folder aside.",
+        )
+        worker = self._part("worker", env, prefect.worker_ready, hint=hint)
+        async with asyncio.TaskGroup() as together:
+            together.create_task(self._bring(server))
+            together.create_task(self._step("deployments", command, env))
+            together.create_task(self._bring(worker))
+
+    async def _our_side(self, env: dict[str, str], database: str, fresh: bool) -> str:
+        """Migrations, demo data, and the parts that need no Prefect to start; the tokens of the demo's users."""
+        await self._step("migrations", self._command("migrate"), env)
+        pending = self.state_dir / "demo_pending"
+        if fresh:
+            pending.touch()
+        if pending.exists():
+            await self._step("demo", self._command("demo"), env)
+            pending.unlink()
+
+        async def dispatcher_lives(pid: int) -> bool:
+            try:
+                return await postgres.query(database, DISPATCHER_LIVES) not in ("", "0")
+            except GreenroomError:
+                return False
+
+        async def api_answers(pid: int) -> bool:
+            return await probe.answers(self.api_host, self.settings.port, "/health/ready")
+
+        async def capture_greets(pid: int) -> bool:
+            return await probe.accepts(LOOPBACK, self.settings.capture_port)
+
+        async with asyncio.TaskGroup() as together:
+            if self.settings.smtp_url is None:
+                folder, port = self.state_dir / "mail", str(self.settings.capture_port)
+                command = (sys.executable, "-m", "deployments.local.capture", "--port", port, "--folder", str(folder))
+                together.create_task(self._bring(Part("mail", command, env, capture_greets, layer=2)))
+            together.create_task(self._bring(self._part("api", env, api_answers)))
+            together.create_task(self._bring(self._part("dispatcher", env, dispatcher_lives)))
+            tokens = together.create_task(self._tokens(env))
+        return tokens.result()
+
+    async def _databases(self) -> tuple[str, str, bool]:
+        """The databases' URLs, Greenroom's and Prefect's, and whether they are new."""
+        own = orchestrator.own_database(os.environ)
+        if self.settings.database_url:
+            if own is None:
+                await postgres.create_databases(self.settings.database_url, ("prefect",))
+            return self.settings.database_url, own or orchestrator.database_beside(self.settings.database_url), False
+        file = self.settings.database_file
+        server, fresh = await postgres.prepare(self.state_dir, say=lambda text: self.screen.note("postgres", text))
+
+        async def ready(pid: int) -> bool:
+            return server.ready(pid)
+
+        await self._bring(
+            Part(
+                "postgres",
+                server.command(),
+                {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", processes.MARK: str(self.state_dir)},
+                ready,
+                stop=postgres.STOP,
+                stop_seconds=30,
+                user=server.user,
+                before=server.clear,
+            )
+        )
+        await postgres.create_databases(server.url("postgres"), postgres.DATABASES)
+        state.write(file, server.url("greenroom"))
+        return server.url("greenroom"), own or server.url("prefect", "postgresql+asyncpg"), fresh
+
+    def _prefect(self, database: str) -> Orchestrator:
+        auth = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+        home = self.state_dir / "prefect"
+        home.mkdir(mode=0o700, exist_ok=True)
+        return Orchestrator(
+            home=home,
+            host=LOOPBACK,
+            port=orchestrator.port(),
+            auth=auth or state.secret(self.state_dir / "prefect_auth", prefix="greenroom:"),
+            database=database,
+        )
+
+    def _env(self, database: str, prefect: Orchestrator) -> dict[str, str]:
+        """What every part gets: our environment, the settings (those of .env, too), and where the others are."""
+        if self.settings.jwt_secret is None and self.settings.jwks_url is None:
+            state.secret(self.state_dir / "jwt_secret")
+        given = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
+        chosen = {
+            PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in given.items()
+            if value is not None
+        }
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return {
+            "PYTHONUNBUFFERED": "1",
+            "MALLOC_ARENA_MAX": "2",  # a process of threads keeps a heap for each otherwise
+            **prefect.client_env(os.environ),
+            **chosen,
+            "PATH": path,  # a deployment's «python» is ours, virtual environment activated or not
+            f"{PREFIX}DATABASE_URL": database,
+            f"{PREFIX}SMTP_URL": self.settings.smtp_url or f"smtp://{LOOPBACK}:{self.settings.capture_port}",
+            f"{PREFIX}STATE_DIR": str(self.state_dir),
+            f"{PREFIX}TIMEZONE": self.settings.timezone,  # prefect.yaml names it, set or not
+            processes.MARK: str(self.state_dir),
+        }
+
+    def _check_ports(self) -> None:
+        fixed = [
+            ports.Fixed("the API", self.settings.host, self.settings.port, f"{PREFIX}PORT"),
+            ports.Fixed("Prefect's server", LOOPBACK, orchestrator.port(), "PREFECT_SERVER_API_PORT"),
+        ]
+        if self.settings.smtp_url is None:
+            fixed.append(ports.Fixed("mail capture", LOOPBACK, self.settings.capture_port, f"{PREFIX}CAPTURE_PORT"))
+        ports.check(fixed)
+
+    async def _tokens(self, env: dict[str, str]) -> str:
+        command = self._command("token", "--demo")
+        try:
+            written, _ = await self.supervisor.run("token", command, env, capture=True)
+        except GreenroomError as error:
+            self.screen.trouble("token", str(error))  # the stack is as good without
+            return ""
+        return written
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "deployments.cli", *words]
+
+    def _part(self, name: str, env: dict[str, str], ready: Callable[..., object], hint: str = "") -> Part:
+        return Part(name, self._command(name), env, ready, layer=2, hint=hint)  # type: ignore[arg-type]
+
+    async def _bring(self, part: Part) -> None:
+        self.times[part.name] = seconds = await self.supervisor.start(part)
+        self.screen.ready(part.name, seconds)
+
+    async def _step(self, name: str, command: list[str], env: dict[str, str]) -> None:
+        _, seconds = await self.supervisor.run(name, command, env)
+        self.times[name] = seconds
+        self.screen.ready(name, seconds, "done")
+
+
+def _prefect_file() -> Path:
+    """The project's prefect.yaml: here, or beside the packages.
+
+    Raises GreenroomError when there is none.
+    """
+    for folder in (Path.cwd(), Path(deployments.__file__).resolve().parent.parent):
+        if (folder / "prefect.yaml").exists():
+            return folder / "prefect.yaml"
+    raise GreenroomError("There is no prefect.yaml here: run this in the project's folder.")
+
+
+def _problem(task: asyncio.Task[None]) -> str | None:
+    """What a person should read of why a task failed."""
+    if task.cancelled() or (error := task.exception()) is None:
+        return None
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if isinstance(error, GreenroomError) else "".join(traceback.format_exception(error))

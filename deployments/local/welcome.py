@@ -1,0 +1,51 @@
+"""The block that ``greenroom up`` ends with: where things are, how to sign in, what to try next."""
+
+from collections.abc import Callable, Mapping
+
+from core.settings import Settings
+from deployments.local.orchestrator import Orchestrator
+from deployments.local.ports import reachable
+
+
+def block(
+    *,
+    settings: Settings,
+    prefect: Orchestrator,
+    tokens: str,
+    times: Mapping[str, float],
+    bold: Callable[[str], str],
+    mail: bool,
+) -> str:
+    """The text; ``tokens`` has a line «role email token» for each demo user."""
+    base = f"http://{reachable(settings.host)}:{settings.port}"
+    people = [line.split() for line in tokens.splitlines() if len(line.split()) == 3]
+    lines = [
+        bold("Greenroom is up."),
+        "",
+        f"  API         {base}   docs {base}/docs",
+        f"  Sockets     ws://localhost:{settings.port}/ws   (STOMP; or SockJS on {base}/ws)",
+        f"  Prefect UI  {prefect.url}   sign in with  {bold(prefect.auth)}",
+    ]
+    if mail:
+        lines.append(
+            f"  Mail        caught on smtp://127.0.0.1:{settings.capture_port}, kept in {settings.state_dir}/mail"
+        )
+    lines += [f"  Logs        {settings.state_dir}/log", ""]
+    if people:
+        lines.append(bold("Tokens of the demo's users"))
+        lines += [f"  {role:<12} {email}\n  {'':<12} {token}" for role, email, token in people]
+        lines += ["", bold("Try next"), *_next(base, settings, people[0][2])]
+    else:
+        lines += ["No demo users here; load them with:  greenroom demo"]
+    parts = "   ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
+    return "\n".join([*lines, "", bold("Until ready"), f"  {parts}"])
+
+
+def _next(base: str, settings: Settings, token: str) -> list[str]:
+    return [
+        f"  curl -H 'Authorization: Bearer {token}' '{base}/api/sessions?limit=5'",
+        "  In the Prefect UI: Deployments, update-session-statuses, Run, Quick run; then watch:",
+        f'  new Client({{brokerURL: "ws://localhost:{settings.port}/ws", connectHeaders: {{passcode: TOKEN}}}})'
+        ' of @stomp/stompjs, subscribed to "/topic/sessions"',
+        "  Ctrl-C here stops everything; what was done stays, and the next start is quick.",
+    ]

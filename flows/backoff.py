@@ -1,0 +1,26 @@
+"""Waiting between attempts, a little longer each time."""
+
+import asyncio
+import random
+
+
+class Backoff:
+    """Sleeps 0.1, 0.2, 0.4 … up to ``most`` seconds, with jitter so that many do not come back at once."""
+
+    def __init__(self, *, most: float = 5.0) -> None:
+        self._most = most
+        self._next = 0.1
+
+    @property
+    def first(self) -> bool:
+        """Whether nothing was waited for since all was well: the time to say what is wrong, once."""
+        return self._next == 0.1
+
+    def reset(self) -> None:
+        """All is well again."""
+        self._next = 0.1
+
+    async def sleep(self) -> None:
+        """Wait, longer than the last time."""
+        await asyncio.sleep(self._next * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+        self._next = min(self._next * 2, self._most)

@@ -1,0 +1,18 @@
+"""Sessions: what time alone does to them."""
+
+from datetime import datetime
+from typing import Any
+
+from prefect import State, flow
+
+from core import sessions
+from flows.run import job, slot_name
+
+
+@flow(name="update-session-statuses", flow_run_name=slot_name)
+async def update_session_statuses(now: datetime | None = None, dry_run: bool = False) -> sessions.Swept | State[Any]:
+    """Moves sessions that time has moved: expired, no-show, interrupted, closed; and tells who is late.
+
+    now: judge as of this time instead of the scheduled one. dry_run: count and show a sample, change nothing.
+    """
+    return await job(sessions.update_statuses, now=now, dry_run=dry_run)

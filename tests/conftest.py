@@ -1,0 +1,51 @@
+"""Real parts for the tests: one PostgreSQL a run, a database of its own for each test that asks, real clients."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import parts
+from tests.parts import Api, Database, PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One embedded PostgreSQL for the run, with a migrated template database."""
+    with parts.postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a fresh, migrated database, which the process's settings and engine now use."""
+    with parts.own_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres: PostgresServer) -> Iterator[Database]:
+    """A fresh, migrated database for a module, used by this process too."""
+    with parts.own_database(postgres) as url:
+        yield Database(url)
+
+
+@pytest.fixture(scope="module")
+def api(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API as a process of its own, on the module's database."""
+    with parts.api_process(shared_database.url, tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def js_clients() -> Path:
+    """The folder of the real STOMP clients, installed from npm when they are not there yet."""
+    return parts.install_js_clients()
+
+
+def pytest_configure() -> None:
+    """Settings of the person who runs the tests must not reach them."""
+    for name in [name for name in os.environ if name.startswith(("GREENROOM_", "PREFECT_"))]:
+        del os.environ[name]
+    os.environ["GREENROOM_JWT_SECRET"] = parts.SECRET
