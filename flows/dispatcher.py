@@ -71,9 +71,13 @@ async def dispatch(work: tuple[Work, ...]) -> None:
     wakes = [asyncio.Event() for _ in work]
     async with asyncio.TaskGroup() as together:
         together.create_task(_live(wakes))
-        together.create_task(Watcher(PrefectServer()).run())
+        together.create_task(Watcher(_prefect()).run())
         for each, wake in zip(work, wakes, strict=True):
             together.create_task(_keep_at(each, wake))
+
+
+def _prefect() -> PrefectServer:
+    return PrefectServer(settings().prefect_api_url, settings().prefect_api_auth_string)
 
 
 async def _live(wakes: list[asyncio.Event]) -> None:

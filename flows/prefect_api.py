@@ -6,7 +6,6 @@ Spoken directly, because importing Prefect's client costs the dispatcher 27 MB a
 import base64
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -58,18 +57,18 @@ class Run(BaseModel):
 
 
 class PrefectServer:
-    """A connection to the server that PREFECT_API_URL names, signed in with PREFECT_API_AUTH_STRING if it is set."""
+    """The server whose API is at ``url``; ``auth`` is its auth string, if it wants one. Open it with ``async with``."""
 
-    def __init__(self, url: str | None = None, auth: str | None = None) -> None:
-        self.url = (url or os.environ.get("PREFECT_API_URL") or "http://127.0.0.1:4200/api").rstrip("/")
-        self._auth = auth or os.environ.get("PREFECT_API_AUTH_STRING")
+    def __init__(self, url: str, auth: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._auth = auth
         self._names: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         headers = {}
         if self._auth:
             headers["Authorization"] = f"Basic {base64.b64encode(self._auth.encode()).decode()}"
-        self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=10)
+        self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=10, trust_env=False)
         return self
 
     async def __aexit__(
@@ -151,7 +150,9 @@ class PrefectServer:
             },
         }
         url = f"ws{self.url.removeprefix('http')}/events/out"
-        async with connect(url, subprotocols=[Subprotocol("prefect")], open_timeout=10, close_timeout=0.2) as socket:
+        async with connect(
+            url, subprotocols=[Subprotocol("prefect")], open_timeout=10, close_timeout=0.2, proxy=None
+        ) as socket:
             await socket.send(json.dumps({"type": "auth", "token": self._auth}))
             if json.loads(await socket.recv()).get("type") != "auth_success":
                 raise ConnectionRefusedError("Prefect's server refused PREFECT_API_AUTH_STRING")

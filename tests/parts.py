@@ -122,12 +122,16 @@ def own_database(server: PostgresServer) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {server.template}")
+        before = os.environ.get("GREENROOM_DATABASE_URL")
         use_database(server.url_of(name))
         try:
             yield server.url_of(name)
         finally:
             forget_settings()
-            del os.environ["GREENROOM_DATABASE_URL"]
+            if before is None:
+                del os.environ["GREENROOM_DATABASE_URL"]
+            else:
+                os.environ["GREENROOM_DATABASE_URL"] = before
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
