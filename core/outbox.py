@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
@@ -89,19 +90,18 @@ database.last_statements.append(_write)
 @event.listens_for(Session, "after_transaction_create")
 def _mark(db: Session, transaction: SessionTransaction) -> None:
     if transaction.nested:
-        db.info.setdefault("outbox_marks", {})[transaction] = len(_collected(db))
-
-
-@event.listens_for(Session, "after_transaction_end")
-def _unmark(db: Session, transaction: SessionTransaction) -> None:
-    db.info.get("outbox_marks", {}).pop(transaction, None)
+        _marks[transaction] = len(_collected(db))
 
 
 @event.listens_for(Session, "after_soft_rollback")
 def _forget(db: Session, transaction: SessionTransaction) -> None:
-    mark = db.info.get("outbox_marks", {}).get(transaction, 0)
-    if _KEY in db.info:
-        del db.info[_KEY][mark:]
+    # A failed flush ends a transaction of its own inside the savepoint; what it undoes is the savepoint's to say.
+    if transaction in _marks or transaction.parent is None:
+        del _collected(db)[_marks.get(transaction, 0) :]
+
+
+_marks: WeakKeyDictionary[SessionTransaction, int] = WeakKeyDictionary()
+"""How much was collected when each savepoint began."""
 
 
 READ_AFTER = """

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         None, validation_alias="PREFECT_API_AUTH_STRING", repr=False, description="Prefect's own setting"
     )
 
+    ws_heart_beat_ms: int = Field(10_000, ge=0, description="heart-beats each way, in milliseconds; 0: none")
     ws_frame_bytes: int = Field(65536, ge=0, description="largest STOMP frame a client may send; 0: any")
     ws_connect_seconds: float = Field(60, ge=0, description="time to CONNECT after the socket opens; 0: any")
     ws_subscriptions: int = Field(50, ge=0, description="subscriptions a connection may hold; 0: any")

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import httpx
 import psycopg
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
 from tests.parts import PostgresServer, eventually, free_port
 
@@ -80,7 +86,13 @@ def running(postgres: PostgresServer, folder: Path) -> Iterator[PrefectProcess]:
     server = PrefectProcess(folder, postgres.url_of("prefect").replace("postgresql:", "postgresql+asyncpg:"))
     server.start()
     try:
-        with temporary_settings({PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: AUTH}):
+        ours = {
+            PREFECT_API_URL: server.url,
+            PREFECT_API_AUTH_STRING: AUTH,
+            PREFECT_HOME: folder,
+            PREFECT_LOGGING_TO_API_ENABLED: False,  # its thread would outlive the server
+        }
+        with temporary_settings(ours):
             yield server
     finally:
         server.end()

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from api.errors import problem, problem_of
 from api.realtime.destinations import authorise
 from api.realtime.hub import Subscription
-from api.realtime.refusals import FORBIDDEN, HEART_BEATS, LIMIT, PROTOCOL, UNAUTHENTICATED, Refused
+from api.realtime.refusals import FORBIDDEN, LIMIT, PROTOCOL, UNAUTHENTICATED, Refused
 from api.realtime.stomp import Frame, ProtocolError, heart_beat, negotiate
 from core import sessions, tokens
 from core.clock import utcnow
@@ -50,7 +50,8 @@ async def connect(connection: "Connection", frame: Frame) -> None:
     version = negotiate(frame.headers.get("accept-version"))
     if version is None:
         raise Refused(PROTOCOL, "supported versions are 1.0, 1.1 and 1.2", {"version": "1.0,1.1,1.2"})
-    sends, expects = heart_beat(frame.headers.get("heart-beat"), HEART_BEATS)
+    every = connection.settings.ws_heart_beat_ms
+    sends, expects = heart_beat(frame.headers.get("heart-beat"), (every, every))
     token = _token(frame)
     claims = tokens.read(token)
     connection.join(claims.sub)
@@ -60,7 +61,7 @@ async def connect(connection: "Connection", frame: Frame) -> None:
         "CONNECTED",
         {
             "version": version,
-            "heart-beat": f"{HEART_BEATS[0]},{HEART_BEATS[1]}",
+            "heart-beat": f"{every},{every}",
             "user-name": str(viewer.id),
             "server": SERVER,
         },

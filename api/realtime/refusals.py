@@ -6,8 +6,6 @@ from typing import Final
 PROTOCOL, RESTARTED, UNAUTHENTICATED, FORBIDDEN, LIMIT, SLOW, OUR_FAULT = 1002, 1012, 4401, 4403, 4429, 4500, 1011
 """Close codes (CONTRACT, "Live updates"; 1011 is RFC 6455's for a fault of ours)."""
 
-HEART_BEATS: Final = (10_000, 10_000)
-"""What the server can send, and wants to get, in milliseconds."""
 SILENT_BEATS: Final = 3
 """A client is gone after this many missed heart-beats, as with Spring's simple broker."""
 

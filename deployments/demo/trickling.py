@@ -221,7 +221,7 @@ _ACTS: dict[Act, float] = {
     _decide: 0.7,
     _reschedule: 0.7,
     _pause: 0.4,
-    _cancel: 0.3,
+    _cancel: 0.1,
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
@@ -86,15 +87,17 @@ class Orchestrator:
             *("--timeout-graceful-shutdown", "2"),
         ]
 
+    async def ask(self, path: str, body: Any = None) -> Any:
+        """The server's answer to a GET, or to a POST with a body; None when it is not a 200."""
+        return await probe.ask(self.host, self.port, f"/api{path}", auth=self.auth, body=body)
+
     async def ready(self, pid: int) -> bool:
         """Whether the server answers and reaches its database."""
         return await probe.answers(self.host, self.port, "/api/ready")
 
     async def worker_ready(self, pid: int) -> bool:
         """Whether a worker of our pool has been online since this process started."""
-        workers = await probe.ask(
-            self.host, self.port, f"/api/work_pools/{POOL}/workers/filter", auth=self.auth, body={}
-        )
+        workers = await self.ask(f"/work_pools/{POOL}/workers/filter", {})
         try:
             begun = psutil.Process(pid).create_time()
         except psutil.Error:

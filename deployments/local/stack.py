@@ -5,14 +5,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import deployments
 from core.errors import GreenroomError
 from core.settings import PREFIX, Settings
-from deployments.local import orchestrator, ports, postgres, probe, processes, state, welcome
+from deployments.local import deployed, orchestrator, ports, postgres, probe, processes, state, welcome
 from deployments.local.orchestrator import Orchestrator
 from deployments.local.screen import Screen
 from deployments.local.supervisor import Part, Supervisor
@@ -110,10 +110,7 @@ class _Stack:
         self.screen.block(f"ready in {total:.1f} s")
 
     async def _prefect_side(self, prefect: Orchestrator, env: dict[str, str]) -> None:
-        """Server, deployments and worker are started at once: each imports Prefect for seconds, then waits."""
-        file = _prefect_file()
-        command = [sys.executable, "-m", "deployments.local.deploy", str(file)]
-        hint = f"The deployments are described in {file}."
+        """Server, worker and what deploys are started at once: each imports Prefect for seconds, then waits."""
         server = Part(
             "prefect",
             prefect.command(),
@@ -122,11 +119,22 @@ class _Stack:
             layer=1,
             hint="If its database is of a newer Prefect, set the state folder aside.",
         )
-        worker = self._part("worker", env, prefect.worker_ready, hint=hint)
         async with asyncio.TaskGroup() as together:
-            together.create_task(self._bring(server))
-            together.create_task(self._step("deployments", command, env))
-            together.create_task(self._bring(worker))
+            serving = together.create_task(self._bring(server))
+            together.create_task(self._deploy(prefect, env, serving))
+            together.create_task(self._bring(self._part("worker", env, prefect.worker_ready)))
+
+    async def _deploy(self, prefect: Orchestrator, env: dict[str, str], serving: asyncio.Task[None]) -> None:
+        """Bring the deployments to what prefect.yaml says, unless they are there already."""
+        file, mark = _prefect_file(), self.state_dir / "deployed.json"
+        now = deployed.fingerprint(file, env)
+        if deployed.remembered(mark).get("fingerprint") == now:
+            await asyncio.wait([serving])
+            if await deployed.current(prefect, mark, now):
+                self.screen.note("deployments", "unchanged")
+                return
+        await self._step("deployments", [sys.executable, "-m", "deployments.local.deploy", str(file)], env)
+        await deployed.remember(prefect, mark, now)
 
     async def _our_side(self, env: dict[str, str], database: str, fresh: bool) -> str:
         """Migrations, demo data, and the parts that need no Prefect to start; the tokens of the demo's users."""
@@ -246,8 +254,8 @@ class _Stack:
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "deployments.cli", *words]
 
-    def _part(self, name: str, env: dict[str, str], ready: Callable[..., object], hint: str = "") -> Part:
-        return Part(name, self._command(name), env, ready, layer=2, hint=hint)  # type: ignore[arg-type]
+    def _part(self, name: str, env: dict[str, str], ready: Callable[[int], Awaitable[bool]]) -> Part:
+        return Part(name, self._command(name), env, ready, layer=2)
 
     async def _bring(self, part: Part) -> None:
         self.times[part.name] = seconds = await self.supervisor.start(part)
