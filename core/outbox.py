@@ -95,9 +95,11 @@ def _mark(db: Session, transaction: SessionTransaction) -> None:
 
 @event.listens_for(Session, "after_soft_rollback")
 def _forget(db: Session, transaction: SessionTransaction) -> None:
-    # A failed flush ends a transaction of its own inside the savepoint; what it undoes is the savepoint's to say.
-    if transaction in _marks or transaction.parent is None:
-        del _collected(db)[_marks.get(transaction, 0) :]
+    # A failed flush is a transaction of its own; what it takes with it is all since the savepoint around it.
+    undone: SessionTransaction = transaction
+    while not undone.nested and undone.parent is not None:
+        undone = undone.parent
+    del _collected(db)[_marks.get(undone, 0) :]
 
 
 _marks: WeakKeyDictionary[SessionTransaction, int] = WeakKeyDictionary()

@@ -136,15 +136,9 @@ class _Stack:
         await self._step("deployments", [sys.executable, "-m", "deployments.local.deploy", str(file)], env)
         await deployed.remember(prefect, mark, now)
 
-    async def _our_side(self, env: dict[str, str], database: str, fresh: bool) -> str:
-        """Migrations, demo data, and the parts that need no Prefect to start; the tokens of the demo's users."""
-        await self._step("migrations", self._command("migrate"), env)
-        pending = self.state_dir / "demo_pending"
-        if fresh:
-            pending.touch()
-        if pending.exists():
-            await self._step("demo", self._command("demo"), env)
-            pending.unlink()
+    async def _our_side(self, env: dict[str, str], database: str, fresh: bool) -> list[list[str]]:
+        """The database's content, then the parts that need no Prefect to start; the tokens of the demo's users."""
+        tokens = await self._data(env, fresh)
 
         async def dispatcher_lives(pid: int) -> bool:
             try:
@@ -165,8 +159,21 @@ class _Stack:
                 together.create_task(self._bring(Part("mail", command, env, capture_greets, layer=2)))
             together.create_task(self._bring(self._part("api", env, api_answers)))
             together.create_task(self._bring(self._part("dispatcher", env, dispatcher_lives)))
-            tokens = together.create_task(self._tokens(env))
-        return tokens.result()
+        return tokens
+
+    async def _data(self, env: dict[str, str], fresh: bool) -> list[list[str]]:
+        """Schema and, at the first start, demo data; role, email and token of the demo's users."""
+        pending = self.state_dir / "demo_pending"  # stays until the demo is loaded, however often that is tried
+        if fresh:
+            pending.touch()
+        command = [sys.executable, "-m", "deployments.local.data", *(["--demo"] if pending.exists() else [])]
+        written, seconds = await self.supervisor.run("database", command, env, capture=True)
+        pending.unlink(missing_ok=True)
+        lines = [line.split() for line in written.splitlines()]
+        steps = ", ".join(f"{line[1]} {line[2]} s" for line in lines if line[:1] == ["done"])
+        self.times["database"] = seconds
+        self.screen.ready("database", seconds, f"({steps}) done")
+        return [line[1:] for line in lines if line[:1] == ["token"]]
 
     async def _databases(self) -> tuple[str, str, bool]:
         """The databases' URLs, Greenroom's and Prefect's, and whether they are new."""
@@ -241,15 +248,6 @@ class _Stack:
         if self.settings.smtp_url is None:
             fixed.append(ports.Fixed("mail capture", LOOPBACK, self.settings.capture_port, f"{PREFIX}CAPTURE_PORT"))
         ports.check(fixed)
-
-    async def _tokens(self, env: dict[str, str]) -> str:
-        command = self._command("token", "--demo")
-        try:
-            written, _ = await self.supervisor.run("token", command, env, capture=True)
-        except GreenroomError as error:
-            self.screen.trouble("token", str(error))  # the stack is as good without
-            return ""
-        return written
 
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "deployments.cli", *words]

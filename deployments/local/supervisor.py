@@ -16,7 +16,7 @@ from deployments.local.screen import Screen
 BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 60.0
 STEP_SECONDS = 300.0
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The block that ``greenroom up`` ends with: where things are, how to sign in, what to try next."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from core.settings import Settings
 from deployments.local.orchestrator import Orchestrator
@@ -11,14 +11,13 @@ def block(
     *,
     settings: Settings,
     prefect: Orchestrator,
-    tokens: str,
+    tokens: Sequence[Sequence[str]],
     times: Mapping[str, float],
     bold: Callable[[str], str],
     mail: bool,
 ) -> str:
-    """The text; ``tokens`` has a line «role email token» for each demo user."""
+    """The text; ``tokens`` has role, email and token of each demo user."""
     base = f"http://{reachable(settings.host)}:{settings.port}"
-    people = [line.split() for line in tokens.splitlines() if len(line.split()) == 3]
     lines = [
         bold("Greenroom is up."),
         "",
@@ -31,10 +30,10 @@ def block(
             f"  Mail        caught on smtp://127.0.0.1:{settings.capture_port}, kept in {settings.state_dir}/mail"
         )
     lines += [f"  Logs        {settings.state_dir}/log", ""]
-    if people:
+    if tokens:
         lines.append(bold("Tokens of the demo's users"))
-        lines += [f"  {role:<12} {email}\n  {'':<12} {token}" for role, email, token in people]
-        lines += ["", bold("Try next"), *_next(base, settings, people[0][2])]
+        lines += [f"  {role:<12} {email}\n  {'':<12} {token}" for role, email, token in tokens]
+        lines += ["", bold("Try next"), *_next(base, settings, tokens[0][2])]
     else:
         lines += ["No demo users here; load them with:  greenroom demo"]
     parts = "   ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
