@@ -2,11 +2,12 @@
 
 import base64
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
@@ -15,11 +16,24 @@ from sqlalchemy.orm import Session
 from core import idempotency, outbox, tokens
 from core.clock import utcnow
 from core.db import transaction
-from core.errors import Invalid, NotSignedIn
+from core.errors import Invalid, NotSignedIn, Unavailable
 from core.viewers import Viewer as Viewing
 
+# Fewer than the pool has connections. A request keeps its connection between its steps, and each step needs a
+# thread: were every connection held so, and every thread waiting for one, nobody would ever go on.
+_slots = CapacityLimiter(12)
+WAITING = 500
+"""Requests that may wait for the database before the next is told to come back."""
 
-def _db() -> Iterator[Session]:
+
+async def _slot() -> AsyncIterator[None]:
+    if _slots.statistics().tasks_waiting >= WAITING:
+        raise Unavailable("Too many requests at once; nothing was done. Try again.", retry_after=1)
+    async with _slots:
+        yield
+
+
+def _db(slot: Annotated[None, Depends(_slot, scope="function")]) -> Iterator[Session]:
     with transaction() as db:
         yield db
 
@@ -41,6 +55,15 @@ def _viewer(db: Db, authorization: Annotated[str | None, Header(include_in_schem
 
 
 Viewer = Annotated[Viewing, Depends(_viewer)]
+
+
+def _asker(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Viewing:
+    with transaction() as db:
+        return tokens.sign_in(db, bearer(authorization))[0]
+
+
+Asker = Annotated[Viewing, Depends(_asker)]
+"""The viewer, of a route that then waits for another server: no connection is held meanwhile."""
 
 
 class Out(BaseModel):
@@ -118,6 +141,15 @@ def _last_id(db: Db, response: Response) -> int:
 
 LastId = Annotated[int, Depends(_last_id)]
 """The newest push id before the route reads anything; also sent as the header Last-Id."""
+
+
+def _last_id_now(response: Response) -> int:
+    with transaction() as db:
+        return _last_id(db, response)
+
+
+LastIdNow = Annotated[int, Depends(_last_id_now)]
+"""The same for routes with an ``Asker``."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

@@ -68,6 +68,8 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    if any(e["type"] == "json_invalid" for e in error.errors()):
+        return _not_json()
     errors = [
         {
             "field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]),
@@ -79,14 +81,21 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     return _answer(problem(422, detail, errors=errors))
 
 
+def _not_json() -> JSONResponse:
+    return _answer(problem_of(Invalid("body", "is not JSON")))
+
+
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        # FastAPI's own, for a body that is not UTF-8, or nested or numbered beyond what the parser takes.
+        return _not_json()
     return _answer(problem(error.status_code, str(error.detail)), error.headers)
 
 
 async def _database_away(_: Request, error: Exception) -> JSONResponse:
     log.warning("database away: %s", type(error).__name__)
-    body = problem(503, "The database is away for a moment; nothing was changed. Try again.")
+    body = problem(503, "The database is away or busy for a moment. Try again.")
     return _answer(body, {"Retry-After": "2"})
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import httpx
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import LastId, Pages, Viewer
+from api.deps import Asker, LastIdNow, Pages
 from core.errors import Invalid, NotFound, Unavailable
 from core.fields import Input
 from core.settings import Settings
@@ -157,7 +158,7 @@ def _run(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.get("")
-async def list_flows(viewer: Viewer, prefect: Server, last_id: LastId) -> Flows:
+async def list_flows(viewer: Asker, prefect: Server, last_id: LastIdNow) -> Flows:
     """Every deployment with its schedule, its next and its last run."""
     require(viewer, *STAFF)
     deployments = await prefect.ask("POST", "/deployments/filter", {"sort": "NAME_ASC"})
@@ -189,7 +190,7 @@ def _first(runs: Sequence[dict[str, Any]]) -> RunOut | None:
 
 
 @router.get("/runs/{run_id}")
-async def read_run(run_id: UUID, viewer: Viewer, prefect: Server) -> RunDetail:
+async def read_run(run_id: UUID, viewer: Asker, prefect: Server) -> RunDetail:
     """One run, its state and its result."""
     require(viewer, *STAFF)
     row = await prefect.ask("GET", f"/flow_runs/{run_id}")
@@ -198,11 +199,17 @@ async def read_run(run_id: UUID, viewer: Viewer, prefect: Server) -> RunDetail:
 
 
 async def _result(prefect: Prefect, run_id: UUID) -> dict[str, Any] | None:
+    """The row of the table that the run shows as its result (flows.run); None while there is none."""
+    wanted = {"flow_run_id": {"any_": [str(run_id)]}, "type": {"any_": ["table"]}}
+    for artifact in await prefect.ask("POST", "/artifacts/filter", {"artifacts": wanted, "limit": 1}):
+        data = artifact["data"]
+        rows = json.loads(data) if isinstance(data, str) else data
+        return dict(rows[0]) if rows else None
     return None
 
 
 @router.get("/{name}/runs")
-async def list_runs(name: str, viewer: Viewer, prefect: Server, pages: Pages, last_id: LastId) -> Runs:
+async def list_runs(name: str, viewer: Asker, prefect: Server, pages: Pages, last_id: LastIdNow) -> Runs:
     """A deployment's runs, newest first."""
     require(viewer, *STAFF)
     deployment = await prefect.deployment(name)
@@ -219,7 +226,7 @@ async def list_runs(name: str, viewer: Viewer, prefect: Server, pages: Pages, la
 async def start_run(
     name: str,
     given: NewRun,
-    viewer: Viewer,
+    viewer: Asker,
     prefect: Server,
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
@@ -237,7 +244,7 @@ async def start_run(
 
 
 @router.patch("/{name}", status_code=200)
-async def change_flow(name: str, given: FlowPatch, viewer: Viewer, prefect: Server) -> FlowOut:
+async def change_flow(name: str, given: FlowPatch, viewer: Asker, prefect: Server) -> FlowOut:
     """Pause a deployment's schedule, or let it go on."""
     require(viewer, "admin")
     deployment = await prefect.deployment(name)

@@ -2,14 +2,16 @@
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from core.errors import Invalid
+
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
-_ADDRESS = re.compile(r"[^@\s\x00-\x1f<>()\[\],;:\\\"]{1,64}@[^@\s\x00-\x1f<>()\[\],;:\\\"]{1,255}")
+_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # whatever str.splitlines takes for a line's end, too
+_ADDRESS = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>()\[\],;:\\\"]{1,64}@[^@\s\x00-\x1f\x7f-\x9f<>()\[\],;:\\\"]{1,255}")
 
 
 def _no_controls(value: str) -> str:
@@ -62,3 +64,14 @@ class Input(BaseModel):
     """What a client gives: unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def changes(given: Input, nullable: set[str]) -> dict[str, Any]:
+    """The fields a patch names, with their values. Raises Invalid when it names none, or empties what must be."""
+    named = {name: getattr(given, name) for name in sorted(given.model_fields_set)}
+    if not named:
+        raise Invalid("body", "names nothing to change")
+    for name, value in named.items():
+        if value is None and name not in nullable:
+            raise Invalid(name, "cannot be emptied")
+    return named

@@ -11,9 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import Conflict, Invalid, NotFound
-from core.fields import Id, Input, Line, Minutes, Prose
+from core.fields import Id, Input, Line, Minutes, Prose, changes
 from core.models import Interview, InterviewSession, Question
-from core.people import changes
 from core.viewers import STAFF, Viewer, require
 
 Offset = Annotated[int, Field(ge=15, le=30 * 1440)]

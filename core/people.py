@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, time
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from psycopg import errors as pg
 from sqlalchemy import func, select
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core import outbox
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.events import AccountChanged
-from core.fields import Address, Id, Input, Line, Moment, Zone
+from core.fields import Address, Id, Input, Line, Moment, Zone, changes
 from core.models import Candidate, Role, User
 from core.viewers import STAFF, Viewer, require
 
@@ -68,17 +68,6 @@ class CandidatePatch(Input):
 
 
 _NULLABLE = {"quiet_from", "quiet_until", "source", "user_id", "applied_at", "hired_at", "withdrawn_at"}
-
-
-def changes(given: Input, nullable: set[str]) -> dict[str, Any]:
-    """The fields a patch names, with their values. Raises Invalid when it names none, or empties what must be."""
-    named = {name: getattr(given, name) for name in sorted(given.model_fields_set)}
-    if not named:
-        raise Invalid("body", "names nothing to change")
-    for name, value in named.items():
-        if value is None and name not in nullable:
-            raise Invalid(name, "cannot be emptied")
-    return named
 
 
 def create_user(db: Session, given: NewUser, *, by: Viewer) -> User:
@@ -215,6 +204,6 @@ def _one_address(
         if error.orig.diag.constraint_name == "candidates_user_id_key":
             other = db.scalar(select(Candidate.id).where(Candidate.user_id == user_id))
             raise Conflict(f"Candidate {other} already signs in as user {user_id}.", candidate_id=other) from error
-        same = func.lower(model.email) == (email or "").lower()
+        same = func.lower(model.email) == func.lower(email)
         other = db.scalar(select(model.id).where(same, model.deleted_at.is_(None)))
         raise Conflict(f"The {noun} {other} already has the address {email}.", **{f"{noun}_id": other}) from error

@@ -57,7 +57,8 @@ def read(token: str, *, config: Settings | None = None) -> Claims:
         raise NotSignedIn(f"The token is not valid: {type(error).__name__}.") from None
 
 
-_OPTIONS: jwt.types.Options = {"require": ["sub", "exp"], "verify_aud": False}
+# Our ids are numbers, and not every issuer writes them as strings (RFC 7519, section 4.1.2): Claims reads both.
+_OPTIONS: jwt.types.Options = {"require": ["sub", "exp"], "verify_aud": False, "verify_sub": False}
 
 
 @lru_cache(maxsize=1)

@@ -53,4 +53,4 @@ def of(db: Session, user_id: int, *, version: int | None, issued_at: datetime | 
 
 def by_email(db: Session, email: str) -> User | None:
     """The living user with this address, in any case of letters."""
-    return db.scalar(select(User).where(func.lower(User.email) == email.lower(), User.deleted_at.is_(None)))
+    return db.scalar(select(User).where(func.lower(User.email) == func.lower(email), User.deleted_at.is_(None)))

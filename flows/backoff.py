@@ -7,7 +7,7 @@ import random
 class Backoff:
     """Sleeps 0.1, 0.2, 0.4 … up to ``most`` seconds, with jitter so that many do not come back at once."""
 
-    def __init__(self, *, most: float = 5.0) -> None:
+    def __init__(self, *, most: float = 2.0) -> None:
         self._most = most
         self._next = 0.1
 

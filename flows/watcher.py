@@ -57,7 +57,7 @@ class Watcher:
                 await self._watch(backoff)
             except TROUBLE as error:
                 if backoff.first:
-                    log.warning("watching Prefect's runs was interrupted: %s", error or type(error).__name__)
+                    log.warning("watching Prefect's runs was interrupted: %s", str(error) or type(error).__name__)
             except Exception:
                 log.exception("watching Prefect's runs failed; starting again")
             await backoff.sleep()

@@ -90,15 +90,15 @@ _FAST = ("max_connections=200", "fsync=off", "full_page_writes=off", "synchronou
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[PostgresServer]:
-    """An embedded PostgreSQL, as the local stack runs it, with a migrated template."""
+def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[PostgresServer]:
+    """An embedded PostgreSQL with a migrated template; ``durable`` as the local stack runs it, for what is measured."""
     (folder / "run").mkdir()
     server, _ = asyncio.run(embedded.prepare(folder, say=lambda _: None))
     account: dict[str, Any] = {}
     if server.user is not None:
         account = {"user": server.user.uid, "group": server.user.gid, "extra_groups": []}
     process = subprocess.Popen(
-        [*server.command(), *(f"-c{option}" for option in _FAST)],
+        [*server.command(), *(() if durable else (f"-c{option}" for option in _FAST))],
         **account,
         start_new_session=True,
         stdout=subprocess.DEVNULL,

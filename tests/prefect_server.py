@@ -1,6 +1,7 @@
 """A real Prefect server for the tests, as a process that can be killed and started again."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -81,9 +82,10 @@ class PrefectProcess:
 @contextmanager
 def running(postgres: PostgresServer, folder: Path) -> Iterator[PrefectProcess]:
     """A server, used by this process's Prefect until the block ends."""
+    name = f"prefect_{secrets.token_hex(6)}"
     with psycopg.connect(postgres.url, autocommit=True) as admin:
-        admin.execute("CREATE DATABASE prefect")
-    server = PrefectProcess(folder, postgres.url_of("prefect").replace("postgresql:", "postgresql+asyncpg:"))
+        admin.execute(f"CREATE DATABASE {name}")
+    server = PrefectProcess(folder, postgres.url_of(name).replace("postgresql:", "postgresql+asyncpg:"))
     server.start()
     try:
         ours = {

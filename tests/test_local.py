@@ -58,7 +58,7 @@ def child(folder: Path, then: str = "", last: str = SLEEP, **more: object) -> Pa
         return (folder / "up").exists() and (folder / "up").read_text() == str(pid)
 
     code = CHILD.replace("THEN", then).replace("LAST", last)
-    env = {"PATH": os.defpath, processes.MARK: str(folder)}
+    env = {"PATH": os.defpath}
     return Part("child", [sys.executable, "-c", code, str(folder)], env, ready, **more)  # type: ignore[arg-type]
 
 
@@ -107,8 +107,23 @@ async def test_stopping_leaves_nothing_of_a_stubborn_part_and_its_children(
     assert len(family) == 3
     await supervisor.stop()
     assert not any(processes.alive(process) for process in family)
-    assert processes.strays(tmp_path) == []
+    assert processes.strays(tmp_path / "var") == []
     assert not (tmp_path / "var" / "run" / "child.pid").exists()
+
+
+@pytest.mark.parametrize("stay", [False, True])
+async def test_what_a_killed_part_started_is_ended_unless_it_may_stay(
+    supervisor: Supervisor, tmp_path: Path, said: io.StringIO, stay: bool
+) -> None:
+    then = f"subprocess.Popen([sys.executable, '-c', 'import time; {SLEEP}'], start_new_session=True)"
+    await supervisor.start(child(tmp_path, then, children_stay=stay))
+    part = psutil.Process(supervisor.pids()["child"])
+    (grandchild,) = part.children()
+    part.kill()
+    await until(lambda: "is back" in said.getvalue())
+    assert processes.alive(grandchild) == stay
+    await supervisor.stop()
+    assert not processes.alive(grandchild)
 
 
 async def test_higher_layers_are_ended_first(supervisor: Supervisor, tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def change(db: Session, session_id: UUID, given: SessionPatch, *, by: Viewer, no
                 interviewer,
                 by=by,
                 actor="admin" if by.role == "admin" else "recruiter",
+                reason=given.reason,
                 now=now,
             )
         else:
@@ -312,6 +313,9 @@ def naming_conflicts(
     """
     interviewer_id, start, end = busy
     s = InterviewSession
+    if interviewer_id is not None:
+        # One booking of an interviewer at a time: two that overlap would each wait for the other's exclusion check.
+        db.execute(select(User.id).where(User.id == interviewer_id).with_for_update(key_share=True))
     try:
         with db.begin_nested():
             yield

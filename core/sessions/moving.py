@@ -10,7 +10,7 @@ from core.errors import Forbidden, IllegalMove, Invalid
 from core.fields import Input, Moment, Prose
 from core.models import SessionStatus
 from core.sessions.booking import naming_conflicts, schedule
-from core.sessions.changes import Move, write_moves
+from core.sessions.changes import Move, planned_end, write_moves
 from core.sessions.facts import Facts, lock
 from core.sessions.moves import MOVES, Actor
 from core.viewers import Viewer
@@ -46,7 +46,8 @@ def move(db: Session, session_id: UUID, given: NewStatus, *, by: Viewer, now: da
         schedule(db, s, start, s.interviewer_id, by=by, actor=actor, reason=given.reason, now=now)
         return
     party = (given.no_show_party or "candidate") if given.status == "no_show" else None
-    busy = (s.interviewer_id, s.scheduled_start, s.scheduled_end)
+    start = s.scheduled_start or now
+    busy = (s.interviewer_id, start, s.scheduled_end or planned_end(s, start))
     with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=busy):
         write_moves(db, [Move(s, given.status, actor, by.id, given.reason, party)], now=now)
 

@@ -16,7 +16,8 @@ import psutil
 
 from deployments.local import state
 
-MARK = "GREENROOM_STACK"  # in the environment of all that a stack starts: its STATE_DIR
+# in the environment of all that a stack starts, and of what that starts: its STATE_DIR, and which part it is
+MARK, PART = "GREENROOM_STACK", "GREENROOM_PART"
 LOOK_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
@@ -96,14 +97,16 @@ def signal_group(pid: int, number: int) -> None:
 
 
 async def end(process: asyncio.subprocess.Process, *, by: int, within: float) -> None:
-    """End a process, its group and all its descendants: asked first, killed after ``within`` seconds."""
+    """End a process, its group and all its descendants: asked first, killed after ``within`` seconds.
+
+    Descendants have that time, too: a flow's run that is asked to end wants to report so.
+    """
     if process.returncode is not None:
         return  # its id may be another's by now
     below = _descendants(process.pid)
     signal_group(process.pid, by)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), within)
-    signal_group(process.pid, signal.SIGKILL)
+    if not await until(lambda: process.returncode is not None and not any(map(alive, below)), within):
+        signal_group(process.pid, signal.SIGKILL)
     await process.wait()
     await end_all(below)
 
@@ -118,12 +121,14 @@ async def end_all(processes: list[psutil.Process], *, ask: float = 0.0) -> None:
             await until(lambda: not any(alive(process) for process in processes), wait)
 
 
-def strays(state_dir: Path) -> list[psutil.Process]:
-    """Everything alive that a stack on this STATE_DIR started, whoever its parent and session now are."""
+def strays(state_dir: Path, part: str | None = None) -> list[psutil.Process]:
+    """Everything alive that a stack on this STATE_DIR (or one part of it) started, whoever its parent now is."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(state_dir) and alive(process):
+            env = process.environ()
+            ours = env.get(MARK) == str(state_dir) and part in (None, env.get(PART))
+            if ours and process.pid != os.getpid() and alive(process):
                 found.append(process)
         except (psutil.Error, OSError):
             continue  # another user's, or just gone

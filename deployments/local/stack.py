@@ -80,7 +80,6 @@ class _Stack:
         starting.cancel()
         await asyncio.wait([starting])
         await self.supervisor.stop()
-        await processes.end_all(processes.strays(self.state_dir), ask=2)
         self.settings.database_file.unlink(missing_ok=True)
         self.screen.note("greenroom", f"all stopped after {loop.time() - begun:.1f} s")
         return KILLED if killed else code
@@ -122,7 +121,8 @@ class _Stack:
         async with asyncio.TaskGroup() as together:
             serving = together.create_task(self._bring(server))
             together.create_task(self._deploy(prefect, env, serving))
-            together.create_task(self._bring(self._part("worker", env, prefect.worker_ready)))
+            # a run that is under way needs no worker: it reports for itself, and goes on when the worker is killed
+            together.create_task(self._bring(self._part("worker", env, prefect.worker_ready, children_stay=True)))
 
     async def _deploy(self, prefect: Orchestrator, env: dict[str, str], serving: asyncio.Task[None]) -> None:
         """Bring the deployments to what prefect.yaml says, unless they are there already."""
@@ -192,7 +192,7 @@ class _Stack:
             Part(
                 "postgres",
                 server.command(),
-                {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", processes.MARK: str(self.state_dir)},
+                {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
                 ready,
                 stop=postgres.STOP,
                 stop_seconds=30,
@@ -237,7 +237,6 @@ class _Stack:
             f"{PREFIX}SMTP_URL": self.settings.smtp_url or f"smtp://{LOOPBACK}:{self.settings.capture_port}",
             f"{PREFIX}STATE_DIR": str(self.state_dir),
             f"{PREFIX}TIMEZONE": self.settings.timezone,  # prefect.yaml names it, set or not
-            processes.MARK: str(self.state_dir),
         }
 
     def _check_ports(self) -> None:
@@ -252,8 +251,10 @@ class _Stack:
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "deployments.cli", *words]
 
-    def _part(self, name: str, env: dict[str, str], ready: Callable[[int], Awaitable[bool]]) -> Part:
-        return Part(name, self._command(name), env, ready, layer=2)
+    def _part(
+        self, name: str, env: dict[str, str], ready: Callable[[int], Awaitable[bool]], *, children_stay: bool = False
+    ) -> Part:
+        return Part(name, self._command(name), env, ready, layer=2, children_stay=children_stay)
 
     async def _bring(self, part: Part) -> None:
         self.times[part.name] = seconds = await self.supervisor.start(part)

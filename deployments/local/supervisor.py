@@ -24,7 +24,8 @@ class Part:
     """A long-lived child process: what to run, when it is ready, how it ends.
 
     ``ready`` gets the process's id and is asked again and again; ``before`` runs before each start.
-    Parts of a higher layer stand on those of lower ones and are ended before them.
+    Parts of a higher layer stand on those of lower ones and are ended before them. When a part is killed, what it
+    started is ended too before it is started again, unless ``children_stay``: that is work which needs it no more.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     stop_seconds: float = 10.0
     user: processes.User | None = None
     before: Callable[[], Awaitable[None]] | None = None
+    children_stay: bool = False
     hint: str = ""
 
 
@@ -91,7 +93,7 @@ class Supervisor:
         log = self.log(name)
         state.rotate(log)
         with _appending(log) as output:
-            process = await processes.spawn(command, env=env, output=output, capture=capture)
+            process = await processes.spawn(command, env=self._marked(name, env), output=output, capture=capture)
         try:
             written, _ = await asyncio.wait_for(process.communicate(), STEP_SECONDS)
         except TimeoutError:
@@ -112,6 +114,7 @@ class Supervisor:
         await asyncio.gather(*watches, return_exceptions=True)
         for layer in sorted({running.part.layer for running in parts}, reverse=True):
             await asyncio.gather(*(self._end(each) for each in parts if each.part.layer == layer))
+        await processes.end_all(processes.strays(self.state_dir), ask=2)
 
     def kill(self) -> None:
         """SIGKILL to every part's group at once: a person asked twice."""
@@ -132,7 +135,13 @@ class Supervisor:
             await part.before()
         with _appending(running.log) as output:
             spawning = asyncio.ensure_future(
-                processes.spawn(part.command, env=part.env, output=output, dies_by=part.stop, user=part.user)
+                processes.spawn(
+                    part.command,
+                    env=self._marked(part.name, part.env),
+                    output=output,
+                    dies_by=part.stop,
+                    user=part.user,
+                )
             )
             try:
                 running.process = await asyncio.shield(spawning)
@@ -168,8 +177,8 @@ class Supervisor:
             gone = self._now()
             if gone - running.since >= STEADY_SECONDS:
                 attempt = 0
-            # what its group holds beside it goes too; a flow's run in a session of its own goes on to its end
-            processes.signal_group(process.pid, part.stop)
+            if not part.children_stay:
+                await processes.end_all(processes.strays(self.state_dir, part.name), ask=2)
             trouble: str | None = _how(code)
             while trouble:
                 pause = self.back_off[min(attempt, len(self.back_off) - 1)]
@@ -197,6 +206,9 @@ class Supervisor:
         if running.process:
             await processes.end(running.process, by=running.part.stop, within=running.part.stop_seconds)
         self._pid_file(running.part).unlink(missing_ok=True)
+
+    def _marked(self, name: str, env: Mapping[str, str]) -> dict[str, str]:
+        return {**env, processes.MARK: str(self.state_dir), processes.PART: name}
 
     def _pid_file(self, part: Part) -> Path:
         return self.state_dir / "run" / f"{part.name}.pid"

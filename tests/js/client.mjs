@@ -8,7 +8,8 @@ import { WebSocket } from "ws";
 
 Object.assign(globalThis, { WebSocket });
 
-const say = (event, more = {}) => process.stdout.write(JSON.stringify({ event, at: Date.now(), ...more }) + "\n");
+const now = () => performance.timeOrigin + performance.now();
+const say = (event, more = {}) => process.stdout.write(JSON.stringify({ event, at: now(), ...more }) + "\n");
 const subscriptions = new Map();
 let client;
 

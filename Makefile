@@ -1,0 +1,50 @@
+# Greenroom: `make` alone says what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+RUN := .venv/bin/
+
+.PHONY: help up test check lint format bench soak lock clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/.installed: requirements.lock pyproject.toml deployments/setup.sh
+	@deployments/setup.sh
+
+up: .venv/.installed ## set everything up and run the whole stack here; Ctrl-C stops it
+	@exec $(RUN)greenroom up
+
+test: .venv/.installed ## lint, types, floors, then every test on real parts
+	@deployments/setup.sh node
+	@$(MAKE) --no-print-directory lint
+	@$(RUN)pytest -m "soak or not soak"
+
+check: .venv/.installed ## say what is missing here and how to get it
+	@$(RUN)greenroom check
+
+lint: .venv/.installed ## ruff, mypy, and the floors of the house
+	@$(RUN)ruff check .
+	@$(RUN)ruff format --check --quiet .
+	@$(RUN)mypy
+	@$(RUN)lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }
+	@grep -E '^Contracts:' .lint-imports.log
+
+format: .venv/.installed ## put the code into its one format
+	@$(RUN)ruff check --fix .
+	@$(RUN)ruff format .
+
+bench: .venv/.installed ## measure: each prints what docs/benchmarks.md keeps
+	@deployments/setup.sh node
+	@$(RUN)python -m bench.live
+	@$(RUN)python -m bench.sweep
+
+soak: .venv/.installed ## the fault tests, long
+	@SOAK=10 $(RUN)pytest -m soak
+
+lock: .venv/.installed ## pin what pyproject.toml asks for, with hashes and without addresses
+	@$(RUN)uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+
+clean: ## remove what was installed and made here, state included
+	rm -rf .venv var build *.egg-info tests/js/node_modules .*_cache .hypothesis .lint-imports.log
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Speed, measured: each module prints what docs/benchmarks.md keeps, with the command that made it."""

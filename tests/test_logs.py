@@ -1,0 +1,53 @@
+"""Logs: what a machine reads, and what never stands in them."""
+
+import json
+import logging
+
+import pytest
+
+from core import logs
+
+
+@pytest.fixture
+def root() -> logging.Logger:
+    return logging.getLogger()
+
+
+def test_a_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
+    before, level = root.handlers, root.level
+    try:
+        logs.setup("api")
+        logging.getLogger("greenroom.test").warning("two\nlines", extra={"session_id": "s-1", "status": 7})
+        try:
+            raise ValueError("wrong")
+        except ValueError:
+            logging.getLogger("greenroom.test").exception("failed")
+    finally:
+        root.handlers, root.level = before, level
+    first, second = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert first["ts"].endswith("Z")
+    assert {name: first[name] for name in ("level", "part", "message", "session_id", "status")} == {
+        "level": "warning",
+        "part": "api",
+        "message": "two\nlines",
+        "session_id": "s-1",
+        "status": 7,
+    }
+    assert second["exception"].endswith("ValueError: wrong")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no connection to postgresql://greenroom:hush@db/greenroom",
+        "no connection to redis://:hush@db/0",
+        "sent Authorization: Bearer hush.hush.hush",
+        "signed in with password=hush",
+    ],
+)
+def test_a_secret_is_masked(said: str) -> None:
+    record = logging.makeLogRecord({"msg": said, "levelname": "INFO", "api_token": "hush", "detail": said})
+    for formatter in (logs.Json("api"), logs.Readable("api")):
+        line = formatter.format(record)
+        assert "hush" not in line
+        assert logs.MASK in line
