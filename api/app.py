@@ -9,15 +9,20 @@ from contextlib import asynccontextmanager
 
 from broadcaster import Broadcast
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
 from api import errors, flows, health, people, sessions
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
+from api.requests import RequestLog
 from core.settings import Settings, settings
 
 log = logging.getLogger(__name__)
+
+LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+"""Where a developer's frontend runs: allowed unless ALLOWED_ORIGINS says otherwise."""
 
 
 def create_app(config: Settings | None = None) -> FastAPI:
@@ -43,6 +48,19 @@ def create_app(config: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="Greenroom", version="0.1.0", description=__doc__, lifespan=lifespan)
     app.state.backend = backend
+    origins = config.allowed_origins
+    if "*" in origins:
+        log.warning("GREENROOM_ALLOWED_ORIGINS is *: pages of every origin may ask and open sockets")
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins or (config.public_url.rstrip("/"),),
+        allow_origin_regex=None if origins else LOCALHOST,
+        allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+        allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"),
+        expose_headers=("Last-Id", "Location", "Retry-After", "X-Request-Id"),
+        allow_credentials=True,
+    )
+    app.add_middleware(RequestLog)
     errors.install(app)
     for router in (people.router, sessions.router, flows.router, health.router):
         app.include_router(router)

@@ -194,14 +194,16 @@ async def read_run(run_id: UUID, viewer: Asker, prefect: Server) -> RunDetail:
     """One run, its state and its result."""
     require(viewer, *STAFF)
     row = await prefect.ask("GET", f"/flow_runs/{run_id}")
-    flow, result = await asyncio.gather(prefect.ask("GET", f"/flows/{row['flow_id']}"), _result(prefect, run_id))
+    flow = await prefect.ask("GET", f"/flows/{row['flow_id']}")
+    result = await _result(prefect, run_id, flow["name"])
     return RunDetail.model_validate({**_run(row), "flow": flow["name"], "result": result})
 
 
-async def _result(prefect: Prefect, run_id: UUID) -> dict[str, Any] | None:
+async def _result(prefect: Prefect, run_id: UUID, flow: str) -> dict[str, Any] | None:
     """The row of the table that the run shows as its result (flows.run); None while there is none."""
-    wanted = {"flow_run_id": {"any_": [str(run_id)]}, "type": {"any_": ["table"]}}
-    for artifact in await prefect.ask("POST", "/artifacts/filter", {"artifacts": wanted, "limit": 1}):
+    wanted = {"flow_run_id": {"any_": [str(run_id)]}, "type": {"any_": ["table"]}, "key": {"any_": [flow]}}
+    newest = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 1}
+    for artifact in await prefect.ask("POST", "/artifacts/filter", newest):
         data = artifact["data"]
         rows = json.loads(data) if isinstance(data, str) else data
         return dict(rows[0]) if rows else None

@@ -162,7 +162,9 @@ def fill(url: str, *, sessions: int, due: int) -> None:
 
 
 def _people(db: psycopg.Connection, candidates: int, interviewers: int) -> None:
-    db.execute("INSERT INTO users (id, email, name, role) VALUES (1, 'a@x', 'Ada', 'admin'), (2, 'r@x', 'Rui', 'recruiter')")
+    db.execute(
+        "INSERT INTO users (id, email, name, role) VALUES (1, 'a@x', 'Ada', 'admin'), (2, 'r@x', 'Rui', 'recruiter')"
+    )
     db.execute(
         "INSERT INTO users (id, email, name, role)"
         " SELECT n, 'i' || n || '@x', 'Interviewer ' || n, 'interviewer' FROM generate_series(3, 2 + %s) n",
@@ -210,7 +212,8 @@ def _sessions(
     db.execute(
         f"""
         WITH made AS (
-            INSERT INTO sessions (id, candidate_id, interview_id, interviewer_id, recruiter_id, status, ics_uid, {names})
+            INSERT INTO sessions
+                (id, candidate_id, interview_id, interviewer_id, recruiter_id, status, ics_uid, {names})
             SELECT uuidv7(-(k + {place}) * interval '20 seconds'), 1 + (k + {place}) % {candidates},
                    1 + (k + {place}) / {candidates} % {INTERVIEWS},
                    CASE WHEN {kind.guided} THEN 3 + k % interviewers END, 2, '{kind.status}', 'uid', {values}

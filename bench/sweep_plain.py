@@ -175,8 +175,8 @@ LOCK = "SELECT pg_advisory_xact_lock(7747, 1)"
 PUSHES = """
     INSERT INTO push_events (destination, audience, type, payload)
     SELECT destination, audience, type, payload::json FROM (
-        SELECT 1 AS kind, place::bigint AS place, n, CASE n WHEN 1 THEN '/topic/session/' || id ELSE '/topic/sessions' END,
-               NULL, 'session.moved', format(
+        SELECT 1, place::bigint, n, CASE n WHEN 1 THEN '/topic/session/' || id ELSE '/topic/sessions' END, NULL,
+               'session.moved', format(
                    '{"session_id":"%%s","status":"%%s","previous":"%%s","moved_at":"%%s","by":"system","reason":"%%s",'
                    '"no_show_party":%%s}', id, status, old, %(now_json)s::text,
                    CASE rule WHEN 'expire' THEN 'the invitation expired' WHEN 'no_show' THEN

@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.orm import Session
 
 from core import viewers
-from core.errors import NotSignedIn
+from core.errors import NotSignedIn, Unavailable
 from core.settings import Settings, settings
 from core.viewers import Viewer
 
@@ -37,23 +38,24 @@ def make(sub: int, role: str, *, version: int, now: datetime, lifetime: timedelt
 
 
 def read(token: str, *, config: Settings | None = None) -> Claims:
-    """The claims of a token whose signature and expiry hold. Raises NotSignedIn with the reason, never the token."""
+    """The claims of a token whose signature and expiry hold.
+
+    Raises NotSignedIn with the reason, never the token; Unavailable while the issuer's keys cannot be read.
+    """
     config = config or settings()
     secret = config.secret()
     try:
         if secret is not None:
             claims = jwt.decode(token, secret, algorithms=_HMAC, options=_OPTIONS)
         else:
-            key = _keys(str(config.jwks_url)).get_signing_key_from_jwt(token)
-            claims = jwt.decode(token, key.key, algorithms=_PUBLIC_KEY, options=_OPTIONS)
+            key = _key(str(config.jwks_url), token)
+            claims = jwt.decode(token, key, algorithms=_PUBLIC_KEY, options=_OPTIONS)
         return Claims.model_validate(claims)
     except jwt.ExpiredSignatureError:
         raise NotSignedIn("token expired") from None
     except ValidationError as error:
         raise NotSignedIn(f"The token's {error.errors()[0]['loc'][0]} is not valid.") from None
-    except jwt.PyJWKClientConnectionError:
-        raise NotSignedIn("The issuer's keys could not be read; try again.") from None
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, TypeError) as error:  # TypeError: the header's algorithm does not go with the key
         raise NotSignedIn(f"The token is not valid: {type(error).__name__}.") from None
 
 
@@ -61,9 +63,17 @@ def read(token: str, *, config: Settings | None = None) -> Claims:
 _OPTIONS: jwt.types.Options = {"require": ["sub", "exp"], "verify_aud": False, "verify_sub": False}
 
 
+def _key(url: str, token: str) -> Any:
+    try:
+        return _keys(url).get_signing_key_from_jwt(token).key
+    except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, ValueError):
+        raise Unavailable("The issuer's keys cannot be read for now; try again.") from None
+
+
 @lru_cache(maxsize=1)
 def _keys(url: str) -> jwt.PyJWKClient:
-    return jwt.PyJWKClient(url, cache_keys=True, lifespan=300, timeout=5)
+    # The set is cached, each key is not: cached keys never expire, and one that was withdrawn would go on signing.
+    return jwt.PyJWKClient(url, cache_keys=False, lifespan=300, timeout=5)
 
 
 def sign_in(db: Session, token: str) -> tuple[Viewer, datetime]:

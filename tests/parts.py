@@ -168,16 +168,18 @@ def token(user_id: int, role: str = "any", *, version: int = 1, lifetime: timede
 
 
 @contextmanager
-def api_process(database_url: str, folder: Path, **settings: str) -> Iterator[Api]:
-    """``greenroom api`` on a free port; extra settings by their names without the prefix."""
+def api_process(database_url: str, folder: Path, **settings: str | None) -> Iterator[Api]:
+    """``greenroom api`` on a free port; extra settings by their names without the prefix, None for not set."""
     port = free_port()
-    environment = os.environ | {
-        "GREENROOM_DATABASE_URL": database_url,
-        "GREENROOM_PORT": str(port),
-        "GREENROOM_JWT_SECRET": SECRET,
-        "GREENROOM_STATE_DIR": str(folder),
-        **{f"GREENROOM_{name}": value for name, value in settings.items()},
+    wanted = {
+        "DATABASE_URL": database_url,
+        "PORT": str(port),
+        "JWT_SECRET": SECRET,
+        "STATE_DIR": str(folder),
+        **settings,
     }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+    environment |= {f"GREENROOM_{name}": value for name, value in wanted.items() if value is not None}
     log = folder / "api.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

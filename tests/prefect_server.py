@@ -61,7 +61,7 @@ class PrefectProcess:
                 stdout=out,
                 stderr=out,
             )
-        eventually(self._answers, "Prefect's server answers", seconds=90)
+        eventually(self._answers, "Prefect's server answers", seconds=180)
 
     def _answers(self) -> bool:
         assert self._process is not None

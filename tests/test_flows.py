@@ -304,9 +304,8 @@ async def test_of_missed_runs_only_the_newest_does_the_work(prefect: PrefectProc
 
 
 @flow(name="watched")
-async def watched(seconds: float = 0.0) -> None:
-    """Runs this long."""
-    await asyncio.sleep(seconds)
+async def watched() -> None:
+    """Does nothing."""
 
 
 @asynccontextmanager
@@ -392,13 +391,20 @@ async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, d
         await told_once(prefect, run_of(await watched(return_state=True)))
         before = len([data for data in told() if data["state"] == "RUNNING"])
 
+        back = asyncio.Event()
+
+        @flow(name="watched")
+        async def waits() -> None:
+            await back.wait()
+
         async def run() -> State[None]:
-            return await watched(2.0, return_state=True)
+            return await waits(return_state=True)
 
         running = asyncio.create_task(run())
         await until(lambda: [d for d in told() if d["state"] == "RUNNING"][before:], "the run has begun")
         await asyncio.to_thread(prefect.end)
         await asyncio.to_thread(prefect.start)
+        back.set()
         state = await running
         assert [d["state_name"] for d in await told_once(prefect, run_of(state))] == ["Pending", "Running", "Completed"]
         await told_once(prefect, run_of(await watched(return_state=True)))

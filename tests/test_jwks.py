@@ -1,5 +1,6 @@
 """Tokens of an outside issuer, whose public keys are read from a JWKS URL."""
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from core import tokens
+from core.errors import NotSignedIn, Unavailable
+from core.settings import Settings
 from tests import parts
 from tests.asking import Asking, asking, done, refused
+from tests.forging import forged, relabelled
 from tests.parts import SECRET, Api, Database
 
 RSA, OLD, STRANGER = (rsa.generate_private_key(65537, 2048) for _ in range(3))
@@ -73,32 +78,49 @@ def ask(issuer: Issuer, shared_database: Database, tmp_path: Path) -> Iterator[A
 
 
 def look(api: Api, token: str) -> httpx.Response:
-    return httpx.get(f"{api.url}/api/users", headers={"Authorization": f"Bearer {token}"}, timeout=10, trust_env=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.get(f"{api.url}/api/users", headers=headers, timeout=10, trust_env=False)
 
 
-def signed(ask: Asking, key: Any, algorithm: str, kid: str | None, **more: Any) -> str:
+def signed(user: int, key: Any, algorithm: str, kid: str | None, **more: Any) -> str:
     exp = datetime.now(UTC) + timedelta(hours=1)
-    made = {"sub": str(ask.people.ids["admin"]), "iat": datetime.now(UTC) - timedelta(seconds=1), "exp": exp, **more}
+    made = {"sub": str(user), "iat": datetime.now(UTC) - timedelta(seconds=1), "exp": exp, **more}
     return jwt.encode(made, key, algorithm=algorithm, headers={} if kid is None else {"kid": kid})
 
 
 def test_only_the_issuers_keys_sign_in(ask: Asking, issuer: Issuer) -> None:
-    done(look(ask.api, signed(ask, RSA, "RS256", "rsa")))
-    done(look(ask.api, signed(ask, EC, "ES256", "ec")))
-    done(look(ask.api, signed(ask, RSA, "RS512", "rsa", aud="somebody else", role="candidate")))
+    user = ask.people.ids["admin"]
+    good = signed(user, RSA, "RS256", "rsa")
+    issuer.status = 500
+    away = look(ask.api, good)
+    refused(away, 503, "issuer")  # not 401: a client that was told so would sign its user out
+    assert int(away.headers["retry-after"]) > 0
+    issuer.status = 200
+    for token in (
+        good,
+        signed(user, EC, "ES256", "ec"),
+        signed(user, RSA, "RS512", "rsa", aud="somebody else", role="candidate"),
+    ):
+        done(look(ask.api, token))
     public = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    claims = base64.urlsafe_b64decode(good.split(".")[1] + "==")
     wrong = {
-        "a stranger's key under a known id": signed(ask, STRANGER, "RS256", "rsa"),
-        "an unknown key id": signed(ask, STRANGER, "RS256", "stranger"),
-        "no key id": signed(ask, RSA, "RS256", None),
-        "our HMAC": signed(ask, SECRET, "HS256", "rsa"),
-        "the public key as an HMAC secret": _hmac(ask, public),
-        "alg none": signed(ask, None, "none", "rsa"),
-        "an EC algorithm on an RSA key": _relabelled(signed(ask, RSA, "RS256", "rsa"), "ES256"),
-        "an RSA algorithm on an EC key": _relabelled(signed(ask, EC, "ES256", "ec"), "RS256"),
-        "EdDSA on an RSA key": _relabelled(signed(ask, RSA, "RS256", "rsa"), "EdDSA"),
-        "a key id that is a list": _relabelled(signed(ask, RSA, "RS256", "rsa"), "RS256", kid=["rsa"]),
-        "expired": signed(ask, RSA, "RS256", "rsa", exp=datetime.now(UTC) - timedelta(seconds=1)),
+        "a stranger's key under a known id": signed(user, STRANGER, "RS256", "rsa"),
+        "an unknown key id": signed(user, STRANGER, "RS256", "stranger"),
+        "no key id": signed(user, RSA, "RS256", None),
+        "our HMAC": signed(user, SECRET, "HS256", "rsa"),
+        "the public key as an HMAC secret": forged(b'{"alg":"HS256","kid":"rsa"}', claims, public),
+        "alg none": signed(user, None, "none", "rsa"),
+        "an EC algorithm on an RSA key": relabelled(good, alg="ES256"),
+        "EdDSA on an RSA key": relabelled(good, alg="EdDSA"),
+        "an RSA algorithm on an EC key": relabelled(signed(user, EC, "ES256", "ec"), alg="RS256"),
+        "a curve that is not the key's": relabelled(signed(user, EC, "ES256", "ec"), alg="ES512"),
+        "a key id that is a list": relabelled(good, kid=["rsa"]),
+        "a key that comes with the token": relabelled(
+            signed(user, STRANGER, "RS256", "rsa"),
+            jwk=jwt.algorithms.RSAAlgorithm.to_jwk(STRANGER.public_key(), as_dict=True),
+        ),
+        "expired": signed(user, RSA, "RS256", "rsa", exp=datetime.now(UTC) - timedelta(seconds=1)),
     }
     for how, token in wrong.items():
         answer = look(ask.api, token)
@@ -106,10 +128,34 @@ def test_only_the_issuers_keys_sign_in(ask: Asking, issuer: Issuer) -> None:
         refused(answer, 401)
 
 
-def _hmac(ask: Asking, secret: bytes) -> str:
-    import base64  # noqa: PLC0415
-    import hmac  # noqa: PLC0415
+TROUBLE = {
+    "an error": (500, b""),
+    "a page": (200, b"<html>"),
+    "no UTF-8": (200, b"\xff"),
+    "no keys": (200, b'{"keys":[]}'),
+}
 
-    head, body, _ = _relabelled(signed(ask, RSA, "RS256", "rsa"), "HS256").split(".")
-    signature = hmac.digest(secret, f"{head}.{body}".encode(), "sha256")
-    return f"{head}.{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_an_issuer_in_trouble_is_not_the_clients_fault(issuer: Issuer, trouble: str) -> None:
+    config = Settings(jwt_secret=None, jwks_url=issuer.url)
+    good = signed(7, RSA, "RS256", "rsa")
+    issuer.status, issuer.body = TROUBLE[trouble]
+    with pytest.raises(Unavailable, match="issuer"):
+        tokens.read(good, config=config)
+    issuer.status, issuer.body = 200, None
+    assert tokens.read(good, config=config).sub == 7
+
+
+def test_a_withdrawn_key_signs_nobody_in_once_the_set_is_read_again(issuer: Issuer) -> None:
+    config = Settings(jwt_secret=None, jwks_url=issuer.url)
+    issuer.keys["old"] = OLD
+    old = signed(7, OLD, "RS256", "old")
+    assert tokens.read(old, config=config).sub == 7
+    del issuer.keys["old"]
+    cache = tokens._keys(issuer.url).jwk_set_cache
+    assert cache is not None
+    cache.lifespan = 0
+    with pytest.raises(NotSignedIn):
+        tokens.read(old, config=config)
+    assert tokens.read(signed(7, EC, "ES256", "ec"), config=config).sub == 7

@@ -1,5 +1,6 @@
 """What each client command does to its connection (STOMP 1.2, "Client Frames")."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 SERVER: Final = f"greenroom/{version_of('greenroom')}"
 _UPDATE: Final = re.compile(r"/app/session/([0-9a-fA-F-]{36})/update")
+_START_SECONDS: Final = 5.0
+TRANSACTION_FRAMES: Final = 100
 Result = TypeVar("Result")
 
 
@@ -53,10 +57,17 @@ async def connect(connection: "Connection", frame: Frame) -> None:
     every = connection.settings.ws_heart_beat_ms
     sends, expects = heart_beat(frame.headers.get("heart-beat"), (every, every))
     token = _token(frame)
-    claims = tokens.read(token)
+    connection.cancel("connect")
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            await connection.hub.started.wait()
+    except TimeoutError:
+        raise Unavailable("The log of pushes cannot be read yet; try again.") from None
+    # In a thread: an outside issuer's keys may have to be fetched.
+    claims = await run_in_threadpool(tokens.read, token)
     connection.join(claims.sub)
     viewer, until = await _in_transaction(lambda db: tokens.sign_in(db, token))
-    connection.version = version
+    connection.signed_in(viewer, until)
     connection.answer(
         "CONNECTED",
         {
@@ -66,18 +77,13 @@ async def connect(connection: "Connection", frame: Frame) -> None:
             "server": SERVER,
         },
     )
-    connection.signed_in(viewer, until)
     connection.speak(version, sends, expects)
 
 
 async def act(connection: "Connection", frame: Frame) -> None:
     """Do what a signed-in client's frame says."""
     if frame.command in ("SEND", "ACK", "NACK") and (name := frame.headers.get("transaction")) is not None:
-        if name not in connection.transactions:
-            raise ProtocolError("no such transaction was begun")
-        if len(connection.transactions[name]) >= TRANSACTION_FRAMES:
-            raise Refused(LIMIT, f"more than {TRANSACTION_FRAMES} frames in a transaction")
-        connection.transactions[name].append(frame)
+        _keep(connection, name, frame)
         return
     match frame.command:
         case "SUBSCRIBE":
@@ -94,7 +100,17 @@ async def act(connection: "Connection", frame: Frame) -> None:
             """ACK, NACK and DISCONNECT ask for nothing but their receipt."""
 
 
-TRANSACTION_FRAMES: Final = 100
+def _keep(connection: "Connection", name: str, frame: Frame) -> None:
+    """Keep a frame for its transaction's COMMIT; what all open ones hold is bounded like one frame, and in number."""
+    if name not in connection.transactions:
+        raise ProtocolError("no such transaction was begun")
+    kept = [frame, *(frame for frames in connection.transactions.values() for frame in frames)]
+    if len(kept) > TRANSACTION_FRAMES:
+        raise Refused(LIMIT, f"more than {TRANSACTION_FRAMES} frames in open transactions")
+    limit = connection.settings.ws_frame_bytes
+    if limit and sum(len(one.body) + sum(map(len, one.headers.values())) for one in kept) > limit:
+        raise Refused(LIMIT, f"over the limit WS_FRAME_BYTES ({limit}) in open transactions")
+    connection.transactions[name].append(frame)
 
 
 def _token(frame: Frame) -> str:
@@ -117,7 +133,7 @@ async def _in_transaction(work: Callable[[Session], Result]) -> Result:
 
     try:
         return await run_in_threadpool(run)
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, PoolTimeout):
         raise Unavailable("The database is away for a moment; try again.") from None
 
 
@@ -137,7 +153,7 @@ async def _subscribe(connection: "Connection", frame: Frame) -> None:
         key = await _in_transaction(lambda db: authorise(db, destination, by=viewer))
     except (Forbidden, NotFound) as error:
         raise Refused(FORBIDDEN, str(error)) from None
-    if connection.closed.is_set():
+    if connection.closed:
         return
     subscription = Subscription(
         connection,
@@ -151,7 +167,7 @@ async def _subscribe(connection: "Connection", frame: Frame) -> None:
     connection.subscriptions[name] = subscription
     connection.hub.add(subscription)
     # Nothing awaits between registering and this answer: every message after last-id comes live.
-    if receipt := frame.headers.get("receipt"):
+    if (receipt := frame.headers.get("receipt")) is not None:
         connection.answer("RECEIPT", {"receipt-id": receipt, "last-id": str(connection.hub.cursor or 0)})
 
 

@@ -3,32 +3,37 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Final
 
 from api.realtime import commands
 from api.realtime.hub import Hub, Subscription, unstored
-from api.realtime.outgoing import Outgoing
-from api.realtime.refusals import FORBIDDEN, LIMIT, OUR_FAULT, PROTOCOL, SILENT_BEATS, SLOW, UNAUTHENTICATED, Refused
+from api.realtime.outgoing import Outgoing, Socket
+from api.realtime.refusals import (
+    FORBIDDEN,
+    LIMIT,
+    OUR_FAULT,
+    PROTOCOL,
+    RESTARTED,
+    SILENT_BEATS,
+    SLOW,
+    UNAUTHENTICATED,
+    Refused,
+)
 from api.realtime.stomp import HEART_BEAT, Frame, LimitExceeded, Parser, ProtocolError, check, dump
 from core.clock import utcnow
-from core.errors import GreenroomError, NotSignedIn
+from core.errors import GreenroomError, NotSignedIn, Unavailable
 from core.models import Role
 from core.settings import Settings
 from core.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
-
-class Socket(Protocol):
-    """Where the frames go: a WebSocket, or whatever SockJS makes of one."""
-
-    async def send(self, frame: str) -> None:
-        """Write one frame; returns when the transport takes more."""
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close the socket."""
+_CLOSE_SECONDS: Final = 10.0
+"""What a client has to answer our close in; with no WS_SEND_SECONDS, also to take what was queued before it."""
+_SLOW_CLOSE_SECONDS: Final = 1.0
+_MESSAGE_CHARACTERS: Final = 300
 
 
 class Connection:
@@ -41,16 +46,17 @@ class Connection:
         self.version = "1.0"
         self.subscriptions: dict[str, Subscription] = {}
         self.transactions: dict[str, list[Frame]] = {}
-        self.closed = asyncio.Event()
-        """Set once the connection is over; ``ending`` says how."""
-        self.ending: tuple[int, str] = (1000, "")
+        self.closed = False
+        """True once the connection is over: it takes nothing more, and nothing is delivered to it."""
         self._socket = socket
         self._parser = Parser(settings.ws_frame_bytes)
         self._outgoing = Outgoing(
-            self._send, self._slow, max_bytes=settings.ws_queue_bytes, seconds=settings.ws_send_seconds
+            socket, self._slow, max_bytes=settings.ws_queue_bytes, seconds=settings.ws_send_seconds
         )
-        self._last_sent = self._last_received = time.monotonic()
+        self._heard_at = time.monotonic()
+        self._acting = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._finishing: asyncio.Task[None] | None = None
         self._user_id: int | None = None
         self._account: tuple[int, Role] | None = None
         if settings.ws_connect_seconds:
@@ -59,15 +65,24 @@ class Connection:
 
     async def receive(self, data: bytes | str) -> None:
         """Act on what came over the socket. Never raises; what breaks the protocol ends the connection."""
-        self._last_received = time.monotonic()
-        if self.closed.is_set():
+        if self.closed:
             return
+        self._acting = True
+        try:
+            await self._take(self._parser.feed(data))
+        finally:
+            # Only now is the socket read again: what the client said meanwhile could not be heard.
+            self._acting = False
+            self._heard_at = time.monotonic()
+
+    async def _take(self, frames: Iterator[Frame]) -> None:
         frame: Frame | None = None
         try:
-            for frame in self._parser.feed(data):
-                await self._act(frame)
-                if self.closed.is_set():
+            while not self.closed:
+                frame = None  # what is wrong with the next frame is not this one's fault
+                if (frame := next(frames, None)) is None:
                     return
+                await self._act(frame)
         except LimitExceeded as error:
             self.refuse(LIMIT, str(error))
         except ProtocolError as error:
@@ -75,7 +90,7 @@ class Connection:
         except Refused as error:
             self.refuse(error.code, str(error), {**_receipt(frame), **error.headers})
         except GreenroomError as error:
-            code = UNAUTHENTICATED if isinstance(error, NotSignedIn) else FORBIDDEN
+            code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), FORBIDDEN)
             self.refuse(code, str(error), _receipt(frame))
         except Exception:
             log.exception("a frame could not be acted on", extra={"user_id": self._user_id})
@@ -87,76 +102,105 @@ class Connection:
             return
         check(frame, self.version)
         await commands.act(self, frame)
-        if (receipt := frame.headers.get("receipt")) and frame.command != "SUBSCRIBE":
+        if (receipt := frame.headers.get("receipt")) is not None and frame.command != "SUBSCRIBE":
             self.answer("RECEIPT", {"receipt-id": receipt})
         if frame.command == "DISCONNECT":
             self.end(1000, "")
 
+    def too_big(self) -> None:
+        """Refuse a WebSocket message so large that it was not read at all."""
+        self.refuse(LIMIT, str(LimitExceeded("WS_FRAME_BYTES", self.settings.ws_frame_bytes)))
+
     def answer(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Send a frame of our own."""
-        self.deliver(dump(Frame(command, headers, body), self.version).decode())
+        self.deliver(dump(Frame(command, headers, body), self.version))
 
-    def deliver(self, frame: str) -> None:
+    def deliver(self, frame: bytes) -> None:
         """Put one frame into the outgoing queue."""
-        if not self.closed.is_set():
+        if not self.closed:
             self._outgoing.put(frame)
 
     def problem(self, problem: Mapping[str, object], request: str | None) -> None:
         """Tell the client on ``/user/queue/errors`` what is wrong with a request to ``/app``."""
         cursor = self.hub.cursor or 0
         body = unstored("error", "/user/queue/errors", {**problem, "request": request}, cursor)
-        for subscription in self.subscriptions.values():
+        for subscription in tuple(self.subscriptions.values()):
             if subscription.destination == "/user/queue/errors":
                 self.deliver(subscription.frame(cursor, body))
 
     def refuse(self, code: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         """Send ERROR, then close with the code (STOMP 1.2, "ERROR")."""
-        if self.closed.is_set():
+        if self.closed:
             return
+        # What a client sent may be quoted in it, at any length.
+        message = message[:_MESSAGE_CHARACTERS]
         log.info("connection refused", extra={"code": code, "reason": message, "user_id": self._user_id})
-        # No backslash in a header of ours: @stomp/stompjs does not unescape as 1.2 says.
-        summary = message.replace("\\", "/").replace("\n", " ")
+        # No escape but that of the colon in a header of ours: @stomp/stompjs does not unescape as 1.2 says.
+        summary = " ".join(message.replace("\\", "/").split())
         self.answer("ERROR", {"message": summary, "content-type": "text/plain", **(headers or {})}, message.encode())
         self.end(code, summary)
 
     def end(self, code: int, reason: str) -> None:
         """Stop taking anything; what is queued is still written before the socket closes."""
-        if self.closed.is_set():
-            return
-        self.ending = (code, reason)
-        self.closed.set()
+        if not self.closed:
+            self._leave()
+            self._finishing = asyncio.create_task(self._finish(code, reason))
+
+    def gone(self) -> None:
+        """The socket is closed: nothing more can be written."""
+        self._leave()
+        self._outgoing.stop()
+
+    def _leave(self) -> None:
+        self.closed = True
         for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
         for subscription in self.subscriptions.values():
             self.hub.remove(subscription)
+        self.subscriptions.clear()
+        self.transactions.clear()
         if self._user_id is not None:
             self.hub.leave(self, self._user_id)
 
-    async def finish(self) -> None:
-        """Write what is still queued, then close the socket."""
-        if self.ending[0] != SLOW:
-            await self._outgoing.idle.wait()
+    async def _finish(self, code: int, reason: str) -> None:
+        slow = code == SLOW
+        try:
+            if not slow:
+                async with asyncio.timeout(self.settings.ws_send_seconds or _CLOSE_SECONDS):
+                    await self._outgoing.drained()
+            self._outgoing.stop()
+            # A close reason has at most 123 octets (RFC 6455, section 5.5).
+            short = reason.encode()[:120].decode(errors="ignore")
+            await self._socket.close(code, short, patience=_SLOW_CLOSE_SECONDS if slow else _CLOSE_SECONDS)
+        except OSError:
+            # Gone already, or it takes nothing (TimeoutError): there is nobody to say goodbye to.
+            self._abort()
+        except Exception:
+            log.exception("a connection could not be closed in order", extra={"user_id": self._user_id})
+            self._abort()
+
+    def _abort(self) -> None:
         self._outgoing.stop()
-        code, reason = self.ending
-        # A close reason has at most 123 octets (RFC 6455, section 5.5).
-        await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
+        self._socket.abort()
 
     def join(self, user_id: int) -> None:
         """Hear of the end of the user's tokens from now on: before their version is read, so that none slips by."""
-        self._user_id = user_id
-        self.hub.join(self, user_id)
+        if not self.closed:
+            self._user_id = user_id
+            self.hub.join(self, user_id)
 
     def account_changed(self, token_version: int, role: Role) -> None:
         """The user's tokens of before ended."""
         self._account = (token_version, role)
-        if self.viewer is not None and (self.viewer.token_version, self.viewer.role) != self._account:
+        viewer = self.viewer
+        # A change older than this sign-in comes late when the log was behind; it ended other tokens.
+        if viewer and token_version >= viewer.token_version and self._account != (viewer.token_version, viewer.role):
             self.refuse(UNAUTHENTICATED, "The token was withdrawn; sign in again.")
 
     def signed_in(self, viewer: Viewer, until: datetime) -> None:
         """Take the viewer whose token was checked; at ``until`` the connection ends."""
         self.viewer = viewer
-        if (connect := self._timers.pop("connect", None)) is not None:
-            connect.cancel()
         if self._account is not None:
             self.account_changed(*self._account)
         seconds = (until - utcnow()).total_seconds()
@@ -172,34 +216,38 @@ class Connection:
 
     def after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
         """Act once the seconds have passed, unless the connection is over or the timer set anew."""
-        if name in self._timers:
-            self._timers[name].cancel()
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)
+        self.cancel(name)
+        if not self.closed:
+            self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)
+
+    def cancel(self, name: str) -> None:
+        """Forget the timer, if there is one."""
+        if (timer := self._timers.pop(name, None)) is not None:
+            timer.cancel()
 
     def _beat(self, every: float) -> None:
-        quiet = time.monotonic() - self._last_sent
+        quiet = time.monotonic() - self._outgoing.written_at
         # A heart-beat a little early is fine; one late is not.
         if quiet >= every * 0.9:
-            self.deliver(HEART_BEAT.decode())
+            self.deliver(HEART_BEAT)
             quiet = 0.0
         self.after("beat", max(0.01, every * 0.9 - quiet), lambda: self._beat(every))
 
     def _listen(self, patience: float) -> None:
-        silent = time.monotonic() - self._last_received
+        silent = 0.0 if self._acting else time.monotonic() - self._heard_at
         if silent >= patience:
             self.refuse(PROTOCOL, f"no heart-beat for {patience:g} seconds")
             return
         self.after("listen", patience - silent, lambda: self._listen(patience))
-
-    async def _send(self, frame: str) -> None:
-        await self._socket.send(frame)
-        self._last_sent = time.monotonic()
 
     def _slow(self, limit: str) -> None:
         log.warning("slow consumer closed", extra={"limit": limit, "user_id": self._user_id})
         self.end(SLOW, f"slow consumer: {limit}")
 
 
+_CODES: Final[dict[type[GreenroomError], int]] = {NotSignedIn: UNAUTHENTICATED, Unavailable: RESTARTED}
+
+
 def _receipt(frame: Frame | None) -> dict[str, str]:
     receipt = frame.headers.get("receipt") if frame else None
-    return {"receipt-id": receipt} if receipt else {}
+    return {"receipt-id": receipt} if receipt is not None else {}

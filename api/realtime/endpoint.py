@@ -1,23 +1,30 @@
 """``/ws``: STOMP over WebSocket."""
 
 import asyncio
-from urllib.parse import urlsplit
+import logging
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import Receive, Scope, Send
 
 from api.realtime.connection import Connection
 from api.realtime.hub import Hub
+from api.realtime.wire import KEY, Wire
 from core.settings import Settings
+
+log = logging.getLogger(__name__)
 
 SUB_PROTOCOLS = ("v12.stomp", "v11.stomp", "v10.stomp")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_PORTS = {"http": 80, "https": 443}
 
 
 class StompEndpoint:
-    """The ASGI application behind ``/ws``: one connection a socket."""
+    """The ASGI application behind ``/ws``: one connection a socket, in one task."""
 
     def __init__(self, hub: Hub, settings: Settings) -> None:
         self._hub, self._settings = hub, settings
+        if "*" in settings.allowed_origins:
+            log.warning("GREENROOM_ALLOWED_ORIGINS is *: pages of any site may open sockets here")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its handshake to its close."""
@@ -30,41 +37,67 @@ class StompEndpoint:
         offered = scope.get("subprotocols", [])
         chosen = next((name for name in SUB_PROTOCOLS if name in offered), None)
         await send({"type": "websocket.accept", "subprotocol": chosen})
-        await self._serve(receive, send)
+        wire = scope.get("state", {}).get(KEY)
+        await self._serve(OnWire(wire) if wire is not None else OnAsgi(send), receive)
 
-    async def _serve(self, receive: Receive, send: Send) -> None:
-        connection = Connection(_WebSocket(send), self._hub, self._settings)
-        reader = asyncio.create_task(_read(connection, receive))
-        over = asyncio.create_task(connection.closed.wait())
+    async def _serve(self, socket: "OnWire | OnAsgi", receive: Receive) -> None:
+        connection = Connection(socket, self._hub, self._settings)
         try:
-            await asyncio.wait((reader, over), return_when=asyncio.FIRST_COMPLETED)
-            if connection.closed.is_set():
-                await connection.finish()
+            await _read(connection, receive)
+        except asyncio.CancelledError:
+            if not socket.aborted:
+                raise
         finally:
-            connection.end(1000, "")
-            reader.cancel()
-            over.cancel()
-
-
-class _WebSocket:
-    def __init__(self, send: Send) -> None:
-        self._send = send
-
-    async def send(self, frame: str) -> None:
-        await self._send({"type": "websocket.send", "text": frame})
-
-    async def close(self, code: int, reason: str) -> None:
-        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            connection.gone()
 
 
 async def _read(connection: Connection, receive: Receive) -> None:
-    """Read until the client has gone or the connection is over."""
-    while not connection.closed.is_set():
-        event = await receive()
-        if event["type"] == "websocket.disconnect":
-            return
+    """Read until the socket is closed: by the client or, when the connection is over, by us."""
+    while (event := await receive())["type"] != "websocket.disconnect":
+        if event.get("too_big"):
+            connection.too_big()
+            continue
         text, data = event.get("text"), event.get("bytes")
         await connection.receive(text if text is not None else data or b"")
+
+
+class OnWire:
+    """The socket where uvicorn runs our protocol."""
+
+    aborted = False
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.write, self.send = wire.write, wire.send_when_free
+
+    async def close(self, code: int, reason: str, *, patience: float) -> None:
+        self._wire.close(code, reason, patience=patience)
+
+    def abort(self) -> None:
+        self._wire.transport.abort()
+
+
+class OnAsgi:
+    """The socket under any other ASGI server, which alone decides when a peer that reads nothing is dropped."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._task = send, asyncio.current_task()
+        self.aborted = False
+
+    def write(self, frame: bytes) -> bool:
+        return False
+
+    async def send(self, frame: bytes) -> None:
+        await self._send({"type": "websocket.send", "text": frame.decode()})
+
+    async def close(self, code: int, reason: str, *, patience: float) -> None:
+        async with asyncio.timeout(patience):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    def abort(self) -> None:
+        self.aborted = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 def origin_allowed(origin: str | None, host: str, settings: Settings) -> bool:
@@ -77,8 +110,13 @@ def origin_allowed(origin: str | None, host: str, settings: Settings) -> bool:
     if settings.allowed_origins:
         return "*" in settings.allowed_origins or origin.lower() in {o.lower() for o in settings.allowed_origins}
     try:
-        parts, public = urlsplit(origin), urlsplit(settings.public_url)
-        same = (parts.scheme, parts.netloc) == (public.scheme, public.netloc)
-        return same or parts.netloc.lower() == host.lower() or parts.hostname in _LOCAL
+        page = urlsplit(origin)
+        own = _origin(page) == _origin(urlsplit(settings.public_url)) or page.netloc.lower() == host.lower() != ""
     except ValueError:
         return False
+    return page.scheme in _PORTS and (own or page.hostname in _LOCAL)
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port, which the scheme gives when it is left out (RFC 6454, section 4)."""
+    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)

@@ -1,25 +1,28 @@
 """The hub: one subscription to the relay a process, routed by destination in one task."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from broadcaster import Broadcast
 
-from api.realtime.relay import LOG, RESTORED
+from api.realtime.relay import LOG, Batch, Position
 from api.realtime.stomp import message
 from core.events import ACCOUNTS
 from core.models import Role
 from core.outbox import Pushed, seen_as
 
+_BREATH_BYTES: Final = 262144
+
 
 class Consumer(Protocol):
     """Somebody with a socket, as the hub sees them."""
 
-    def deliver(self, frame: str) -> None:
-        """Put one frame into the outgoing queue."""
+    def deliver(self, frame: bytes) -> None:
+        """Put one frame into the outgoing queue. Never raises."""
 
     def account_changed(self, token_version: int, role: Role) -> None:
         """The user's tokens of before ended."""
@@ -37,10 +40,10 @@ class Subscription:
     version: str
     explicit_ack: bool = False
 
-    def frame(self, message_id: int, body: bytes) -> str:
+    def frame(self, message_id: int, body: bytes) -> bytes:
         """The MESSAGE that carries the body to this subscription."""
         ack = str(message_id) if self.explicit_ack else None
-        return message(self.destination, self.id, message_id, body, ack=ack, version=self.version).decode()
+        return message(self.destination, self.id, message_id, body, ack=ack, version=self.version)
 
 
 class Hub:
@@ -51,18 +54,39 @@ class Hub:
         self._users: dict[int, dict[Consumer, None]] = {}
         self.cursor: int | None = None
         """The newest id that was routed; None until the log was read once."""
+        self.started = asyncio.Event()
+        """Set once the log was read: before, nothing that is committed would reach a subscription."""
 
     async def run(self, broadcast: Broadcast) -> None:
         """Route what the relay yields, for ever."""
-        async with broadcast.subscribe(LOG) as batches:
-            async for event in batches:  # type: ignore[union-attr]
-                batch: Any = event.message if event else ()
-                if isinstance(batch, int):
-                    self.cursor = batch
-                elif batch == RESTORED:
-                    self._resync()
-                else:
-                    self.route(batch)
+        async with broadcast.subscribe(LOG) as news:
+            async for event in news:  # type: ignore[union-attr]
+                match event.message if event else None:
+                    case Position() as at:
+                        self.move_to(at)
+                    case Batch() as batch:
+                        await self._route_gently(batch.rows)
+                        batch.taken.set()
+
+    async def _route_gently(self, rows: Iterable[Pushed]) -> None:
+        # In between the loop writes and reads sockets: a large batch must not look like a crowd of slow consumers.
+        given = 0
+        for row in rows:
+            given += self.route((row,))
+            if given >= _BREATH_BYTES:
+                given = 0
+                await asyncio.sleep(0)
+
+    def move_to(self, at: Position) -> None:
+        """Go on from this place of the log; when it was restored, everybody has to fetch the state anew."""
+        self.cursor = at.newest
+        self.started.set()
+        if at.restored:
+            self._resync()
+
+    def counts(self) -> tuple[int, int]:
+        """How many connections are signed in, and how many subscriptions they have (for metrics)."""
+        return sum(map(len, self._users.values())), sum(map(len, self._subscriptions.values()))
 
     def join(self, consumer: Consumer, user_id: int) -> None:
         """Let the consumer hear of what ends the user's tokens."""
@@ -86,18 +110,22 @@ class Hub:
         if not there:
             self._subscriptions.pop(subscription.key, None)
 
-    def route(self, rows: Iterable[Pushed]) -> None:
-        """Give each row to its destination's subscriptions, in order; a frame is built once for all that share it."""
+    def route(self, rows: Iterable[Pushed]) -> int:
+        """Give each row to its destination's subscriptions, in order; gives the bytes that were delivered."""
+        given = 0
         for row in rows:
             if row.destination == ACCOUNTS:
                 self._account_changed(row)
             elif subscriptions := self._subscriptions.get(row.destination):
-                self._deliver(tuple(subscriptions), row.id, row.body(), row.audience)
+                given += self._deliver(tuple(subscriptions), row.id, row.body(), row.audience)
             self.cursor = row.id
+        return given
 
     @staticmethod
-    def _deliver(subscriptions: Sequence[Subscription], id_: int, body: bytes, audience: str | None) -> None:
-        frames: dict[tuple[str | None, str, str, bool], str] = {}
+    def _deliver(subscriptions: Sequence[Subscription], id_: int, body: bytes, audience: str | None) -> int:
+        """Deliver one message; a frame is built once for all subscriptions that share it."""
+        given = 0
+        frames: dict[tuple[str | None, str, str, bool], bytes] = {}
         for subscription in subscriptions:
             if audience is not None and audience != subscription.role:
                 continue
@@ -106,6 +134,8 @@ class Hub:
             if frame is None:
                 frame = frames[alike] = subscription.frame(id_, body)
             subscription.consumer.deliver(frame)
+            given += len(frame)
+        return given
 
     def _account_changed(self, row: Pushed) -> None:
         data = json.loads(row.payload)
@@ -113,7 +143,6 @@ class Hub:
             consumer.account_changed(data["token_version"], data["role"])
 
     def _resync(self) -> None:
-        """Another database stands behind the log: everybody has to fetch the state anew."""
         for key, subscriptions in list(self._subscriptions.items()):
             body = unstored("resync", key, {"reason": "the server's log was restored"}, self.cursor or 0)
             self._deliver(tuple(subscriptions), self.cursor or 0, body, None)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
@@ -13,13 +14,41 @@ from core.outbox import CHANNEL, NEWEST, READ_AFTER, Pushed
 log = logging.getLogger(__name__)
 
 LOG: Final = "log"
-"""The one broadcaster channel: batches of the log, in order. Destinations are the hub's to tell apart."""
-RESTORED: Final = "restored"
-"""Sent on LOG in place of a batch when the log is behind the cursor: another database stands there now."""
+"""The one broadcaster channel: the log, in order. Destinations are the hub's to tell apart."""
 
 _BATCH: Final = 500
 _POLL_SECONDS: Final = 1.0
 _BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+_ANSWER_SECONDS: Final = 10.0
+_NETWORK: Final[dict[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+"""A server that vanished without a word is noticed in seconds (PostgreSQL, "Connection Strings")."""
+_KNOWN: Final = """
+    SELECT EXISTS (SELECT FROM push_events WHERE id = %(cursor)s)
+        OR coalesce(%(cursor)s <= (SELECT pruned_through FROM push_log), false)
+"""
+"""Whether the log still is the one whose row the cursor names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where reading goes on from; ``restored``: another log stands there now, so what was read before is void."""
+
+    newest: int
+    restored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of the log, in commit order. No more are read until its reader has ``taken`` it."""
+
+    rows: Sequence[Pushed]
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class OutboxBackend(BroadcastBackend):
@@ -35,6 +64,7 @@ class OutboxBackend(BroadcastBackend):
         self._cursor: int | None = None
         self._failures = 0
         self._caught_up = False
+        self._given: Batch | None = None
         self.working = asyncio.Event()
         """Set while the log can be read; health says so."""
 
@@ -58,57 +88,74 @@ class OutboxBackend(BroadcastBackend):
         raise RuntimeError("announce through core.outbox.publish, inside a transaction")
 
     async def next_published(self) -> Event:
-        """The next batch of rows; waits as long as it takes."""
+        """The next batch of rows, or a new position; waits as long as it takes."""
+        if self._given is not None:
+            # broadcaster's queue has no bound: a log that grows faster than it is routed stays in the table.
+            await self._given.taken.wait()
+            self._given = None
         while True:
             try:
-                if self._connection is None:
-                    if event := await self._open():
-                        return event
-                elif self._caught_up:
-                    await self._wait(self._connection)
-                if rows := await self._read():
-                    return Event(LOG, rows)  # type: ignore[arg-type]
+                if news := await self._next():
+                    return Event(LOG, news)  # type: ignore[arg-type]
             except (psycopg.Error, OSError) as error:
-                await self._lost(error)
+                await self._lost(str(error).splitlines()[0:1])
+            except Exception:
+                log.exception("the log cannot be read, for a reason that is no database's")
+                await self._lost(["see above"])
 
-    async def _open(self) -> Event | None:
-        self._connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=5, application_name="greenroom relay"
+    async def _next(self) -> Position | Batch | None:
+        if self._connection is not None and self._caught_up:
+            async for _ in self._connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
+                pass
+        # A server that hangs answers neither yes nor no.
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            if self._connection is None:
+                return await self._open()
+            return await self._read(self._connection)
+
+    async def _open(self) -> Position | None:
+        connection = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, application_name="greenroom relay", **_NETWORK
         )
-        await self._connection.execute(f"LISTEN {CHANNEL}")
-        found = await self._connection.execute(NEWEST)
-        row = await found.fetchone()
-        newest = int(row[0]) if row else 0
-        before, self._failures = self._cursor, 0
-        if before is None or newest < before:
-            self._cursor = newest
-        self.working.set()
+        self._connection = connection
+        await connection.execute(f"LISTEN {CHANNEL}")
+        newest = int(await _value(connection, NEWEST) or 0)
+        before = self._cursor
         if before is None:
-            return Event(LOG, newest)  # type: ignore[arg-type]
+            self._cursor = newest
+            return Position(newest)
         log.info("the log is being read again", extra={"cursor": before, "newest": newest})
-        return Event(LOG, RESTORED) if newest < before else None
+        # A row that is gone without being pruned tells a restored log even when its ids went on past the cursor.
+        if newest < before or not await _value(connection, _KNOWN, {"cursor": before}):
+            log.warning("the log was restored", extra={"cursor": before, "newest": newest})
+            self._cursor = newest
+            return Position(newest, restored=True)
+        return None
 
-    async def _read(self) -> Sequence[Pushed]:
-        if self._connection is None:
-            return ()
-        found = await self._connection.execute(READ_AFTER, {"cursor": self._cursor, "limit": _BATCH})
+    async def _read(self, connection: psycopg.AsyncConnection[Any]) -> Batch | None:
+        found = await connection.execute(READ_AFTER, {"cursor": self._cursor, "limit": _BATCH})
         rows = [Pushed(*row) for row in await found.fetchall()]
+        self._failures = 0
         self._caught_up = len(rows) < _BATCH
-        if rows:
-            self._cursor = rows[-1].id
-        return rows
+        self.working.set()
+        if not rows:
+            return None
+        self._cursor = rows[-1].id
+        self._given = Batch(rows)
+        return self._given
 
-    async def _wait(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        async for _ in connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
-            pass
-
-    async def _lost(self, error: Exception) -> None:
+    async def _lost(self, why: list[str]) -> None:
         self.working.clear()
         self._caught_up = False
         if self._failures == 0:
-            log.warning("the log cannot be read; trying again", extra={"error": str(error).splitlines()[0:1]})
+            log.warning("the log cannot be read; trying again", extra={"error": why})
         if self._connection is not None:
             broken, self._connection = self._connection, None
             await broken.close()
         await asyncio.sleep(_BACK_OFF[min(self._failures, len(_BACK_OFF) - 1)])
         self._failures += 1
+
+
+async def _value(connection: psycopg.AsyncConnection[Any], query: str, given: dict[str, Any] | None = None) -> Any:
+    row = await (await connection.execute(query, given)).fetchone()
+    return row[0] if row else None

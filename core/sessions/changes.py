@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import outbox
-from core.db import insert_many
+from core.db import array, insert_many
 from core.events import SessionMoved
 from core.models import SessionEvent, SessionStatus
 from core.notifications import tell
@@ -70,16 +70,16 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
         _UPDATE,
         {
             "now": now,
-            "id": [s.id for s in after],
-            "status": [s.status for s in after],
-            "scheduled_start": [s.scheduled_start for s in after],
-            "scheduled_end": [s.scheduled_end for s in after],
-            "started_at": [s.started_at for s in after],
-            "last_activity_at": [s.last_activity_at for s in after],
-            "ended_at": [s.ended_at for s in after],
-            "no_show_party": [move.no_show_party for move in moves],
-            "score": [scores.get(s.id) for s in after],
-            "sweep_at": [next_look(s) for s in after],
+            "id": array([s.id for s in after]),
+            "status": array([s.status for s in after]),
+            "scheduled_start": array([s.scheduled_start for s in after]),
+            "scheduled_end": array([s.scheduled_end for s in after]),
+            "started_at": array([s.started_at for s in after]),
+            "last_activity_at": array([s.last_activity_at for s in after]),
+            "ended_at": array([s.ended_at for s in after]),
+            "no_show_party": array([move.no_show_party for move in moves]),
+            "score": array([scores.get(s.id) for s in after]),
+            "sweep_at": array([next_look(s) for s in after]),
         },
     )
     insert_many(

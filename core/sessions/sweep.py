@@ -13,7 +13,7 @@ from sqlalchemy import literal, text, tuple_
 from sqlalchemy.orm import Session
 
 from core import outbox
-from core.db import insert_many, transaction
+from core.db import array, insert_many, transaction
 from core.events import SessionLate
 from core.models import InterviewSession, SessionEvent, SessionStatus
 from core.notifications import tell
@@ -155,7 +155,7 @@ def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> N
         s._replace(late_version=s.schedule_version) if rule == "late" else s._replace(feedback_overdue_at=now)
         for s in sessions
     ]
-    looks = {"id": [s.id for s in after], "sweep_at": [next_look(s) for s in after]}
+    looks = {"id": array([s.id for s in after]), "sweep_at": array([next_look(s) for s in after])}
     db.execute(_MARK[rule], looks | ({"now": now} if rule == "feedback_overdue" else {}))
     insert_many(
         db,
@@ -188,7 +188,7 @@ def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> N
 
 def _look_later(db: Session, sessions: list[Facts]) -> None:
     if sessions:
-        looks = {"id": [s.id for s in sessions], "sweep_at": [next_look(s) for s in sessions]}
+        looks = {"id": array([s.id for s in sessions]), "sweep_at": array([next_look(s) for s in sessions])}
         db.execute(_MARK["early"], looks)
 
 

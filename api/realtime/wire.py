@@ -1,0 +1,119 @@
+"""uvicorn's WebSocket protocol with its transport in our hands.
+
+ASGI's ``send`` cannot write without a task, nor end a socket whose peer reads nothing: its close would wait for ever
+behind what the transport holds. This rests on code of uvicorn that is not public, hence its pin in pyproject.toml; any
+other server gets the plain ASGI path of ``api.realtime.endpoint``.
+"""
+
+import struct
+from asyncio import TimerHandle
+from typing import Final
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.protocol import State
+
+KEY: Final = "greenroom.wire"
+"""Where the scope's ``state`` holds the wire."""
+
+_FLUSH_SECONDS: Final = 5.0
+_RESTART_SECONDS: Final = 1.0
+_TEXT: Final = 0x80 | Opcode.TEXT
+
+
+class Wire(WebSocketsSansIOProtocol):
+    """One WebSocket whose writes are made at once, and which always ends."""
+
+    _too_big = False
+    _cut: TimerHandle | None = None
+
+    def write(self, frame: bytes) -> bool:
+        """Write one text message now; False, and nothing is written, while the transport is full.
+
+        Raises ClientDisconnected once the socket is closing.
+        """
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            raise ClientDisconnected
+        if not self.writable.is_set():
+            return False
+        self.transport.write(_head(len(frame)) + frame)
+        return True
+
+    async def send_when_free(self, frame: bytes) -> None:
+        """Write one text message as soon as the transport takes it. Raises ClientDisconnected."""
+        while not self.write(frame):
+            await self.writable.wait()
+
+    def close(self, code: int, reason: str, *, patience: float) -> None:
+        """Write the close frame behind what the transport holds; a peer that does not answer it in time is cut off."""
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            return
+        self.stop_keepalive()
+        self.transport.write(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if self.read_paused:  # the peer's answer has to get through
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(patience, self.transport.abort)
+
+    async def run_asgi(self) -> None:
+        """Run the application, which finds this wire in its scope."""
+        self.scope["state"][KEY] = self
+        await super().run_asgi()
+        self.scope["state"].pop(KEY, None)
+        self._cut_off_within(_FLUSH_SECONDS)
+
+    def handle_parser_exception(self) -> None:
+        """Let the application refuse a message that is too big in its own words, after what came before it."""
+        if self._too_big:
+            return
+        self.handle_events()
+        closing = self.conn.close_sent
+        if closing and closing.code == CloseCode.MESSAGE_TOO_BIG and self.handshake_complete and not self.close_sent:
+            self._too_big = True
+            self.conn.data_to_send()  # thrown away: the close frame that websockets wrote without any ERROR
+            self.queue.put_nowait({"type": "websocket.receive", "too_big": True})  # type: ignore[arg-type]
+            return
+        super().handle_parser_exception()
+        self._cut_off_within(_FLUSH_SECONDS)
+
+    def handle_close(self, event: Frame) -> None:
+        """Answer the peer's close; what it does not read by then it does not get."""
+        super().handle_close(event)
+        self._cut_off_within(_FLUSH_SECONDS)
+
+    def keepalive_timeout(self) -> None:
+        """Close a peer that does not answer pings, whatever still waits for it."""
+        super().keepalive_timeout()
+        self._cut_off_within(_FLUSH_SECONDS)
+
+    def shutdown(self) -> None:
+        """Close with 1012; a peer that does not read must not hold up the restart."""
+        if self.handshake_complete and not self.close_sent and self.conn.state is not State.OPEN:
+            self.transport.close()  # it is closing already, where uvicorn's shutdown would raise
+        else:
+            super().shutdown()
+        self._cut_off_within(_RESTART_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+        super().connection_lost(exc)
+
+    def _cut_off_within(self, seconds: float) -> None:
+        # A transport that closes waits, without limit, for its peer to read what it still holds.
+        if self.transport.is_closing() and not self.disconnected and self._cut is None:
+            self._cut = self.loop.call_later(seconds, self.transport.abort)
+
+
+def _head(length: int) -> bytes:
+    """The head of an unfragmented, unmasked text frame (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((_TEXT, length))
+    if length < 65536:
+        return struct.pack("!BBH", _TEXT, 126, length)
+    return struct.pack("!BBQ", _TEXT, 127, length)

@@ -1,0 +1,52 @@
+"""Every request gets an id that the client sees and the log has, and one line when it is answered."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+_SANE = re.compile(r"[\w.:-]{1,128}")
+
+
+class RequestLog:
+    """ASGI middleware: takes the caller's ``X-Request-Id`` or makes one, answers with it, and logs it.
+
+    The query is not logged: it may hold what people typed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an HTTP request on; other kinds of connections log for themselves."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _SANE.fullmatch(given) else uuid4().hex
+        began, status = time.perf_counter(), 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            quiet = scope["path"].startswith("/health/") and status < 500
+            log.log(
+                logging.DEBUG if quiet else logging.INFO,
+                "%s %s %s",
+                scope["method"],
+                scope["path"],
+                status,
+                extra={"request_id": request_id, "ms": round((time.perf_counter() - began) * 1000, 1)},
+            )
