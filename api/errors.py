@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from core.errors import Conflict, Forbidden, GreenroomError, Invalid, NotFound, NotSignedIn, Unavailable
+from core.errors import Conflict, Forbidden, GreenroomError, Invalid, NotFound, NotSignedIn, QueueFull, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ STATUS: dict[type[GreenroomError], int] = {
     NotFound: 404,
     Conflict: 409,
     Invalid: 422,
+    QueueFull: 429,
     Unavailable: 503,
 }
 

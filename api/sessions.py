@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from sqlalchemy.orm import Session
 
 from api.deps import Create, Db, LastId, Out, Page, Pages, Viewer
@@ -75,12 +75,20 @@ class SessionEventOut(Out):
 class Answers(Input):
     """Answers to store together; one alone may stand without the list."""
 
-    answers: Annotated[tuple[sessions.NewAnswer, ...], Field(min_length=1, max_length=200)]
+    answers: Annotated[tuple[sessions.NewAnswer, ...], Field(max_length=200)]
 
     @model_validator(mode="before")
     @classmethod
     def _one(cls, given: Any) -> Any:
         return {"answers": [given]} if isinstance(given, dict) and "question_id" in given else given
+
+    @field_validator("answers")
+    @classmethod
+    def _some(cls, given: tuple[sessions.NewAnswer, ...]) -> tuple[sessions.NewAnswer, ...]:
+        # Not min_length: one bad answer would also be told as none at all.
+        if not given:
+            raise ValueError("must hold at least one answer")
+        return given
 
 
 class Done(BaseModel):

@@ -101,9 +101,11 @@ def _measure(server: str, rounds: int, batch: int) -> None:
     print(f"{most:.1f} MB for {results['core'][0]['done']}")
     with _copy(server) as url:
         plans = _child("explain", url, batch)
-    print(f"\nClaims by index sessions_sweep: {plans['by_index']} of {plans['claims']}")
-    for name in ("first", "middle"):
-        print(f"\nThe {name} claim:\n{plans[name]}")
+    print(
+        f"\n{plans['by_index']} of {plans['claims']} claims by index sessions_sweep; {plans['whole']} scans of all sessions"
+    )
+    for name, plan in plans["shown"].items():
+        print(f"\nThe {name}:\n{plan}")
 
 
 def _line(who: str, run: dict[str, Any]) -> str:
@@ -134,12 +136,14 @@ def run_plain(batch: int) -> dict[str, float]:
 
 def run_explained(batch: int) -> dict[str, Any]:
     """One pass of core with every claim's plan, as it was executed."""
-    plans: list[str] = []
+    plans: dict[str, list[str]] = {"claim": [], "facts": []}
 
     def note(diagnostic: psycopg.errors.Diagnostic) -> None:
         said = diagnostic.message_primary or ""
-        if "FOR UPDATE OF sessions SKIP LOCKED" in said:
-            plans.append(said)
+        if "FOR UPDATE SKIP LOCKED" in said:
+            plans["claim"].append(said)
+        elif "JOIN candidates" in said:
+            plans["facts"].append(said)
 
     @event.listens_for(engine(), "connect")
     def _(connection: psycopg.Connection, _: object) -> None:
@@ -151,9 +155,15 @@ def run_explained(batch: int) -> dict[str, Any]:
         connection.add_notice_handler(note)
 
     update_statuses(now=NOW, batch=batch)
-    by_index = [plan for plan in plans if "using sessions_sweep" in plan and "Seq Scan on sessions" not in plan]
-    shown = {"first": plans[0], "middle": plans[len(plans) // 2]}
-    return {"claims": len(plans), "by_index": len(by_index)} | shown
+    claims = plans["claim"]
+    by_index = [plan for plan in claims if "using sessions_sweep" in plan]
+    whole = [plan for plan in claims + plans["facts"] if "Seq Scan on sessions" in plan]
+    shown = {
+        f"{name} {what}": found[place]
+        for what, found in plans.items()
+        for name, place in (("first", 0), ("middle", len(found) // 2))
+    }
+    return {"claims": len(claims), "by_index": len(by_index), "whole": len(whole), "shown": shown}
 
 
 @contextmanager

@@ -28,7 +28,7 @@ CLAIM = """
                coalesce(s.started_at, s.status_at)
                    + make_interval(mins => i.duration_minutes + i.overrun_minutes) AS planned,
                i.no_show_minutes, i.idle_minutes, i.resume_minutes, i.feedback_deadline_hours,
-               EXISTS (SELECT FROM feedback f WHERE f.session_id = s.id) AS has_feedback
+               (SELECT true FROM feedback f WHERE f.session_id = s.id LIMIT 1) IS NOT NULL AS has_feedback
         FROM sessions s
         JOIN candidates c ON c.id = s.candidate_id
         JOIN interviews i ON i.id = s.interview_id

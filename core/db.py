@@ -1,7 +1,7 @@
 """The database: one engine a process, ``transaction()``, and rows in bulk."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -106,13 +106,11 @@ def array(values: Sequence[Any]) -> str:
 
     psycopg would take the list itself, at several times the work; a sweep passes millions of values.
     """
+    write = _LITERALS.get
     if values and values.count(values[0]) == len(values):
-        return "{" + ",".join([_literal(values[0])] * len(values)) + "}"
-    return "{" + ",".join([_literal(value) for value in values]) + "}"
-
-
-def _literal(value: Any) -> str:
-    return _LITERALS.get(type(value), _quoted)(value)
+        # Most columns of a batch say the same for every row.
+        return "{" + ",".join([write(type(values[0]), _quoted)(values[0])] * len(values)) + "}"
+    return "{" + ",".join([write(type(value), _quoted)(value) for value in values]) + "}"
 
 
 def _quoted(value: object) -> str:

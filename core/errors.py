@@ -48,6 +48,10 @@ class Unavailable(GreenroomError):
         super().__init__(message)
 
 
+class QueueFull(Unavailable):
+    """As many wait as may wait, and nothing was queued; ``retry_after`` in seconds."""
+
+
 class Conflict(GreenroomError):
     """What the present state does not allow; ``facts`` name the states or the other row."""
 

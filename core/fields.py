@@ -1,7 +1,7 @@
 """The kinds of input that every noun shares, with the rules that the database would otherwise find too late."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -43,7 +43,7 @@ def _zone(value: str) -> str:
 def _in_range(value: datetime) -> datetime:
     if not 1970 <= value.year <= 9000:
         raise ValueError("must lie between the years 1970 and 9000")
-    return value
+    return value.astimezone(UTC)
 
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_one_line)]
@@ -54,7 +54,7 @@ Address = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254
 """An email address (RFC 5321, section 4.5.3.1 for its length); international ones too."""
 Zone = Annotated[str, AfterValidator(_zone)]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
-"""A point in time with its offset."""
+"""A point in time, given with its offset, kept in UTC."""
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """A bigint key."""
 Minutes = Annotated[int, Field(ge=1, le=7 * 1440)]

@@ -176,8 +176,9 @@ def _may_give(by: Viewer, role: str) -> None:
 def _check_quiet(start: time | None, end: time | None) -> None:
     if (start is None) != (end is None):
         raise Invalid("quiet_from" if start is None else "quiet_until", "quiet hours need both ends, or neither")
-    if any(at is not None and at.tzinfo is not None for at in (start, end)):
-        raise Invalid("quiet_from", "is a time of day in the user's own zone, without an offset")
+    for name, at in (("quiet_from", start), ("quiet_until", end)):
+        if at is not None and at.tzinfo is not None:
+            raise Invalid(name, "is a time of day in the user's own zone, without an offset")
 
 
 def _check_sign_in(db: Session, user_id: int | None) -> None:

@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that may open a socket; absent: the server's own and any port of localhost"
     )
+    link_secret: str | None = Field(
+        None, min_length=32, repr=False, description="signs the links in mails; absent: JWT_SECRET does"
+    )
+    email_queue_capacity: int = Field(100, ge=0, description="on-demand mails that may wait; 0: any number")
     timezone: str = Field("UTC", description="the platform's zone for schedules and daily reports")
     host: str = Field("127.0.0.1", description="the address the API listens on")
     port: int = Field(8080, ge=1, le=65535, description="the port the API listens on")

@@ -41,6 +41,6 @@ say "Setting up .venv (once; about a minute) …"
 # The lock's hashes are checked by pip, which then has uv, at the locked version, do the rest ten times faster.
 awk '/^uv==/{on=1} on{print} on&&!/\\$/{exit}' requirements.lock > .venv/uv.lock
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.lock
-.venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
+.venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 touch .venv/.installed

@@ -1,11 +1,14 @@
 """The process worker: runs the scheduled flows of one work pool, each in a process of its own."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
+import psutil
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
@@ -14,42 +17,54 @@ from prefect.workers.process import ProcessWorker
 from deployments.local.processes import MARK
 
 LOOK_AGAIN_SECONDS = 0.5
+RUNS = 10  # at once: each is a process of 100 MB, and after an outage all missed runs come together
+REPORT_SECONDS = 10.0
 
 
 def run(pool: str = "local") -> None:
     """Run the worker until SIGTERM or SIGINT; it looks for due runs each second.
 
-    Prefect's own worker in our process: ``prefect worker start`` needs a second's more import, gives up when
-    the server is away at the start, and on SIGTERM waits for its runs without limit.
+    Prefect's own worker, in our process: the command ``prefect worker start`` imports more, gives up when the server
+    is away at the start, and when it is ended kills its runs, which Prefect then shows as running for ever.
     """
     overrides = {} if os.environ.get("PREFECT_WORKER_QUERY_SECONDS") else {PREFECT_WORKER_QUERY_SECONDS: 1}
     # from a virtual environment that is not activated, a deployment's «python -m prefect.engine» must find ours
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     with temporary_settings(overrides):
         asyncio.run(_run(pool))
 
 
 async def _run(pool: str) -> None:
-    work = asyncio.ensure_future(_work(pool))
+    ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-    await asyncio.wait([work])
-    if not work.cancelled():
-        work.result()
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    ending = asyncio.create_task(ended.wait())
+    waiting = asyncio.create_task(_pool_is_there(pool))
+    await asyncio.wait([ending, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        return
+    waiting.result()
+    # one record in the UI for the local stack's worker; elsewhere several may run on one machine
+    name = socket.gethostname() if MARK in os.environ else f"{socket.gethostname()}-{os.getpid()}"
+    worker = ProcessWorker(work_pool_name=pool, name=name, limit=RUNS, create_pool_if_not_found=False)
+    working = asyncio.create_task(worker.start())
+    await asyncio.wait([ending, working], return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        await _end_runs(worker)
+        working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
 
 
-async def _work(pool: str) -> None:
+async def _pool_is_there(pool: str) -> None:
+    """Wait for the server and the pool: a worker that starts without them looks again only after 30 s."""
     async with get_client() as client:
         while not await _exists(client, pool):  # noqa: ASYNC110  (it is the server that changes)
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-    # one record in the UI for the local stack's worker; elsewhere several may run on one machine
-    name = socket.gethostname() if MARK in os.environ else f"{socket.gethostname()}-{os.getpid()}"
-    worker = ProcessWorker(work_pool_name=pool, name=name, create_pool_if_not_found=False)
-    await worker.start()
 
 
 async def _exists(client: PrefectClient, pool: str) -> bool:
-    """Whether the server answers and has this pool: a worker that starts without it waits 30 s to look again."""
     if await client.api_healthcheck() is not None:
         return False
     try:
@@ -57,3 +72,19 @@ async def _exists(client: PrefectClient, pool: str) -> bool:
     except ObjectNotFound:
         return False
     return True
+
+
+async def _end_runs(worker: ProcessWorker) -> None:
+    """Ask the runs' processes to end, and wait until each has reported that it crashed.
+
+    A cancelled worker kills them unasked, and Prefect would show them as running until their heartbeat is missed.
+    """
+    asked: set[psutil.Process] = set()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REPORT_SECONDS):
+            while worker.limiter.borrowed_tokens:  # Prefect's own count of active runs
+                for child in set(psutil.Process().children()) - asked:
+                    asked.add(child)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.terminate()
+                await asyncio.sleep(0.05)

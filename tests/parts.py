@@ -170,7 +170,7 @@ def token(user_id: int, role: str = "any", *, version: int = 1, lifetime: timede
 @contextmanager
 def api_process(database_url: str, folder: Path, **settings: str | None) -> Iterator[Api]:
     """``greenroom api`` on a free port; extra settings by their names without the prefix, None for not set."""
-    port = free_port()
+    port = int(settings.get("PORT") or free_port())
     wanted = {
         "DATABASE_URL": database_url,
         "PORT": str(port),

@@ -30,7 +30,7 @@ def ask(api: Api) -> Asking:
     [
         *(
             ("email", value)
-            for value in ("", "no", "a@b@c", "a b@c", "a@b\nBcc: x@y", "a@\x00b", "<a@b>", "a@b\x85", 7)
+            for value in ("", "no", "a@b@c", "a b@c", "a@b\nBcc: x@y", "a@\x00b", "<a@b>", "a\x85@b", 7)
         ),
         ("email", "x" * 65 + "@example.com"),
         ("email", "a@" + "x" * 253),
@@ -177,7 +177,6 @@ def test_what_is_not_a_route(api: Api, ask: Asking) -> None:
         ("DELETE", "/api/users"),
         ("PUT", "/api/sessions/1"),
         ("POST", "/health/live"),
-        ("BREW", "/docs"),
     ):
         answer = ask.admin.request(method, path)
         refused(answer, 405)

@@ -116,7 +116,7 @@ async def test_what_a_killed_part_started_is_ended_unless_it_may_stay(
     supervisor: Supervisor, tmp_path: Path, said: io.StringIO, stay: bool
 ) -> None:
     then = f"subprocess.Popen([sys.executable, '-c', 'import time; {SLEEP}'], start_new_session=True)"
-    await supervisor.start(child(tmp_path, then, children_stay=stay))
+    await supervisor.start(child(tmp_path, then, minds_children=stay))
     part = psutil.Process(supervisor.pids()["child"])
     (grandchild,) = part.children()
     part.kill()

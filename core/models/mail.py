@@ -35,6 +35,8 @@ class Email(Base):
     text_body: Mapped[str | None]
     html_body: Mapped[str | None]
     headers: Mapped[EmptyObject]
+    category: Mapped[str] = mapped_column(server_default="generic")
+    """What preferences and suppressions are asked for."""
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     due_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
@@ -53,7 +55,8 @@ class Email(Base):
         Index("emails_due", "priority", "due_at", postgresql_where=text("status = 'queued'")),
         Index("emails_next", "due_at", postgresql_where=text("status = 'queued'")),
         Index("emails_lease", "lease_until", postgresql_where=text("status = 'sending'")),
-        Index("emails_attention", "created_at", postgresql_where=text("status IN ('dead', 'uncertain')")),
+        Index("emails_on_demand", "due_at", postgresql_where=text("status = 'queued' AND on_demand")),
+        Index("emails_attention", "id", postgresql_where=text("status IN ('dead', 'uncertain')")),
         Index("emails_of_session", "session_id", postgresql_where=text("session_id IS NOT NULL")),
         Index("emails_by_time", "created_at"),
     )

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
@@ -79,7 +79,8 @@ FACTS: Select[tuple[object, ...]] = (
         _s.ended_at,
         _s.late_version,
         _s.feedback_overdue_at,
-        exists().where(Feedback.session_id == _s.id),
+        # With LIMIT a look at the index for each session; EXISTS may be planned as one scan of all feedback.
+        select(Feedback.session_id).where(Feedback.session_id == _s.id).limit(1).scalar_subquery().is_not(None),
         _s.sweep_at,
         _i.duration_minutes,
         _i.no_show_minutes,

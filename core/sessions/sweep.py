@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import literal, text, tuple_
+from sqlalchemy import literal, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from core import outbox
@@ -21,6 +21,9 @@ from core.sessions.changes import Move, write_moves
 from core.sessions.deadlines import Rule, due_rule, next_look
 from core.sessions.facts import FACTS, Facts, facts
 from core.sessions.told import told
+
+Cursor = tuple[datetime, UUID]
+"""The last session looked at, in the order of ``sessions_sweep``."""
 
 BATCH = 1000
 SAMPLE = 10
@@ -47,7 +50,7 @@ def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH)
     at or after ``now`` is not judged by it: a late run must not see the future. ``dry_run`` writes nothing.
     """
     swept, counts = Swept(now=now, dry_run=dry_run), Counter[str]()
-    cursor: tuple[datetime, UUID] | None = (datetime.fromtimestamp(0, UTC), UUID(int=0))
+    cursor: Cursor | None = (datetime.fromtimestamp(0, UTC), UUID(int=0))
     while cursor is not None:
         with transaction() as db:
             cursor = _batch(db, swept, counts, cursor, now=now, dry_run=dry_run, batch=batch)
@@ -58,13 +61,13 @@ def _batch(
     db: Session,
     swept: Swept,
     counts: Counter[str],
-    cursor: tuple[datetime, UUID],
+    cursor: Cursor,
     *,
     now: datetime,
     dry_run: bool,
     batch: int,
-) -> tuple[datetime, UUID] | None:
-    claimed = claim(db, cursor, now=now, batch=batch, lock=not dry_run)
+) -> Cursor | None:
+    claimed, cursor_after = claim(db, cursor, now=now, batch=batch, lock=not dry_run)
     due: dict[Rule, list[Facts]] = {}
     early: list[Facts] = []
     for s in claimed:
@@ -82,15 +85,22 @@ def _batch(
         _apply(db, due, now)
         _look_later(db, early)
         swept.done += sum(map(len, due.values()))
-    last = claimed[-1] if len(claimed) == batch else None
-    return (last.sweep_at, last.id) if last and last.sweep_at else None
+    return cursor_after
 
 
-def claim(db: Session, cursor: tuple[datetime, UUID], *, now: datetime, batch: int, lock: bool) -> Sequence[Facts]:
-    """The next sessions to look at, locked: by ``sessions_sweep``, whose order is the cursor's."""
+def claim(
+    db: Session, cursor: Cursor, *, now: datetime, batch: int, lock: bool
+) -> tuple[Sequence[Facts], Cursor | None]:
+    """The next sessions to look at, locked, and where to go on; None: there are no more.
+
+    They are claimed by ``sessions_sweep``, whose order is the cursor's. The facts are read by a second statement,
+    which sees what was committed until the locks were had.
+    """
     s = InterviewSession
     query = (
-        FACTS.where(
+        select(s.sweep_at, s.id)
+        .where(
+            s.deleted_at.is_(None),
             s.sweep_at <= now,
             s.status_at < now,
             tuple_(s.sweep_at, s.id) > tuple_(literal(cursor[0]), literal(cursor[1])),
@@ -98,7 +108,16 @@ def claim(db: Session, cursor: tuple[datetime, UUID], *, now: datetime, batch: i
         .order_by(s.sweep_at, s.id)
         .limit(batch)
     )
-    return facts(db.execute(query.with_for_update(of=s, skip_locked=True) if lock else query).all())
+    claimed = db.execute(query.with_for_update(skip_locked=True) if lock else query).all()
+    if not claimed:
+        return (), None
+    after: Cursor | None = (claimed[-1][0], claimed[-1][1]) if len(claimed) == batch else None
+    return facts(db.execute(_CLAIMED, {"ids": array([id_ for _, id_ in claimed])}).all()), after
+
+
+_CLAIMED = FACTS.where(text("sessions.id = ANY(CAST(:ids AS uuid[]))")).order_by(
+    InterviewSession.sweep_at, InterviewSession.id
+)
 
 
 def _apply(db: Session, due: dict[Rule, list[Facts]], now: datetime) -> None:

@@ -57,13 +57,7 @@ def told(s: Facts, occasion: Occasion, *, now: datetime) -> Iterator[Told]:
 
     The key names session, schedule and occasion, and the moment where an occasion can come again.
     """
-    words: dict[str, str] = {
-        "name": s.candidate_name,
-        "title": s.title,
-        "start": _moment(s.scheduled_start),
-        "until": _moment(s.invitation_expires_at),
-        "deadline": _moment((s.ended_at or now) + timedelta(hours=s.feedback_deadline_hours)),
-    }
+    words = _Words(s, now)
     for party in WHO.get(occasion, ()):
         title, body = _WORDS.get((occasion, party)) or _WORDS[occasion, None]
         user_id = {"candidate": s.candidate_user_id, "interviewer": s.interviewer_id, "recruiters": None}[party]
@@ -88,3 +82,22 @@ def told_key(s: Facts, occasion: Occasion, party: Party, now: datetime) -> str:
 
 def _moment(at: datetime | None) -> str:
     return f"{at:%-d %B %Y, %H:%M} UTC" if at else "a time to be agreed"
+
+
+class _Words(dict[str, str]):
+    """What the bodies can say of a session; each word is made when it is asked for."""
+
+    def __init__(self, s: Facts, now: datetime) -> None:
+        super().__init__(name=s.candidate_name, title=s.title)
+        self._s, self._now = s, now
+
+    def __missing__(self, word: str) -> str:
+        s = self._s
+        match word:
+            case "start":
+                return _moment(s.scheduled_start)
+            case "until":
+                return _moment(s.invitation_expires_at)
+            case "deadline":
+                return _moment((s.ended_at or self._now) + timedelta(hours=s.feedback_deadline_hours))
+        raise KeyError(word)

@@ -96,15 +96,18 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-async def end(process: asyncio.subprocess.Process, *, by: int, within: float) -> None:
+async def end(process: asyncio.subprocess.Process, *, by: int, within: float, alone: bool = False) -> None:
     """End a process, its group and all its descendants: asked first, killed after ``within`` seconds.
 
-    Descendants have that time, too: a flow's run that is asked to end wants to report so.
+    With ``alone`` it is asked alone, because it asks its children itself.
     """
     if process.returncode is not None:
         return  # its id may be another's by now
     below = _descendants(process.pid)
-    signal_group(process.pid, by)
+    if alone:
+        process.send_signal(by)
+    else:
+        signal_group(process.pid, by)
     if not await until(lambda: process.returncode is not None and not any(map(alive, below)), within):
         signal_group(process.pid, signal.SIGKILL)
     await process.wait()

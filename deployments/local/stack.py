@@ -118,11 +118,13 @@ class _Stack:
             layer=1,
             hint="If its database is of a newer Prefect, set the state folder aside.",
         )
+        # a run that is under way needs no worker: it reports for itself, and goes on when the worker is killed
+        command = self._command("worker")
+        worker = Part("worker", command, env, prefect.worker_ready, layer=2, stop_seconds=15, minds_children=True)
         async with asyncio.TaskGroup() as together:
             serving = together.create_task(self._bring(server))
             together.create_task(self._deploy(prefect, env, serving))
-            # a run that is under way needs no worker: it reports for itself, and goes on when the worker is killed
-            together.create_task(self._bring(self._part("worker", env, prefect.worker_ready, children_stay=True)))
+            together.create_task(self._bring(worker))
 
     async def _deploy(self, prefect: Orchestrator, env: dict[str, str], serving: asyncio.Task[None]) -> None:
         """Bring the deployments to what prefect.yaml says, unless they are there already."""
@@ -251,10 +253,8 @@ class _Stack:
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "deployments.cli", *words]
 
-    def _part(
-        self, name: str, env: dict[str, str], ready: Callable[[int], Awaitable[bool]], *, children_stay: bool = False
-    ) -> Part:
-        return Part(name, self._command(name), env, ready, layer=2, children_stay=children_stay)
+    def _part(self, name: str, env: dict[str, str], ready: Callable[[int], Awaitable[bool]]) -> Part:
+        return Part(name, self._command(name), env, ready, layer=2)
 
     async def _bring(self, part: Part) -> None:
         self.times[part.name] = seconds = await self.supervisor.start(part)

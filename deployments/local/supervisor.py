@@ -24,8 +24,8 @@ class Part:
     """A long-lived child process: what to run, when it is ready, how it ends.
 
     ``ready`` gets the process's id and is asked again and again; ``before`` runs before each start.
-    Parts of a higher layer stand on those of lower ones and are ended before them. When a part is killed, what it
-    started is ended too before it is started again, unless ``children_stay``: that is work which needs it no more.
+    Parts of a higher layer stand on those of lower ones and are ended before them. What a part started is ended with
+    it, also when it was killed. Not so with ``minds_children``: it asks them itself, and when it is killed they go on.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Part:
     stop_seconds: float = 10.0
     user: processes.User | None = None
     before: Callable[[], Awaitable[None]] | None = None
-    children_stay: bool = False
+    minds_children: bool = False
     hint: str = ""
 
 
@@ -177,7 +177,7 @@ class Supervisor:
             gone = self._now()
             if gone - running.since >= STEADY_SECONDS:
                 attempt = 0
-            if not part.children_stay:
+            if not part.minds_children:
                 await processes.end_all(processes.strays(self.state_dir, part.name), ask=2)
             trouble: str | None = _how(code)
             while trouble:
@@ -204,7 +204,8 @@ class Supervisor:
 
     async def _end(self, running: _Running) -> None:
         if running.process:
-            await processes.end(running.process, by=running.part.stop, within=running.part.stop_seconds)
+            part = running.part
+            await processes.end(running.process, by=part.stop, within=part.stop_seconds, alone=part.minds_children)
         self._pid_file(running.part).unlink(missing_ok=True)
 
     def _marked(self, name: str, env: Mapping[str, str]) -> dict[str, str]:

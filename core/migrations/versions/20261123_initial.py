@@ -424,6 +424,7 @@ def upgrade() -> None:
         sa.Column("text_body", sa.Text(), nullable=True),
         sa.Column("html_body", sa.Text(), nullable=True),
         sa.Column("headers", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+        sa.Column("category", sa.Text(), server_default="generic", nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
@@ -453,7 +454,7 @@ def upgrade() -> None:
     op.create_index(
         "emails_attention",
         "emails",
-        ["created_at"],
+        ["id"],
         unique=False,
         postgresql_where=sa.text("status IN ('dead', 'uncertain')"),
     )
@@ -465,6 +466,13 @@ def upgrade() -> None:
         "emails_lease", "emails", ["lease_until"], unique=False, postgresql_where=sa.text("status = 'sending'")
     )
     op.create_index("emails_next", "emails", ["due_at"], unique=False, postgresql_where=sa.text("status = 'queued'"))
+    op.create_index(
+        "emails_on_demand",
+        "emails",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'queued' AND on_demand"),
+    )
     op.create_index(
         "emails_of_session", "emails", ["session_id"], unique=False, postgresql_where=sa.text("session_id IS NOT NULL")
     )
@@ -652,6 +660,9 @@ def downgrade() -> None:
     op.drop_index("notifications_broadcasts", table_name="notifications", postgresql_where=sa.text("user_id IS NULL"))
     op.drop_table("notifications")
     op.drop_table("feedback")
+    op.drop_index(
+        "emails_on_demand", table_name="emails", postgresql_where=sa.text("status = 'queued' AND on_demand")
+    )
     op.drop_index("emails_of_session", table_name="emails", postgresql_where=sa.text("session_id IS NOT NULL"))
     op.drop_index("emails_next", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
     op.drop_index("emails_lease", table_name="emails", postgresql_where=sa.text("status = 'sending'"))

@@ -1,0 +1,1 @@
+"""Mails: what they say, the queue, and what became of each."""
