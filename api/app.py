@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
-from api import errors, flows, health, people, sessions
+from api import emails, errors, flows, health, notifications, people, sessions, unsubscribe
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
@@ -40,7 +40,9 @@ def create_app(config: Settings | None = None) -> FastAPI:
         # The hub subscribes before the relay starts, so that the first batch finds it there.
         await asyncio.sleep(0)
         await broadcast.connect()
+        counting = asyncio.create_task(hub.counting.run())
         yield
+        counting.cancel()
         routing.remove_done_callback(_routing_ended)
         routing.cancel()
         await broadcast.disconnect()
@@ -62,8 +64,8 @@ def create_app(config: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(RequestLog)
     errors.install(app)
-    for router in (people.router, sessions.router, flows.router, health.router):
-        app.include_router(router)
+    for part in (people, sessions, notifications, emails, unsubscribe, flows, health):
+        app.include_router(part.router)
     app.router.routes.append(WebSocketRoute("/ws", StompEndpoint(hub, config)))
     return app
 

@@ -21,7 +21,7 @@ from core.viewers import Viewer as Viewing
 
 # Fewer than the pool has connections. A request keeps its connection between its steps, and each step needs a
 # thread: were every connection held so, and every thread waiting for one, nobody would ever go on.
-_slots = CapacityLimiter(12)
+_slots = CapacityLimiter(8)
 WAITING = 500
 """Requests that may wait for the database before the next is told to come back."""
 

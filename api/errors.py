@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from api.requests import shown
 from core.errors import Conflict, Forbidden, GreenroomError, Invalid, NotFound, NotSignedIn, QueueFull, Unavailable
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ async def _constraint(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, shown(request.url.path), exc_info=error)
     return _answer(problem(500, "Something is wrong on our side; nothing was changed."))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
@@ -63,20 +64,23 @@ async def _reason(check: Callable[[], Awaitable[None]]) -> str | None:
     return None
 
 
-def _postgres() -> None:
+def _ask(question: str, **facts: int) -> Any:
     try:
         with transaction() as db:
-            db.execute(text("SELECT 1"))
+            return db.scalar(text(question), facts)
     except SQLAlchemyError:
         # The driver's own words hold the host and the user.
         raise Away("the database cannot be reached") from None
 
 
+def _postgres() -> None:
+    _ask("SELECT 1")
+
+
 def _dispatcher() -> None:
-    held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :a AND objid = :b AND granted")
-    with transaction() as db:
-        if not db.scalar(held, {"a": LOCKS, "b": DISPATCHER_LOCK}):
-            raise Away("no dispatcher is running; start one with: greenroom dispatcher")
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :a AND objid = :b AND granted"
+    if not _ask(held, a=LOCKS, b=DISPATCHER_LOCK):
+        raise Away("no dispatcher is running; start one with: greenroom dispatcher")
 
 
 async def _relay(request: Request) -> None:

@@ -13,6 +13,11 @@ log = logging.getLogger(__name__)
 _SANE = re.compile(r"[\w.:-]{1,128}")
 
 
+def shown(path: str) -> str:
+    """The path as logs may have it: the link of a mail is a key, and names an address."""
+    return "/unsubscribe/…" if path.startswith("/unsubscribe/") else path
+
+
 class RequestLog:
     """ASGI middleware: takes the caller's ``X-Request-Id`` or makes one, answers with it, and logs it.
 
@@ -46,7 +51,7 @@ class RequestLog:
                 logging.DEBUG if quiet else logging.INFO,
                 "%s %s %s",
                 scope["method"],
-                scope["path"],
+                shown(scope["path"]),
                 status,
                 extra={"request_id": request_id, "ms": round((time.perf_counter() - began) * 1000, 1)},
             )

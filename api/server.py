@@ -29,5 +29,7 @@ def served_by(config: Settings) -> dict[str, Any]:
         "ws_per_message_deflate": False,
         "log_config": None,
         "access_log": False,
+        # uvicorn believes X-Forwarded-* of every local process otherwise.
+        "proxy_headers": False,
         "timeout_graceful_shutdown": 5,
     }

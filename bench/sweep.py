@@ -95,15 +95,12 @@ def _measure(server: str, rounds: int, batch: int) -> None:
             )
         few = _child("core", url, batch)
     most = max(run["memory"] for run in results["core"])
-    print(
-        f"\nPeak memory of the client above its start: {few['memory']:.1f} MB for {few['done']} due sessions,", end=" "
-    )
-    print(f"{most:.1f} MB for {results['core'][0]['done']}")
+    peaks = f"{few['memory']:.1f} MB for {few['done']} due sessions, {most:.1f} MB for {results['core'][0]['done']}"
+    print(f"\nPeak memory of the client above its start: {peaks}")
     with _copy(server) as url:
         plans = _child("explain", url, batch)
-    print(
-        f"\n{plans['by_index']} of {plans['claims']} claims by index sessions_sweep; {plans['whole']} scans of all sessions"
-    )
+    print(f"\n{plans['by_index']} of {plans['claims']} claims by index sessions_sweep.")
+    print(f"Read whole by any statement of the pass: {', '.join(plans['scanned']) or 'no table'}.")
     for name, plan in plans["shown"].items():
         print(f"\nThe {name}:\n{plan}")
 
@@ -136,14 +133,11 @@ def run_plain(batch: int) -> dict[str, float]:
 
 def run_explained(batch: int) -> dict[str, Any]:
     """One pass of core with every claim's plan, as it was executed."""
-    plans: dict[str, list[str]] = {"claim": [], "facts": []}
+    plans: list[str] = []
 
     def note(diagnostic: psycopg.errors.Diagnostic) -> None:
-        said = diagnostic.message_primary or ""
-        if "FOR UPDATE SKIP LOCKED" in said:
-            plans["claim"].append(said)
-        elif "JOIN candidates" in said:
-            plans["facts"].append(said)
+        if (said := diagnostic.message_primary or "").startswith("duration"):
+            plans.append("\n".join(_short(line) for line in said.splitlines()))
 
     @event.listens_for(engine(), "connect")
     def _(connection: psycopg.Connection, _: object) -> None:
@@ -155,15 +149,23 @@ def run_explained(batch: int) -> dict[str, Any]:
         connection.add_notice_handler(note)
 
     update_statuses(now=NOW, batch=batch)
-    claims = plans["claim"]
-    by_index = [plan for plan in claims if "using sessions_sweep" in plan]
-    whole = [plan for plan in claims + plans["facts"] if "Seq Scan on sessions" in plan]
-    shown = {
-        f"{name} {what}": found[place]
-        for what, found in plans.items()
-        for name, place in (("first", 0), ("middle", len(found) // 2))
+    claims = [plan for plan in plans if "FOR UPDATE SKIP LOCKED" in plan]
+    facts = [plan for plan in plans if "JOIN LATERAL" in plan]
+    scans = [line for plan in plans for line in plan.splitlines() if "Seq Scan on " in line]
+    return {
+        "claims": len(claims),
+        "by_index": sum("sessions_sweep" in plan for plan in claims),
+        "scanned": sorted({line.split("Seq Scan on ")[1].split()[0] for line in scans}),
+        "shown": {
+            f"{name} {what}": found[place]
+            for what, found in (("claim", claims), ("facts", facts))
+            for name, place in (("first", 0), ("middle", len(found) // 2))
+        },
     }
-    return {"claims": len(claims), "by_index": len(by_index), "whole": len(whole), "shown": shown}
+
+
+def _short(line: str) -> str:
+    return line if len(line) < 240 else line[:200] + " …"
 
 
 @contextmanager

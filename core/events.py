@@ -109,14 +109,53 @@ class NotificationCreated(PushEvent):
     category: str
     title: str
     body: str
+    data: dict[str, Any] = {}
     session_id: UUID | None
-    created_at: datetime
+    delivered_at: datetime
+    expires_at: datetime | None = None
 
     def destinations(self) -> tuple[str, ...]:
         return (user_queue(self.user_id, "notifications") if self.user_id else BROADCASTS,)
 
     def audience(self) -> Role | None:
         return self.role
+
+
+class NotificationRead(PushEvent):
+    type = "notification.read"
+    user_id: int
+    notification_ids: tuple[int, ...]
+    read_at: datetime
+
+    def destinations(self) -> tuple[str, ...]:
+        return (user_queue(self.user_id, "notifications"),)
+
+
+class NotificationArchived(PushEvent):
+    """Some are in the inbox no more: put away by the user or, for whoever was told, expired or taken back."""
+
+    type = "notification.archived"
+    user_id: int | None
+    role: Role | None
+    notification_ids: tuple[int, ...]
+    archived_at: datetime
+
+    def destinations(self) -> tuple[str, ...]:
+        return (user_queue(self.user_id, "notifications") if self.user_id else BROADCASTS,)
+
+    def audience(self) -> Role | None:
+        return self.role
+
+
+class NotificationUnread(PushEvent):
+    """How many notifications the user has not read, as of this message's id."""
+
+    type = "notification.unread"
+    user_id: int
+    unread: int
+
+    def destinations(self) -> tuple[str, ...]:
+        return (user_queue(self.user_id, "notifications"),)
 
 
 class FlowState(PushEvent):

@@ -1,8 +1,9 @@
 """The outbox: what a transaction announces, written as its last statements in commit order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, text
@@ -57,32 +58,63 @@ def publish_many(db: Session, changes: Iterable[PushEvent]) -> None:
     _collected(db).extend((change, None) for change in changes)
 
 
-def _collected(db: Session) -> list[tuple[PushEvent, str | None]]:
-    collected: list[tuple[PushEvent, str | None]] = db.info.setdefault(_KEY, [])
+Compute = Callable[[Session, Sequence[Any]], Iterable[PushEvent]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    compute: Compute
+    subjects: tuple[Hashable, ...]
+
+
+def publish_late(db: Session, compute: Compute, *subjects: Hashable) -> None:
+    """Announce what ``compute`` makes of the subjects, each once a transaction, when nobody else can commit a push.
+
+    It runs under the outbox's lock, after all else: it sees every transaction whose pushes have lower ids, and it
+    stalls every publisher, so it has to be quick. It may not publish by itself.
+    """
+    if subjects:
+        _collected(db).append((_Later(compute, subjects), None))
+
+
+_Collected = list[tuple[PushEvent | _Later, str | None]]
+
+
+def _collected(db: Session) -> _Collected:
+    collected: _Collected = db.info.setdefault(_KEY, [])
     return collected
+
+
+_COLUMNS = ("destination", "audience", "type", "payload", "dedupe_key")
 
 
 def _write(db: Session) -> None:
     collected = db.info.pop(_KEY, None)
     if not collected:
         return
-    rows = [
-        {
-            "destination": destination,
-            "audience": change.audience(),
-            "type": change.type,
-            "payload": payload,
-            "dedupe_key": key,
-        }
-        for change, key in collected
-        for payload in (change.model_dump_json(),)
-        for destination in change.destinations()
-    ]
+    rows: list[tuple[Any, ...]] = []
+    late: dict[Compute, dict[Hashable, None]] = {}
+    for change, key in collected:
+        if isinstance(change, _Later):
+            late.setdefault(change.compute, {}).update(dict.fromkeys(change.subjects))
+        else:
+            rows += _rows(change, key)
     # Held until commit, and taken after all other work, so that a slow transaction stalls no other publisher:
     # ids are assigned under it, which makes their order the order of commits.
     db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": database.LOCKS, "b": database.OUTBOX_LOCK})
-    database.insert_many(db, PushEventRow, rows, once="(dedupe_key) WHERE dedupe_key IS NOT NULL")
+    for compute, subjects in late.items():
+        for change in compute(db, list(subjects)):
+            rows += _rows(change, None)
+    if not rows:
+        return
+    columns = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    database.insert_many(db, PushEventRow, columns, once="(dedupe_key) WHERE dedupe_key IS NOT NULL")
     db.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+def _rows(change: PushEvent, key: str | None) -> list[tuple[Any, ...]]:
+    payload, audience = change.model_dump_json(), change.audience()
+    return [(destination, audience, change.type, payload, key) for destination in change.destinations()]
 
 
 database.last_statements.append(_write)

@@ -1,6 +1,7 @@
 """Every setting of Greenroom, typed, from ``GREENROOM_*`` variables and ``.env``."""
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +22,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     database_url: str | None = Field(None, description="PostgreSQL to use; absent: the embedded server")
-    smtp_url: str | None = Field(None, description="smtp:// server to use; absent: the capture server")
+    smtp_url: str | None = Field(
+        None, description="smtp://, smtp+starttls:// or smtps:// server to use; absent: the capture server"
+    )
+    email_concurrency: int = Field(5, ge=2, le=5, description="SMTP connections of a dispatcher")
+    email_rate: float = Field(0, ge=0, description="mails a second, of all dispatchers together; 0: any number")
     public_url: str = Field("http://localhost:8080", description="where browsers reach this deployment")
+    mail_from: str = Field(
+        default_factory=lambda known: f"Greenroom <greenroom@{_mail_host(known.get('public_url', ''))}>",
+        description='who mails are from, "Name <address>" or an address alone; absent: greenroom at PUBLIC_URL\'s host',
+    )
+    session_url: str | None = Field(None, description="where people open a session, with {id}; absent: the board")
     jwt_secret: str | None = Field(None, min_length=32, repr=False, description="HS256 secret of the tokens")
     jwks_url: str | None = Field(None, description="an outside issuer's keys, instead of JWT_SECRET")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -80,13 +90,43 @@ class Settings(BaseSettings):
     def _url(cls, value: str | None, info: ValidationInfo) -> str | None:
         schemes = {
             "database_url": ("postgresql", "postgres"),
-            "smtp_url": ("smtp", "smtps"),
+            "smtp_url": ("smtp", "smtp+starttls", "smtps"),
             "public_url": ("http", "https"),
             "jwks_url": ("http", "https"),
             "prefect_api_url": ("http", "https"),
         }[info.field_name or ""]
         if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).netloc):
             raise ValueError(f"must be a URL like {schemes[0]}://host/…")
+        if value is not None:
+            # Raises ValueError for what is no port: nobody else would say whose it is.
+            _ = urlsplit(value).port
+        if value is not None and info.field_name == "database_url":
+            _check_conninfo(value)
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if not parts.hostname or parts.path.strip("/") or parts.query or parts.port == 0:
+                raise ValueError("must be a server like smtp+starttls://user:password@mail.example.com:587")
+            if (parts.username is None) != (parts.password is None):
+                raise ValueError("names a user or a password, and not both")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        if not _SENDER.fullmatch(value):
+            raise ValueError("is no sender; write it like Greenroom <greenroom@example.com>")
+        return value
+
+    @field_validator("session_url")
+    @classmethod
+    def _session_url(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or "{id}" not in value):
+            raise ValueError("must be a URL like https://app.example.com/interviews/{id}")
         return value
 
     @property
@@ -123,6 +163,26 @@ class Settings(BaseSettings):
         raise BadSettings({"GREENROOM_JWT_SECRET": "not set, nor JWKS_URL; tokens could not be checked"})
 
 
+_SENDER = re.compile(r"[^\x00-\x1f\x7f-\x9f<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+")
+_PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=\?)[^\"]+")
+"""Where a URL may hold one: before the host, or in the query, under whatever misspelt name."""
+
+
+def _check_conninfo(url: str) -> None:
+    import psycopg  # noqa: PLC0415 - the local stack's supervisor stays free of database drivers
+
+    try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ValueError(str(error).strip()) from None
+
+
+def _mail_host(public_url: str) -> str:
+    """The host for addresses of our own; one that is an IPv6 address would need brackets that few programs take."""
+    host = urlsplit(public_url).hostname or "localhost"
+    return "localhost" if ":" in host else host
+
+
 def load() -> Settings:
     """Read the settings from the environment and ``.env``.
 
@@ -131,7 +191,10 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise BadSettings({_name(dict(e)): _reason(dict(e)) for e in error.errors()}) from None
+        wrong = [dict(e) for e in error.errors() if e["type"] != "default_factory_not_called"]  # follows from another
+        raise BadSettings({_name(e): _reason(e) for e in wrong}) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings({".env": f"cannot be read: {error}"}) from None
 
 
 def _name(error: dict[str, Any]) -> str:
@@ -141,8 +204,10 @@ def _name(error: dict[str, Any]) -> str:
 
 def _reason(error: dict[str, Any]) -> str:
     reason = str(error["msg"]).removeprefix("Value error, ")
-    secret = "SECRET" in str(error["loc"][0]).upper()
-    return reason if secret else f"{reason} (is {json.dumps(error['input'], default=str)})"
+    if "SECRET" in str(error["loc"][0]).upper():
+        return reason
+    given = _PASSWORD.sub("***", json.dumps(error["input"], default=str))
+    return f"{reason} (is {given})"
 
 
 @lru_cache(maxsize=1)

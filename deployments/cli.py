@@ -28,6 +28,9 @@ def up() -> None:
 @app.command()
 def api() -> None:
     """Serve HTTP and live updates."""
+    from core.settings import settings
+
+    settings().secret()  # what is wrong is said before a second of imports
     from api.server import serve
 
     serve()
@@ -36,6 +39,9 @@ def api() -> None:
 @app.command()
 def worker(pool: Annotated[str, typer.Option(help="work pool to take runs from")] = "local") -> None:
     """Execute scheduled flow runs."""
+    from core.settings import settings
+
+    settings()  # its runs would each find out
     from deployments.worker import run
 
     run(pool)
@@ -106,6 +112,24 @@ def main() -> None:
     except GreenroomError as error:
         sys.stderr.write(f"greenroom: {error}\n")
         raise SystemExit(1) from None
+    except Exception as error:
+        if (advice := _of_the_database(error)) is None:
+            raise
+        sys.stderr.write(f"greenroom: {advice}\n")
+        raise SystemExit(1) from None
+
+
+def _of_the_database(error: Exception) -> str | None:
+    """What to do about an error of the database that a person can act on; None for any other."""
+    from psycopg import OperationalError
+    from psycopg.errors import UndefinedColumn, UndefinedTable
+
+    cause = getattr(error, "orig", error)  # SQLAlchemy's wrap the driver's
+    if isinstance(cause, OperationalError):
+        return f"the database cannot be reached: {str(cause).splitlines()[0]}"
+    if isinstance(cause, UndefinedTable | UndefinedColumn):
+        return "the database is not at the newest schema; bring it there with: greenroom migrate"
+    return None
 
 
 if __name__ == "__main__":

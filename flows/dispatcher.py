@@ -11,16 +11,19 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 from psycopg import sql
 
-from core import logs
+from core import logs, notifications
 from core.clock import utcnow
-from core.db import DISPATCHER_LOCK, LOCKS
+from core.db import DISPATCHER_LOCK, LOCKS, transaction
 from core.settings import settings
 from flows.backoff import Backoff
+from flows.mailing.mailer import Mailer
+from flows.mailing.recording import Recorder
+from flows.mailing.tally import Tally
 from flows.prefect_api import PrefectServer
 from flows.watcher import Watcher
 
@@ -32,7 +35,7 @@ STOP_SECONDS = 1.5
 
 Work = Callable[[], Awaitable[datetime | None]]
 """Does what is due, and says when the next is; None: nothing is planned. May be called with nothing due."""
-WORK: tuple[Work, ...] = ()
+SOON = timedelta(seconds=0.5)
 
 
 def run() -> None:
@@ -46,7 +49,7 @@ async def _main() -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    dispatching, stopping = asyncio.create_task(dispatch(WORK)), asyncio.create_task(stop.wait())
+    dispatching, stopping = asyncio.create_task(_everything()), asyncio.create_task(stop.wait())
     await asyncio.wait([dispatching, stopping], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         log.info("stopping")
@@ -64,6 +67,25 @@ def _exit() -> None:
     log.warning("stopped without waiting for the database; it rolls back what was under way")
     logging.shutdown()
     os._exit(0)
+
+
+async def _everything() -> None:
+    tally = Tally()
+    async with Recorder(_prefect(), tally), Mailer(settings(), tally=tally) as mailer:
+        await dispatch((mailer.look, notify))
+
+
+async def notify() -> datetime | None:
+    """Deliver notifications whose time has come."""
+    return await asyncio.to_thread(_notify)
+
+
+def _notify() -> datetime | None:
+    notifications.deliver_due(now=utcnow())
+    with transaction() as db:
+        due = notifications.next_due(db)
+    # what is due and was not delivered is locked by somebody: it is looked at again in a moment
+    return None if due is None else max(due, utcnow() + SOON)
 
 
 async def dispatch(work: tuple[Work, ...]) -> None:

@@ -119,6 +119,38 @@ class PrefectServer:
         """The name of the run's deployment; None when it has none, or it was deleted."""
         return await self._name(f"/deployments/{run.deployment_id}") if run.deployment_id else None
 
+    async def begin(self, flow: str, *, name: str, key: str, tags: list[str]) -> UUID:
+        """A run of the flow, running from now on; asked again with the same key, the same run.
+
+        It belongs to the flow's deployment of the same name, if there is one.
+        """
+        flow_id = (await self._post("/flows/", {"name": flow}))["id"]
+        deployment = await self._http.get(f"/deployments/name/{flow}/{flow}")
+        found = deployment.json()["id"] if deployment.is_success else None
+        state = {"type": "RUNNING", "name": "Running"}
+        run = {"flow_id": flow_id, "deployment_id": found, "name": name, "idempotency_key": key, "tags": tags}
+        return UUID((await self._post("/flow_runs/", {**run, "state": state}))["id"])
+
+    async def show(self, run_id: UUID, flow: str, row: dict[str, Any], description: str) -> None:
+        """The run's typed result, as ``flows.run`` shows it and ``result`` reads it."""
+        table = {"key": flow, "type": "table", "data": json.dumps([row]), "description": description}
+        await self._post("/artifacts/", {**table, "flow_run_id": str(run_id)})
+
+    async def end(self, run_id: UUID, *, state: str, message: str) -> None:
+        """Bring the run to this final state, whatever it was in."""
+        final = {"type": state, "name": state.title(), "message": message}
+        await self._post(f"/flow_runs/{run_id}/set_state", {"state": final, "force": True})
+
+    async def running(self, flow: str, *, tag: str, since: datetime) -> list[UUID]:
+        """Runs of the flow with this tag that have been running since then or longer."""
+        wanted = {
+            "state": {"type": {"any_": ["RUNNING"]}},
+            "tags": {"all_": [tag]},
+            "start_time": {"before_": since.isoformat()},
+        }
+        body = {"flows": {"name": {"any_": [flow]}}, "flow_runs": wanted, "limit": PAGE}
+        return [run.id for run in _valid(await self._post("/flow_runs/filter", body))]
+
     async def _name(self, path: str) -> str | None:
         if path not in self._names:
             answer = await self._http.get(path)

@@ -183,8 +183,9 @@ async def until(condition: Any, what: str, *, seconds: float = PATIENCE) -> Any:
 class Edge:
     """The STOMP edge in this process: its hub can be looked into."""
 
-    def __init__(self, hub: Hub, backend: OutboxBackend, url: str) -> None:
+    def __init__(self, hub: Hub, backend: OutboxBackend, url: str, server: uvicorn.Server) -> None:
         self.hub, self.backend, self.url = hub, backend, url
+        self.sockets = server.server_state.connections
 
     async def client(self, token: str | None = None, **more: Any) -> Client:
         """A new client, signed in when there is a token."""
@@ -194,8 +195,9 @@ class Edge:
         return client
 
     async def empty(self) -> None:
-        """Wait until nobody is left in the hub."""
+        """Wait until nobody is left in the hub, nor any socket."""
         await until(lambda: self.hub.counts() == (0, 0), "the hub is empty")
+        await until(lambda: not self.sockets, "every socket is closed")
 
 
 @asynccontextmanager
@@ -212,7 +214,7 @@ async def edge_here(database_url: str, **settings: Any) -> AsyncIterator[Edge]:
     serving = asyncio.create_task(server.serve())
     try:
         await until(lambda: server.started, "the edge serves")
-        yield Edge(hub, backend, f"ws://127.0.0.1:{config.port}/ws")
+        yield Edge(hub, backend, f"ws://127.0.0.1:{config.port}/ws", server)
         assert not routing.done(), routing.exception()
     finally:
         server.should_exit = True

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core import outbox
 from core.clock import uuid7
-from core.models import Candidate, Interview, InterviewSession, Question, Role, SessionStatus, User
+from core.models import Candidate, Email, Interview, InterviewSession, Question, Role, SessionStatus, User
 from core.sessions.deadlines import next_look
 from core.sessions.facts import lock
 from core.viewers import Viewer
@@ -92,6 +93,26 @@ def session(
         row.sweep_at = next_look(lock(db, session_id))
         db.flush()
     return session_id
+
+
+def email(db: Session, *, now: datetime, **more: Any) -> UUID:
+    """A mail that waits to be sent; further arguments are columns of its row."""
+    id_ = uuid7(now)
+    columns = {
+        "id": id_,
+        "kind": "generic",
+        "to_address": f"to{next(_number)}@example.com",
+        "to_name": "Cäcilie",
+        "message_id": f"<{id_}@greenroom.test>",
+        "subject": "Good news",
+        "text_body": "Hello.\n",
+        "html_body": "<p>Hello.</p>",
+        "due_at": now,
+    }
+    db.add(Email(**(columns | more)))
+    db.flush()
+    outbox.wake(db)
+    return id_
 
 
 def pushed(db: Session, destination: str, type_: str | None = None) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The edge's limits and heart-beats, in a real API process with tight settings."""
 
 import asyncio
+import itertools
 import json
 import re
 import statistics
@@ -16,9 +17,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
+from api.realtime.connection import Connection
+from api.realtime.hub import Hub
 from core.clock import utcnow
 from core.db import transaction
 from core.events import SessionUpdated
+from core.settings import Settings
 from tests import factories as make
 from tests import parts
 from tests.edge import Client, flow_state, frame, publish, until
@@ -80,6 +84,40 @@ async def test_beats_both_ways_and_none(tight: Api, recruiter: str) -> None:
         client.reset()
 
 
+class Recorder:
+    """A socket that takes everything and notes when."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[float, bytes]] = []
+
+    def write(self, frame: bytes) -> bool:
+        self.written.append((time.monotonic(), frame))
+        return True
+
+    async def send(self, frame: bytes) -> None:
+        raise AssertionError("nothing has to wait")
+
+    async def close(self, code: int, reason: str, *, patience: float) -> None:
+        """Nothing to do."""
+
+    def abort(self) -> None:
+        """Nothing to do."""
+
+
+async def test_no_beats_are_sent_while_busy() -> None:
+    """A heart-beat goes out only after nine tenths of an interval without any frame, and never later."""
+    socket = Recorder()
+    connection = Connection(socket, Hub(), Settings(ws_connect_seconds=0))
+    connection.speak("1.2", 100, 0)
+    for _ in range(50):
+        connection.deliver(b"busy")
+        await asyncio.sleep(0.01)
+    await until(lambda: [one for _, one in socket.written[-3:]] == [b"\n"] * 3, "three beats come when idle")
+    connection.gone()
+    for (before, _), (at, what) in itertools.pairwise(socket.written):
+        assert what == b"busy" or at - before >= 0.089
+
+
 async def test_who_never_connects(tight: Api, recruiter: str) -> None:
     """A socket that only sends EOLs, and one that sends half a CONNECT, are told which limit it was."""
     for said in ("\n", "CONNECT\naccept-version:1.2\n"):
@@ -118,6 +156,7 @@ async def _content_length_too_large(ws: ClientConnection) -> None:
 async def _frame_without_end(ws: ClientConnection) -> None:
     while True:
         await ws.send("x" * 1000)
+        await asyncio.sleep(0)  # or this client never reads
 
 
 async def _message_too_large(ws: ClientConnection) -> None:
@@ -128,6 +167,7 @@ async def _message_without_end(ws: ClientConnection) -> None:
     async def fragments() -> AsyncIterator[str]:
         while True:
             yield "x" * 1000
+            await asyncio.sleep(0)
 
     await ws.send(fragments())
 

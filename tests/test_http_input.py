@@ -195,6 +195,15 @@ JUNK = st.recursive(
 )
 
 
+LIKE: dict[str | None, st.SearchStrategy[Any]] = {
+    "integer": st.integers(1, 6) | st.integers(-(2**65), 2**65),
+    "number": st.floats(0, 100) | st.floats(),
+    "boolean": st.booleans(),
+    "date-time": st.datetimes().map(lambda at: at.isoformat() + "Z"),
+    "time": st.times().map(str),
+}
+
+
 def shaped(document: dict[str, Any], schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Something like the schema: mostly what it asks for, sometimes anything at all."""
     if ref := schema.get("$ref"):
@@ -203,25 +212,13 @@ def shaped(document: dict[str, Any], schema: dict[str, Any]) -> st.SearchStrateg
         return st.one_of(*(shaped(document, choice) for choice in choices)) | JUNK
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    kind = schema.get("type")
-    if kind == "object" and "properties" in schema:
+    if "properties" in schema:
         fields = {name: shaped(document, inner) for name, inner in schema["properties"].items()}
-        needed = set(schema.get("required", ()))
-        return st.fixed_dictionaries(
-            {name: fields[name] for name in fields if name in needed},
-            optional={name: fields[name] for name in fields if name not in needed} | {"extra": JUNK},
-        )
-    if kind == "array":
+        needed = {name: fields.pop(name) for name in schema.get("required", ())}
+        return st.fixed_dictionaries(needed, optional=fields | {"extra": JUNK})
+    if schema.get("type") == "array":
         return st.lists(shaped(document, schema["items"]), max_size=4) | JUNK
-    if kind == "integer":
-        return st.integers(1, 6) | st.integers(-(2**65), 2**65) | JUNK
-    if kind == "number":
-        return st.floats(0, 100) | st.floats() | JUNK
-    if kind == "boolean":
-        return st.booleans() | JUNK
-    if schema.get("format") == "date-time":
-        return st.datetimes().map(lambda at: at.isoformat() + "Z") | JUNK
-    return st.text(min_size=1, max_size=12) | JUNK
+    return LIKE.get(schema.get("format") or schema.get("type"), st.text(min_size=1, max_size=12)) | JUNK
 
 
 def writing(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -135,7 +135,11 @@ def contents(url: str) -> dict[str, list[Any]]:
             ORDER BY 1, 2""",
         "push_events": """
             SELECT destination, audience, type, payload::jsonb - 'notification_id' - 'created_at' AS payload
-            FROM push_events ORDER BY 1, 3, 4""",
+            FROM push_events WHERE type <> 'notification.unread' ORDER BY 1, 3, 4""",
+        # Counts are pushed once a transaction: how many depends on the batches, what they come to does not.
+        "unread": """
+            SELECT DISTINCT ON (destination) destination, payload->>'unread'
+            FROM push_events WHERE type = 'notification.unread' ORDER BY destination, id DESC""",
     }
     with psycopg.connect(url) as db:
         return {table: db.execute(query).fetchall() for table, query in queries.items()}

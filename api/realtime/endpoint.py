@@ -1,17 +1,15 @@
 """``/ws``: STOMP over WebSocket."""
 
 import asyncio
-import logging
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import Receive, Scope, Send
 
 from api.realtime.connection import Connection
 from api.realtime.hub import Hub
+from api.realtime.outgoing import Cork
 from api.realtime.wire import KEY, Wire
 from core.settings import Settings
-
-log = logging.getLogger(__name__)
 
 SUB_PROTOCOLS = ("v12.stomp", "v11.stomp", "v10.stomp")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -23,8 +21,6 @@ class StompEndpoint:
 
     def __init__(self, hub: Hub, settings: Settings) -> None:
         self._hub, self._settings = hub, settings
-        if "*" in settings.allowed_origins:
-            log.warning("GREENROOM_ALLOWED_ORIGINS is *: pages of any site may open sockets here")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its handshake to its close."""
@@ -38,7 +34,7 @@ class StompEndpoint:
         chosen = next((name for name in SUB_PROTOCOLS if name in offered), None)
         await send({"type": "websocket.accept", "subprotocol": chosen})
         wire = scope.get("state", {}).get(KEY)
-        await self._serve(OnWire(wire) if wire is not None else OnAsgi(send), receive)
+        await self._serve(OnWire(wire, self._hub.cork) if wire is not None else OnAsgi(send), receive)
 
     async def _serve(self, socket: "OnWire | OnAsgi", receive: Receive) -> None:
         connection = Connection(socket, self._hub, self._settings)
@@ -66,8 +62,9 @@ class OnWire:
 
     aborted = False
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, cork: Cork) -> None:
         self._wire = wire
+        wire.cork = cork
         self.write, self.send = wire.write, wire.send_when_free
 
     async def close(self, code: int, reason: str, *, patience: float) -> None:

@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from broadcaster import Broadcast
 
+from api.realtime.outgoing import Cork
 from api.realtime.relay import LOG, Batch, Position
 from api.realtime.stomp import message
+from api.realtime.unread import Counting
 from core.events import ACCOUNTS
 from core.models import Role
 from core.outbox import Pushed, seen_as
 
-_BREATH_BYTES: Final = 262144
+_BREATH_BYTES: Final = 65536
+_BREATH_BYTES_TO_ALL: Final = 2**20
 
 
 class Consumer(Protocol):
@@ -56,6 +61,10 @@ class Hub:
         """The newest id that was routed; None until the log was read once."""
         self.started = asyncio.Event()
         """Set once the log was read: before, nothing that is committed would reach a subscription."""
+        self.cork = Cork()
+        """Closed while several rows are routed; sockets that can, write them together."""
+        self.counting = Counting(self)
+        self._moved = asyncio.Event()
 
     async def run(self, broadcast: Broadcast) -> None:
         """Route what the relay yields, for ever."""
@@ -68,14 +77,22 @@ class Hub:
                         await self._route_gently(batch.rows)
                         batch.taken.set()
 
-    async def _route_gently(self, rows: Iterable[Pushed]) -> None:
-        # In between the loop writes and reads sockets: a large batch must not look like a crowd of slow consumers.
-        given = 0
-        for row in rows:
-            given += self.route((row,))
-            if given >= _BREATH_BYTES:
-                given = 0
-                await asyncio.sleep(0)
+    async def _route_gently(self, rows: Sequence[Pushed]) -> None:
+        place = 0
+        while place < len(rows):
+            with self.cork if len(rows) - place > 1 else nullcontext():
+                place = self._route_breath(rows, place)
+            # Now the loop writes and reads sockets: a large batch must neither hold the others up nor fill
+            # the queue of a consumer who only had no time to read.
+            await asyncio.sleep(0)
+
+    def _route_breath(self, rows: Sequence[Pushed], place: int) -> int:
+        """Route the rows from this place on until they are enough for one breath; gives the place of the next."""
+        said = given = 0
+        while place < len(rows) and said < _BREATH_BYTES and given < _BREATH_BYTES_TO_ALL:
+            said, given = said + len(rows[place].payload), given + self.route((rows[place],))
+            place += 1
+        return place
 
     def move_to(self, at: Position) -> None:
         """Go on from this place of the log; when it was restored, everybody has to fetch the state anew."""
@@ -83,6 +100,28 @@ class Hub:
         self.started.set()
         if at.restored:
             self._resync()
+            self.counting.restored()
+        self._tell_moved()
+
+    async def reached(self, id_: int) -> None:
+        """Wait until everything of the log through this id was routed."""
+        while self.cursor is None or self.cursor < id_:
+            await self._moved.wait()
+
+    def _tell_moved(self) -> None:
+        self._moved.set()
+        self._moved.clear()
+
+    def listeners(self, queue: str) -> list[tuple[int, Role]]:
+        """The users who have subscribed to this queue of theirs here, with their roles."""
+        named = re.compile(rf"/user/(\d+)/queue/{queue}")
+        found = ((named.fullmatch(key), there) for key, there in self._subscriptions.items())
+        return [(int(match[1]), next(iter(there)).role) for match, there in found if match]
+
+    def send_unstored(self, kind: str, key: str, data: dict[str, Any]) -> None:
+        """Give a queue's subscriptions a message that is not in the log."""
+        cursor = self.cursor or 0
+        self._deliver(tuple(self._subscriptions.get(key, ())), cursor, unstored(kind, key, data, cursor), None)
 
     def counts(self) -> tuple[int, int]:
         """How many connections are signed in, and how many subscriptions they have (for metrics)."""
@@ -118,7 +157,9 @@ class Hub:
                 self._account_changed(row)
             elif subscriptions := self._subscriptions.get(row.destination):
                 given += self._deliver(tuple(subscriptions), row.id, row.body(), row.audience)
+            self.counting.saw(row)
             self.cursor = row.id
+        self._tell_moved()
         return given
 
     @staticmethod

@@ -26,6 +26,24 @@ class Socket(Protocol):
         """Drop the socket at once, with whatever was not written."""
 
 
+class Cork:
+    """While it is closed, sockets may hold frames back, so that many to one peer cost one system call."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.held: list[Callable[[], None]] = []
+        """What writes the frames that each socket holds back."""
+
+    def __enter__(self) -> None:
+        self.closed = True
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = False
+        held, self.held = self.held, []
+        for flush in held:
+            flush()
+
+
 class Outgoing:
     """Frames on their way to one socket, in order.
 

@@ -6,7 +6,7 @@ other server gets the plain ASGI path of ``api.realtime.endpoint``.
 """
 
 import struct
-from asyncio import TimerHandle
+from asyncio import BaseTransport, TimerHandle
 from typing import Final
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -14,22 +14,32 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import State
 
+from api.realtime.outgoing import Cork
+
 KEY: Final = "greenroom.wire"
 """Where the scope's ``state`` holds the wire."""
 
+_HELD_BYTES: Final = 65536
 _FLUSH_SECONDS: Final = 5.0
 _RESTART_SECONDS: Final = 1.0
 _TEXT: Final = 0x80 | Opcode.TEXT
 
 
 class Wire(WebSocketsSansIOProtocol):
-    """One WebSocket whose writes are made at once, and which always ends."""
+    """One WebSocket whose frames need no task to be written, and which always ends."""
 
     _too_big = False
     _cut: TimerHandle | None = None
 
+    def connection_made(self, transport: BaseTransport) -> None:
+        """The socket is open."""
+        super().connection_made(transport)
+        self.cork = Cork()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
     def write(self, frame: bytes) -> bool:
-        """Write one text message now; False, and nothing is written, while the transport is full.
+        """Write one text message, when the cork is drawn; False, and nothing is written, while the transport is full.
 
         Raises ClientDisconnected once the socket is closing.
         """
@@ -37,8 +47,22 @@ class Wire(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         if not self.writable.is_set():
             return False
-        self.transport.write(_head(len(frame)) + frame)
+        if not self.cork.closed:
+            self.transport.write(_head(len(frame)) + frame)
+            return True
+        if not self._held:
+            self.cork.held.append(self._flush)
+        self._held += (_head(len(frame)), frame)
+        self._held_bytes += len(frame)
+        if self._held_bytes >= _HELD_BYTES:
+            self._flush()
         return True
+
+    def _flush(self) -> None:
+        if self._held and not self.disconnected and not self.transport.is_closing():
+            self.transport.write(b"".join(self._held))
+        self._held.clear()
+        self._held_bytes = 0
 
     async def send_when_free(self, frame: bytes) -> None:
         """Write one text message as soon as the transport takes it. Raises ClientDisconnected."""
@@ -50,12 +74,15 @@ class Wire(WebSocketsSansIOProtocol):
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.stop_keepalive()
+        self._flush()
         self.transport.write(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
         self.close_sent = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         if self.read_paused:  # the peer's answer has to get through
             self.read_paused = False
             self.transport.resume_reading()
+        if self._too_big:  # nothing is parsed any more, so that the peer's answer would go unseen: end our half now
+            self.transport.write_eof()
         self.close_timer = self.loop.call_later(patience, self.transport.abort)
 
     async def run_asgi(self) -> None:
@@ -91,6 +118,7 @@ class Wire(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Close with 1012; a peer that does not read must not hold up the restart."""
+        self._flush()
         if self.handshake_complete and not self.close_sent and self.conn.state is not State.OPEN:
             self.transport.close()  # it is closing already, where uvicorn's shutdown would raise
         else:

@@ -1,1 +1,41 @@
 """Mails: what they say, the queue, and what became of each."""
+
+from core.emails.asking import NewAttachment, NewEmail, queue_on_demand
+from core.emails.queueing import (
+    ReminderMail,
+    queue_email,
+    queue_farewell,
+    queue_interview_cancellation,
+    queue_interview_complete,
+    queue_interview_invitation,
+    queue_interview_reminder,
+    queue_interview_reminders,
+    queue_interview_reschedule,
+    queue_report_ready,
+    withdraw,
+)
+from core.emails.reading import EmailFilter, cancel, get, page, retry
+from core.emails.storing import Queued
+
+__all__ = [
+    "EmailFilter",
+    "NewAttachment",
+    "NewEmail",
+    "Queued",
+    "ReminderMail",
+    "cancel",
+    "get",
+    "page",
+    "queue_email",
+    "queue_farewell",
+    "queue_interview_cancellation",
+    "queue_interview_complete",
+    "queue_interview_invitation",
+    "queue_interview_reminder",
+    "queue_interview_reminders",
+    "queue_interview_reschedule",
+    "queue_on_demand",
+    "queue_report_ready",
+    "retry",
+    "withdraw",
+]

@@ -2,7 +2,7 @@
 
 from core.models.base import Base
 from core.models.log import IdempotencyKey, PushEventRow, PushLog
-from core.models.mail import Email, EmailAttachment, EmailSuppression
+from core.models.mail import Email, EmailAttachment, EmailKind, EmailPace, EmailStatus, EmailSuppression
 from core.models.notices import Notification, NotificationPreference, NotificationReceipt, Reminder
 from core.models.people import ROLES, Candidate, Role, User
 from core.models.reports import Report, ReportFile
@@ -29,6 +29,9 @@ __all__ = [
     "Candidate",
     "Email",
     "EmailAttachment",
+    "EmailKind",
+    "EmailPace",
+    "EmailStatus",
     "EmailSuppression",
     "Feedback",
     "IdempotencyKey",

@@ -1,17 +1,17 @@
 """The mail outbox: rendered when queued, sent under a lease."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.models.base import Base, BigId, Created, EmptyObject, one_of
 
-EMAIL_KINDS = ("generic", "invitation", "reschedule", "cancellation", "reminder", "completion", "report")
-EMAIL_STATUSES = ("queued", "sending", "sent", "uncertain", "dead", "suppressed", "cancelled", "expired")
+EmailKind = Literal["generic", "invitation", "reschedule", "cancellation", "reminder", "completion", "report"]
+EmailStatus = Literal["queued", "sending", "sent", "uncertain", "dead", "suppressed", "cancelled", "expired"]
 
 
 class Email(Base):
@@ -48,12 +48,17 @@ class Email(Base):
     last_error: Mapped[str | None]
     created_at: Mapped[Created]
     sent_at: Mapped[datetime | None]
+    uncertain_at: Mapped[datetime | None]
+    """When an attempt may have arrived and nobody knows; stays, whatever became of the mail later."""
+    retry_at: Mapped[datetime | None]
+    """When an uncertain mail is tried again by itself; none: it waits for people."""
 
     __table_args__ = (
-        one_of("kind", EMAIL_KINDS),
-        one_of("status", EMAIL_STATUSES),
+        one_of("kind", get_args(EmailKind)),
+        one_of("status", get_args(EmailStatus)),
         Index("emails_due", "priority", "due_at", postgresql_where=text("status = 'queued'")),
         Index("emails_next", "due_at", postgresql_where=text("status = 'queued'")),
+        Index("emails_retry", "retry_at", postgresql_where=text("status = 'uncertain' AND retry_at IS NOT NULL")),
         Index("emails_lease", "lease_until", postgresql_where=text("status = 'sending'")),
         Index("emails_on_demand", "due_at", postgresql_where=text("status = 'queued' AND on_demand")),
         Index("emails_attention", "id", postgresql_where=text("status IN ('dead', 'uncertain')")),
@@ -87,3 +92,14 @@ class EmailSuppression(Base):
     reason: Mapped[str]
     data: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[Created]
+
+
+class EmailPace(Base):
+    """One row: when the next mail may go, so that EMAIL_RATE holds for all dispatchers together."""
+
+    __tablename__ = "email_pace"
+
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default="true")
+    next_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint("one", name="one"),)

@@ -34,8 +34,11 @@ class Reminder(Base):
     )
 
 
+_DELIVERED = "status = 'delivered'"
+
+
 class Notification(Base):
-    """Something told to one user, to a role, or (both null) to all."""
+    """Something told to one user, to a role, or (both null) to all; people see it while it is ``delivered``."""
 
     __tablename__ = "notifications"
 
@@ -47,6 +50,8 @@ class Notification(Base):
     body: Mapped[str]
     data: Mapped[EmptyObject]
     session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id"))
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    """Who wrote it; null: the house did, because of something that happened."""
     not_before: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     status: Mapped[str] = mapped_column(server_default="pending")
@@ -60,14 +65,34 @@ class Notification(Base):
         one_of("status", ("pending", "delivered", "cancelled", "expired")),
         CheckConstraint("user_id IS NULL OR role IS NULL", name="recipient"),
         Index("notifications_pending", "not_before", postgresql_where=text("status = 'pending'")),
-        Index("notifications_inbox", "user_id", "id", postgresql_where=text("user_id IS NOT NULL")),
-        Index("notifications_broadcasts", "id", postgresql_where=text("user_id IS NULL")),
+        Index(
+            "notifications_expiring",
+            "expires_at",
+            postgresql_where=text("status IN ('pending', 'delivered') AND expires_at IS NOT NULL"),
+        ),
+        Index(
+            "notifications_inbox",
+            "user_id",
+            "delivered_at",
+            "id",
+            postgresql_where=text(f"user_id IS NOT NULL AND {_DELIVERED}"),
+        ),
+        Index(
+            "notifications_broadcasts",
+            "role",
+            "delivered_at",
+            "id",
+            postgresql_where=text(f"user_id IS NULL AND {_DELIVERED}"),
+        ),
         Index("notifications_of_session", "session_id", postgresql_where=text("session_id IS NOT NULL")),
     )
 
 
 class NotificationReceipt(Base):
-    """What one user did with one notification; a broadcast's appears on first contact."""
+    """What one user did with one notification.
+
+    One's own has it from the start, unless its category is turned off; a broadcast's appears on first contact.
+    """
 
     __tablename__ = "notification_receipts"
 
@@ -78,7 +103,9 @@ class NotificationReceipt(Base):
     archived_at: Mapped[datetime | None]
 
     __table_args__ = (
-        Index("notification_receipts_unread", "user_id", postgresql_where=text("read_at IS NULL")),
+        Index(
+            "notification_receipts_unread", "user_id", postgresql_where=text("read_at IS NULL AND archived_at IS NULL")
+        ),
         Index("notification_receipts_of", "notification_id"),
     )
 

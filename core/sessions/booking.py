@@ -1,29 +1,27 @@
 """Inviting, scheduling, rescheduling: when a session is, and who is busy then."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from psycopg import errors as pg
 from pydantic import Field
-from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core import outbox
+from core import outbox, reminders
 from core.clock import uuid7
-from core.errors import AlreadyOpen, Conflict, DoubleBooked, Invalid
+from core.errors import Conflict, Invalid
 from core.events import SessionCreated, SessionRescheduled, SessionUpdated
 from core.fields import Id, Input, Moment, Prose
-from core.models import BUSY, OPEN, Candidate, Interview, InterviewSession, SessionEvent, User
+from core.models import OPEN, Candidate, Interview, InterviewSession, SessionEvent, User
 from core.notifications import tell
 from core.sessions.changes import Move, planned_end, write_moves
+from core.sessions.conflicts import naming_conflicts
 from core.sessions.deadlines import next_look
-from core.sessions.facts import Facts, lock
+from core.sessions.facts import Facts, lock, with_interviewer
+from core.sessions.mailed import mail_created, mail_replaced, mail_rescheduled
 from core.sessions.moves import ENDED
-from core.sessions.told import Occasion, told
+from core.sessions.told import told, told_replaced, told_rescheduled
 from core.viewers import STAFF, Viewer, require
 
 INVITATION_DAYS = 14
@@ -109,6 +107,8 @@ def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID
             retry_of=given.retry_of,
         ),
     )
+    reminders.plan(db, [session_id], now=now)
+    mail_created(db, session_id, now=now)
     tell(db, list(told(made, made.status, now=now)), now=now)
     return session_id
 
@@ -157,10 +157,12 @@ def schedule(
     _check_future("scheduled_start", start, now)
     _check_interviewer(db, interviewer_id)
     end = planned_end(s, start)
-    planned = s._replace(interviewer_id=interviewer_id, scheduled_start=start, scheduled_end=end)
+    planned = with_interviewer(db, s, interviewer_id)._replace(scheduled_start=start, scheduled_end=end)
     with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
         _set(db, s, interviewer_id=interviewer_id)
         write_moves(db, [Move(planned, "scheduled", actor, by.id, reason)], now=now)
+    mail_replaced(db, s, interviewer_id, now=now)
+    tell(db, list(told_replaced(s, interviewer_id, now=now)), now=now)
 
 
 def reschedule(
@@ -185,8 +187,7 @@ def reschedule(
         _check_future("scheduled_start", start, now)
     _check_interviewer(db, interviewer_id)
     end = planned_end(s, start) if start else None
-    new = s._replace(
-        interviewer_id=interviewer_id,
+    new = with_interviewer(db, s, interviewer_id)._replace(
         scheduled_start=start,
         scheduled_end=end,
         schedule_version=s.schedule_version + 1,
@@ -210,8 +211,12 @@ def reschedule(
         "schedule_version": new.schedule_version,
     }
     _record(db, s, "rescheduled", by, now, reason=reason, data=data)
+    reminders.void(db, [s.id], why="the session was rescheduled")
+    reminders.plan(db, [s.id], now=now)
+    mail_rescheduled(db, s, now=now, reason=reason)
     if start is None or end is None:
         outbox.publish(db, SessionUpdated(session_id=s.id, changed=("interviewer_id",)))
+        tell(db, list(told_rescheduled(s, new, now=now)), now=now)
         return
     outbox.publish(
         db,
@@ -224,8 +229,7 @@ def reschedule(
             schedule_version=new.schedule_version,
         ),
     )
-    occasion: Occasion = "rescheduled"
-    tell(db, list(told(new, occasion, now=now)), now=now)
+    tell(db, list(told_rescheduled(s, new, now=now)), now=now)
 
 
 def _change_facts(db: Session, s: Facts, given: SessionPatch, fields: set[str], *, by: Viewer, now: datetime) -> None:
@@ -296,38 +300,3 @@ def _check_retry(db: Session, given: NewSession) -> None:
         raise Invalid("retry_of", f"{given.retry_of} is no session of this candidate and interview")
     if old.status in OPEN:
         raise Invalid("retry_of", f"session {old.id} is still {old.status}")
-
-
-@contextmanager
-def naming_conflicts(
-    db: Session,
-    session_id: UUID,
-    candidate_id: int,
-    interview_id: int,
-    *,
-    busy: tuple[int | None, datetime | None, datetime | None],
-) -> Iterator[None]:
-    """A savepoint in which a broken session constraint becomes a conflict that names the other session.
-
-    ``busy`` is the interviewer with the time they would be busy.
-    """
-    interviewer_id, start, end = busy
-    s = InterviewSession
-    if interviewer_id is not None:
-        # One booking of an interviewer at a time: two that overlap would each wait for the other's exclusion check.
-        db.execute(select(User.id).where(User.id == interviewer_id).with_for_update(key_share=True))
-    try:
-        with db.begin_nested():
-            yield
-    except IntegrityError as error:
-        if isinstance(error.orig, pg.UniqueViolation | pg.ExclusionViolation):
-            name = error.orig.diag.constraint_name
-            others = select(s.id).where(s.id != session_id, s.deleted_at.is_(None)).limit(1)
-            if name == "sessions_one_open":
-                same = others.where(s.candidate_id == candidate_id, s.interview_id == interview_id)
-                raise AlreadyOpen(db.scalar(same.where(s.status.in_(OPEN)))) from error
-            if name == "sessions_double_booked":
-                during = func.tstzrange(s.scheduled_start, s.scheduled_end).op("&&")(func.tstzrange(start, end))
-                same = others.where(s.interviewer_id == interviewer_id, s.status.in_(BUSY), during)
-                raise DoubleBooked(db.scalar(same), start) from error
-        raise

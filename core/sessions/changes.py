@@ -9,13 +9,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import outbox
+from core import outbox, reminders
 from core.db import array, insert_many
 from core.events import SessionMoved
 from core.models import SessionEvent, SessionStatus
 from core.notifications import tell
 from core.sessions.deadlines import next_look
 from core.sessions.facts import Facts
+from core.sessions.mailed import mail_moves
 from core.sessions.moves import CORRECTIONS, ENDED, Actor
 from core.sessions.told import told
 
@@ -82,22 +83,20 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
             "sweep_at": array([next_look(s) for s in after]),
         },
     )
+    _remind(db, moves, now)
     insert_many(
         db,
         SessionEvent,
-        [
-            {
-                "session_id": move.session.id,
-                "kind": "corrected" if (move.session.status, move.to) in CORRECTIONS else "moved",
-                "old_status": move.session.status,
-                "new_status": move.to,
-                "actor": move.actor,
-                "actor_id": move.actor_id,
-                "reason": move.reason,
-                "at": now,
-            }
-            for move in moves
-        ],
+        {
+            "session_id": [s.id for s in after],
+            "kind": ["corrected" if (m.session.status, m.to) in CORRECTIONS else "moved" for m in moves],
+            "old_status": [move.session.status for move in moves],
+            "new_status": [move.to for move in moves],
+            "actor": [move.actor for move in moves],
+            "actor_id": [move.actor_id for move in moves],
+            "reason": [move.reason for move in moves],
+            "at": now,
+        },
     )
     outbox.publish_many(
         db,
@@ -114,7 +113,16 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
             for move in moves
         ),
     )
+    mail_moves(db, ((move.session.id, move.to, move.reason) for move in moves), now=now)
     tell(db, list(chain.from_iterable(told(s, s.status, now=now) for s in after)), now=now)
+
+
+def _remind(db: Session, moves: Sequence[Move], now: datetime) -> None:
+    """The reminders of what is scheduled now, and none of what was: after the sessions' rows, before their mails."""
+    reminders.void(
+        db, [move.session.id for move in moves if move.session.status == "scheduled"], why="the session moved on"
+    )
+    reminders.plan(db, [move.session.id for move in moves if move.to == "scheduled"], now=now)
 
 
 def _after(move: Move, now: datetime) -> Facts:

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, true
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
-from core.models import Candidate, Feedback, Interview, InterviewSession, SessionStatus
+from core.models import Candidate, Feedback, Interview, InterviewSession, SessionStatus, User
 from core.sessions.moves import Actor
 from core.viewers import Viewer
 
@@ -44,6 +44,8 @@ class Facts(NamedTuple):
     resume_minutes: int
     overrun_minutes: int
     feedback_deadline_hours: int
+    candidate_zone: str = "UTC"
+    interviewer_zone: str | None = None
 
     def actor(self, viewer: Viewer) -> Actor:
         """As whom the viewer acts here. Raises NotFound when this session is not theirs to see."""
@@ -56,7 +58,17 @@ class Facts(NamedTuple):
         raise NotFound("session", self.id)
 
 
-_s, _i, _c = InterviewSession, Interview, Candidate
+_s, _i = InterviewSession, Interview
+# With LIMIT, each is a look at an index for each session; without, the planner may read all candidates and all
+# feedback for a thousand sessions.
+_person = (
+    select(Candidate.user_id, Candidate.name, Candidate.timezone)
+    .where(Candidate.id == _s.candidate_id)
+    .limit(1)
+    .lateral("candidate")
+)
+_zone = select(User.timezone).where(User.id == _s.interviewer_id).limit(1).scalar_subquery()
+_feedback = select(Feedback.session_id).where(Feedback.session_id == _s.id).limit(1).scalar_subquery()
 
 FACTS: Select[tuple[object, ...]] = (
     select(
@@ -64,8 +76,8 @@ FACTS: Select[tuple[object, ...]] = (
         _s.status,
         _s.status_at,
         _s.candidate_id,
-        _c.user_id,
-        _c.name,
+        _person.c.user_id,
+        _person.c.name,
         _s.interview_id,
         _i.title,
         _s.interviewer_id,
@@ -79,8 +91,7 @@ FACTS: Select[tuple[object, ...]] = (
         _s.ended_at,
         _s.late_version,
         _s.feedback_overdue_at,
-        # With LIMIT a look at the index for each session; EXISTS may be planned as one scan of all feedback.
-        select(Feedback.session_id).where(Feedback.session_id == _s.id).limit(1).scalar_subquery().is_not(None),
+        _feedback.is_not(None),
         _s.sweep_at,
         _i.duration_minutes,
         _i.no_show_minutes,
@@ -88,8 +99,11 @@ FACTS: Select[tuple[object, ...]] = (
         _i.resume_minutes,
         _i.overrun_minutes,
         _i.feedback_deadline_hours,
+        _person.c.timezone,
+        _zone,
     )
-    .join(_c, _c.id == _s.candidate_id)
+    .select_from(_s)
+    .join(_person, true())
     .join(_i, _i.id == _s.interview_id)
     .where(_s.deleted_at.is_(None))
 )
@@ -97,7 +111,7 @@ FACTS: Select[tuple[object, ...]] = (
 
 def facts(rows: Sequence[Sequence[object]]) -> list[Facts]:
     """The rows of FACTS, named."""
-    return [Facts._make(row) for row in rows]
+    return list(map(Facts._make, rows))
 
 
 def lock(db: Session, session_id: UUID) -> Facts:
@@ -114,3 +128,9 @@ def look(db: Session, session_id: UUID) -> Facts:
     if row is None:
         raise NotFound("session", session_id)
     return Facts._make(row)
+
+
+def with_interviewer(db: Session, s: Facts, interviewer_id: int | None) -> Facts:
+    """The session as it is with this interviewer, or none."""
+    zone = db.scalar(select(User.timezone).where(User.id == interviewer_id))
+    return s._replace(interviewer_id=interviewer_id, interviewer_zone=zone)

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from core.errors import Forbidden, IllegalMove, Invalid
 from core.fields import Input, Moment, Prose
 from core.models import SessionStatus
-from core.sessions.booking import naming_conflicts, schedule
+from core.sessions.booking import schedule
 from core.sessions.changes import Move, planned_end, write_moves
+from core.sessions.conflicts import naming_conflicts
 from core.sessions.facts import Facts, lock
 from core.sessions.moves import MOVES, Actor
 from core.viewers import Viewer

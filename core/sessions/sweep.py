@@ -108,11 +108,13 @@ def claim(
         .order_by(s.sweep_at, s.id)
         .limit(batch)
     )
-    claimed = db.execute(query.with_for_update(skip_locked=True) if lock else query).all()
+    # Past the ORM, which would look at each of the rows for entities that are none.
+    connection = db.connection()
+    claimed = connection.execute(query.with_for_update(skip_locked=True) if lock else query).all()
     if not claimed:
         return (), None
     after: Cursor | None = (claimed[-1][0], claimed[-1][1]) if len(claimed) == batch else None
-    return facts(db.execute(_CLAIMED, {"ids": array([id_ for _, id_ in claimed])}).all()), after
+    return facts(connection.execute(_CLAIMED, {"ids": array([id_ for _, id_ in claimed])}).all()), after
 
 
 _CLAIMED = FACTS.where(text("sessions.id = ANY(CAST(:ids AS uuid[]))")).order_by(
@@ -179,16 +181,13 @@ def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> N
     insert_many(
         db,
         SessionEvent,
-        [
-            {
-                "session_id": s.id,
-                "kind": rule,
-                "actor": "system",
-                "at": now,
-                "dedupe_key": f"{rule}/{s.schedule_version}",
-            }
-            for s in after
-        ],
+        {
+            "session_id": [s.id for s in after],
+            "kind": rule,
+            "actor": "system",
+            "at": now,
+            "dedupe_key": [f"{rule}/{s.schedule_version}" for s in after],
+        },
         once="(session_id, dedupe_key)",
     )
     if rule == "late":

@@ -1,12 +1,14 @@
-"""Who is told what when a session changes (DOMAIN, "Who is told what"; the mails are the mail queue's)."""
+"""Who is told what when a session changes (DOMAIN, "Who is told what"; who is mailed is in ``mailed``)."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
+from core.emails.content import times
 from core.models import SessionStatus
 from core.notifications import Told
 from core.sessions.facts import Facts
+from core.settings import settings
 
 Occasion = Literal["invited", "rescheduled", "late", "feedback_overdue"] | SessionStatus
 Party = Literal["candidate", "interviewer", "recruiters"]
@@ -33,8 +35,8 @@ _WORDS: dict[tuple[Occasion, Party | None], tuple[str, str]] = {
     ("invited", None): ("Candidate invited", "{name} is invited to {title}."),
     ("scheduled", "candidate"): ("Your interview is scheduled", "{title} on {start}."),
     ("scheduled", None): ("Interview scheduled", "{name}, {title}, on {start}."),
-    ("rescheduled", "candidate"): ("Your interview has a new time", "{title} is now on {start}."),
-    ("rescheduled", None): ("Interview rescheduled", "{name}, {title}, is now on {start}."),
+    ("rescheduled", "candidate"): ("Your interview was rescheduled", "{title} is on {start}."),
+    ("rescheduled", None): ("Interview rescheduled", "{name}, {title}, is on {start}."),
     ("cancelled", "candidate"): ("Your interview is cancelled", "{title} will not take place."),
     ("cancelled", None): ("Interview cancelled", "{name}, {title}, will not take place."),
     ("late", "candidate"): ("Your interview has begun", "{title} started on {start}. You can still join."),
@@ -52,26 +54,48 @@ _WORDS: dict[tuple[Occasion, Party | None], tuple[str, str]] = {
 }
 
 
+_REPLACED = ("Interview taken over", "{name}, {title}, is not yours any more.")
+
+
 def told(s: Facts, occasion: Occasion, *, now: datetime) -> Iterator[Told]:
-    """The notifications of one occasion; the session is as it was before it, times are in UTC.
+    """The notifications of one occasion, of the session as it is after it; everybody reads times in their own zone.
 
     The key names session, schedule and occasion, and the moment where an occasion can come again.
     """
-    words = _Words(s, now)
     for party in WHO.get(occasion, ()):
-        title, body = _WORDS.get((occasion, party)) or _WORDS[occasion, None]
-        user_id = {"candidate": s.candidate_user_id, "interviewer": s.interviewer_id, "recruiters": None}[party]
-        if user_id is None and party != "recruiters":
-            continue
-        yield Told(
-            category=occasion,
-            title=title,
-            body=body.format_map(words),
-            dedupe_key=told_key(s, occasion, party, now),
-            user_id=user_id,
-            role="recruiter" if party == "recruiters" else None,
-            session_id=s.id,
-        )
+        user_id = _user_id(s, party)
+        if user_id is not None or party == "recruiters":
+            yield _told(s, occasion, party, user_id, told_key(s, occasion, party, now), now)
+
+
+def told_rescheduled(before: Facts, after: Facts, *, now: datetime) -> Iterator[Told]:
+    """The notifications of a new time or interviewer.
+
+    An interviewer to whom the session is new hears that they have it, the one they replace that they have not.
+    While it has no time, it concerns nobody else.
+    """
+    new = after.interviewer_id if after.interviewer_id != before.interviewer_id else None
+    if after.scheduled_start:
+        yield from (one for one in told(after, "rescheduled", now=now) if one.user_id is None or one.user_id != new)
+    if new is not None:
+        occasion: Occasion = "scheduled" if after.scheduled_start else "invited"
+        yield _told(after, occasion, "interviewer", new, told_key(after, occasion, "interviewer", now), now)
+    yield from told_replaced(before, after.interviewer_id, now=now)
+
+
+def told_replaced(before: Facts, interviewer_id: int | None, *, now: datetime) -> Iterator[Told]:
+    """What an interviewer hears whom somebody else, or nobody, replaces."""
+    if before.interviewer_id in (None, interviewer_id):
+        return
+    title, body = _REPLACED
+    yield Told(
+        category="cancelled",
+        title=title,
+        body=body.format_map(_Words(before, "interviewer", now)),
+        dedupe_key=f"{before.id}/{before.schedule_version}/replaced/{before.interviewer_id}/{now.isoformat()}",
+        user_id=before.interviewer_id,
+        session_id=before.id,
+    )
 
 
 def told_key(s: Facts, occasion: Occasion, party: Party, now: datetime) -> str:
@@ -80,24 +104,45 @@ def told_key(s: Facts, occasion: Occasion, party: Party, now: datetime) -> str:
     return f"{s.id}/{s.schedule_version}/{occasion}/{party}" + ("" if once else f"/{now.isoformat()}")
 
 
-def _moment(at: datetime | None) -> str:
-    return f"{at:%-d %B %Y, %H:%M} UTC" if at else "a time to be agreed"
+def _told(s: Facts, occasion: Occasion, party: Party, user_id: int | None, key: str, now: datetime) -> Told:
+    title, body = _WORDS.get((occasion, party)) or _WORDS[occasion, None]
+    return Told(
+        category=occasion,
+        title=title,
+        body=body.format_map(_Words(s, party, now)),
+        dedupe_key=key,
+        user_id=user_id,
+        role=None if user_id else "recruiter",
+        session_id=s.id,
+    )
+
+
+def _user_id(s: Facts, party: Party) -> int | None:
+    return {"candidate": s.candidate_user_id, "interviewer": s.interviewer_id, "recruiters": None}[party]
 
 
 class _Words(dict[str, str]):
-    """What the bodies can say of a session; each word is made when it is asked for."""
+    """What the bodies can say of a session to one party; each word is made when it is asked for."""
 
-    def __init__(self, s: Facts, now: datetime) -> None:
+    def __init__(self, s: Facts, party: Party, now: datetime) -> None:
         super().__init__(name=s.candidate_name, title=s.title)
-        self._s, self._now = s, now
+        self._s, self._party, self._now = s, party, now
 
     def __missing__(self, word: str) -> str:
         s = self._s
         match word:
             case "start":
-                return _moment(s.scheduled_start)
+                return self._moment(s.scheduled_start)
             case "until":
-                return _moment(s.invitation_expires_at)
+                return self._moment(s.invitation_expires_at)
             case "deadline":
-                return _moment((s.ended_at or self._now) + timedelta(hours=s.feedback_deadline_hours))
+                return self._moment((s.ended_at or self._now) + timedelta(hours=s.feedback_deadline_hours))
         raise KeyError(word)
+
+    def _moment(self, at: datetime | None) -> str:
+        if at is None:
+            return "a time to be agreed"
+        zones = {"candidate": self._s.candidate_zone, "interviewer": self._s.interviewer_zone}
+        # What a whole role reads has the platform's zone.
+        local = at.astimezone(times.zone(zones.get(self._party) or settings().timezone))
+        return f"{times.date(local)}, {local:%H:%M} {times.zone_name(local)}"

@@ -1,16 +1,18 @@
 """Loading the demo: all of it in one transaction, once."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from random import Random
+from typing import Any
 
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from core.clock import utcnow
 from core.db import LOCKS, insert_many, transaction
-from core.models import Answer, Candidate, Feedback, Interview, InterviewSession, Question, SessionEvent, User
+from core.models import Answer, Base, Candidate, Feedback, Interview, InterviewSession, Question, SessionEvent, User
 from core.sessions.changes import completion_scores
 from core.sessions.deadlines import next_look
 from core.sessions.facts import FACTS, facts
@@ -57,24 +59,29 @@ def _load(db: Session, base: datetime) -> str:
     rng = Random(SEED)  # noqa: S311 - it must repeat itself
     users, persons, templates = people.users(base), people.candidates(rng, base), interviews(rng, base)
     told = lives(rng, base, persons, Planner(rng, base, persons, templates))
-    insert_many(db, User, users)
-    insert_many(db, Candidate, [person.row for person in persons])
+    _insert(db, User, users)
+    _insert(db, Candidate, [person.row for person in persons])
     db.execute(insert(Interview), [template.row for template in templates])
-    insert_many(db, Question, [row for template in templates for row in template.question_rows])
+    _insert(db, Question, [row for template in templates for row in template.question_rows])
     for table in ("users", "candidates", "interviews", "questions"):
         db.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"))  # noqa: S608
-    insert_many(db, InterviewSession, [life.row for life in told])
+    _insert(db, InterviewSession, [life.row for life in told])
     events = sorted((event for life in told for event in life.events), key=itemgetter("at"))
     answers = sorted((answer for life in told for answer in life.answers), key=itemgetter("answered_at"))
-    insert_many(db, SessionEvent, events)
-    insert_many(db, Answer, answers)
-    insert_many(db, Feedback, [life.feedback for life in told if life.feedback])
+    _insert(db, SessionEvent, events)
+    _insert(db, Answer, answers)
+    _insert(db, Feedback, [life.feedback for life in told if life.feedback])
     _finish(db)
     states = Counter(life.status for life in told)
     return (
         f"Demo data: {len(users)} users, {len(persons)} candidates, {len(templates)} interviews, {len(told)} sessions"
         f" ({', '.join(f'{count} {status}' for status, count in states.most_common())}), {len(answers)} answers."
     )
+
+
+def _insert(db: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows that share their keys, in one statement."""
+    insert_many(db, table, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def _finish(db: Session) -> None:

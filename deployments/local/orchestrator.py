@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 
+from core.errors import GreenroomError
 from deployments.local import probe
 
 DATABASE_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
@@ -121,5 +122,11 @@ def database_beside(url: str) -> str:
 
 
 def port() -> int:
-    """The port Prefect's server listens on."""
-    return int(os.environ.get("PREFECT_SERVER_API_PORT") or 4200)
+    """The port Prefect's server listens on.
+
+    Raises GreenroomError when the variable holds something else.
+    """
+    chosen = os.environ.get("PREFECT_SERVER_API_PORT") or "4200"
+    if not chosen.isdecimal() or not 0 < int(chosen) < 65536:
+        raise GreenroomError(f"PREFECT_SERVER_API_PORT must be a port (is {chosen!r}).")
+    return int(chosen)

@@ -119,8 +119,10 @@ class _Stack:
             hint="If its database is of a newer Prefect, set the state folder aside.",
         )
         # a run that is under way needs no worker: it reports for itself, and goes on when the worker is killed
+        # Prefect keeps runs in a folder of the temporary one that has the same name for every user of the machine
+        own = {**env, "TMPDIR": str(state.emptied(self.state_dir / "tmp"))}
         command = self._command("worker")
-        worker = Part("worker", command, env, prefect.worker_ready, layer=2, stop_seconds=15, minds_children=True)
+        worker = Part("worker", command, own, prefect.worker_ready, layer=2, stop_seconds=15, minds_children=True)
         async with asyncio.TaskGroup() as together:
             serving = together.create_task(self._bring(server))
             together.create_task(self._deploy(prefect, env, serving))
@@ -135,7 +137,9 @@ class _Stack:
             if await deployed.current(prefect, mark, now):
                 self.screen.note("deployments", "unchanged")
                 return
-        await self._step("deployments", [sys.executable, "-m", "deployments.local.deploy", str(file)], env)
+        command = [sys.executable, "-m", "deployments.local.deploy", str(file)]
+        _, seconds = await self.supervisor.run("deployments", command, env)
+        self._came("deployments", seconds, "done")
         await deployed.remember(prefect, mark, now)
 
     async def _our_side(self, env: dict[str, str], database: str, fresh: bool) -> list[list[str]]:
@@ -173,8 +177,7 @@ class _Stack:
         pending.unlink(missing_ok=True)
         lines = [line.split() for line in written.splitlines()]
         steps = ", ".join(f"{line[1]} {line[2]} s" for line in lines if line[:1] == ["done"])
-        self.times["database"] = seconds
-        self.screen.ready("database", seconds, f"({steps}) done")
+        self._came("database", seconds, f"({steps}) done")
         return [line[1:] for line in lines if line[:1] == ["token"]]
 
     async def _databases(self) -> tuple[str, str, bool]:
@@ -184,26 +187,26 @@ class _Stack:
             if own is None:
                 await postgres.create_databases(self.settings.database_url, ("prefect",))
             return self.settings.database_url, own or orchestrator.database_beside(self.settings.database_url), False
-        file = self.settings.database_file
+        begun = asyncio.get_running_loop().time()
         server, fresh = await postgres.prepare(self.state_dir, say=lambda text: self.screen.note("postgres", text))
 
         async def ready(pid: int) -> bool:
             return server.ready(pid)
 
-        await self._bring(
-            Part(
-                "postgres",
-                server.command(),
-                {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-                ready,
-                stop=postgres.STOP,
-                stop_seconds=30,
-                user=server.user,
-                before=server.clear,
-            )
+        part = Part(
+            "postgres",
+            server.command(),
+            {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            ready,
+            stop=postgres.STOP,
+            stop_seconds=30,
+            user=server.user,
+            before=server.clear,
         )
+        await self.supervisor.start(part)
         await postgres.create_databases(server.url("postgres"), postgres.DATABASES)
-        state.write(file, server.url("greenroom"))
+        state.write(self.settings.database_file, server.url("greenroom"))
+        self._came("postgres", asyncio.get_running_loop().time() - begun)
         return server.url("greenroom"), own or server.url("prefect", "postgresql+asyncpg"), fresh
 
     def _prefect(self, database: str) -> Orchestrator:
@@ -222,7 +225,12 @@ class _Stack:
         """What every part gets: our environment, the settings (those of .env, too), and where the others are."""
         if self.settings.jwt_secret is None and self.settings.jwks_url is None:
             state.secret(self.state_dir / "jwt_secret")
-        given = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
+        fields = Settings.model_fields
+        given = {
+            name: getattr(self.settings, name)
+            for name in self.settings.model_fields_set
+            if fields[name].validation_alias is None  # else it is Prefect's own, and set above
+        }
         chosen = {
             PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
             for name, value in given.items()
@@ -257,13 +265,11 @@ class _Stack:
         return Part(name, self._command(name), env, ready, layer=2)
 
     async def _bring(self, part: Part) -> None:
-        self.times[part.name] = seconds = await self.supervisor.start(part)
-        self.screen.ready(part.name, seconds)
+        self._came(part.name, await self.supervisor.start(part))
 
-    async def _step(self, name: str, command: list[str], env: dict[str, str]) -> None:
-        _, seconds = await self.supervisor.run(name, command, env)
+    def _came(self, name: str, seconds: float, what: str = "ready") -> None:
         self.times[name] = seconds
-        self.screen.ready(name, seconds, "done")
+        self.screen.ready(name, seconds, what)
 
 
 def _prefect_file() -> Path:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,13 @@ def prepare(state_dir: Path) -> None:
     """Make the folders that the parts write to."""
     for folder in (state_dir, state_dir / "run", state_dir / "log", state_dir / "mail"):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def emptied(folder: Path) -> Path:
+    """The folder, with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def block(
         bold("Greenroom is up."),
         "",
         f"  API         {base}   docs {base}/docs",
-        f"  Sockets     ws://localhost:{settings.port}/ws   (STOMP; or SockJS on {base}/ws)",
+        f"  Sockets     ws://localhost:{settings.port}/ws   (STOMP 1.2, 1.1, 1.0)",
         f"  Prefect UI  {prefect.url}   sign in with  {bold(prefect.auth)}",
     ]
     if mail:

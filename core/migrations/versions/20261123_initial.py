@@ -52,6 +52,13 @@ $$
 def upgrade() -> None:
     op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
     op.create_table(
+        "email_pace",
+        sa.Column("one", sa.Boolean(), server_default="true", nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("one", name=op.f("email_pace_one_check")),
+        sa.PrimaryKeyConstraint("one", name=op.f("email_pace_pkey")),
+    )
+    op.create_table(
         "email_suppressions",
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("category", sa.Text(), server_default="", nullable=False),
@@ -437,6 +444,8 @@ def upgrade() -> None:
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("uncertain_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "kind IN ('generic', 'invitation', 'reschedule', 'cancellation', 'reminder', 'completion', 'report')",
             name=op.f("emails_kind_check"),
@@ -474,6 +483,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'queued' AND on_demand"),
     )
     op.create_index(
+        "emails_retry",
+        "emails",
+        ["retry_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'uncertain' AND retry_at IS NOT NULL"),
+    )
+    op.create_index(
         "emails_of_session", "emails", ["session_id"], unique=False, postgresql_where=sa.text("session_id IS NOT NULL")
     )
     op.create_table(
@@ -503,6 +519,7 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("session_id", sa.Uuid(), nullable=True),
+        sa.Column("created_by", sa.BigInteger(), nullable=True),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("status", sa.Text(), server_default="pending", nullable=False),
@@ -519,20 +536,32 @@ def upgrade() -> None:
             "status IN ('pending', 'delivered', 'cancelled', 'expired')", name=op.f("notifications_status_check")
         ),
         sa.CheckConstraint("user_id IS NULL OR role IS NULL", name=op.f("notifications_recipient_check")),
+        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("notifications_created_by_fkey")),
         sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], name=op.f("notifications_session_id_fkey")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("notifications_user_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("notifications_pkey")),
         sa.UniqueConstraint("dedupe_key", name=op.f("notifications_dedupe_key_key")),
     )
     op.create_index(
-        "notifications_broadcasts", "notifications", ["id"], unique=False, postgresql_where=sa.text("user_id IS NULL")
+        "notifications_broadcasts",
+        "notifications",
+        ["role", "delivered_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("user_id IS NULL AND status = 'delivered'"),
+    )
+    op.create_index(
+        "notifications_expiring",
+        "notifications",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('pending', 'delivered') AND expires_at IS NOT NULL"),
     )
     op.create_index(
         "notifications_inbox",
         "notifications",
-        ["user_id", "id"],
+        ["user_id", "delivered_at", "id"],
         unique=False,
-        postgresql_where=sa.text("user_id IS NOT NULL"),
+        postgresql_where=sa.text("user_id IS NOT NULL AND status = 'delivered'"),
     )
     op.create_index(
         "notifications_of_session",
@@ -631,7 +660,7 @@ def upgrade() -> None:
         "notification_receipts",
         ["user_id"],
         unique=False,
-        postgresql_where=sa.text("read_at IS NULL"),
+        postgresql_where=sa.text("read_at IS NULL AND archived_at IS NULL"),
     )
     op.execute("INSERT INTO push_log DEFAULT VALUES")
     op.execute(GUARD)
@@ -643,7 +672,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index(
-        "notification_receipts_unread", table_name="notification_receipts", postgresql_where=sa.text("read_at IS NULL")
+        "notification_receipts_unread",
+        table_name="notification_receipts",
+        postgresql_where=sa.text("read_at IS NULL AND archived_at IS NULL"),
     )
     op.drop_index("notification_receipts_of", table_name="notification_receipts")
     op.drop_table("notification_receipts")
@@ -656,12 +687,28 @@ def downgrade() -> None:
     op.drop_index(
         "notifications_of_session", table_name="notifications", postgresql_where=sa.text("session_id IS NOT NULL")
     )
-    op.drop_index("notifications_inbox", table_name="notifications", postgresql_where=sa.text("user_id IS NOT NULL"))
-    op.drop_index("notifications_broadcasts", table_name="notifications", postgresql_where=sa.text("user_id IS NULL"))
+    op.drop_index(
+        "notifications_inbox",
+        table_name="notifications",
+        postgresql_where=sa.text("user_id IS NOT NULL AND status = 'delivered'"),
+    )
+    op.drop_index(
+        "notifications_expiring",
+        table_name="notifications",
+        postgresql_where=sa.text("status IN ('pending', 'delivered') AND expires_at IS NOT NULL"),
+    )
+    op.drop_index(
+        "notifications_broadcasts",
+        table_name="notifications",
+        postgresql_where=sa.text("user_id IS NULL AND status = 'delivered'"),
+    )
     op.drop_table("notifications")
     op.drop_table("feedback")
+    op.drop_index("emails_on_demand", table_name="emails", postgresql_where=sa.text("status = 'queued' AND on_demand"))
     op.drop_index(
-        "emails_on_demand", table_name="emails", postgresql_where=sa.text("status = 'queued' AND on_demand")
+        "emails_retry",
+        table_name="emails",
+        postgresql_where=sa.text("status = 'uncertain' AND retry_at IS NOT NULL"),
     )
     op.drop_index("emails_of_session", table_name="emails", postgresql_where=sa.text("session_id IS NOT NULL"))
     op.drop_index("emails_next", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
@@ -721,4 +768,5 @@ def downgrade() -> None:
     op.drop_table("push_events")
     op.drop_table("interviews")
     op.drop_table("email_suppressions")
+    op.drop_table("email_pace")
     op.execute("DROP FUNCTION sessions_guard")

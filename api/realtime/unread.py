@@ -1,0 +1,97 @@
+"""Unread counts after a broadcast: nobody's rows change by it, so each process counts for who is connected to it."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from core import outbox
+from core.db import snapshot
+from core.events import BROADCASTS, NotificationUnread, user_queue
+from core.models import Role
+from core.notifications import counts
+from core.outbox import Pushed
+
+if TYPE_CHECKING:
+    from api.realtime.hub import Hub
+
+log = logging.getLogger(__name__)
+
+QUEUE: Final = "notifications"
+_PAUSE_SECONDS: Final = 0.25
+"""Between two countings: a storm of broadcasts costs four queries a second, and the last one's count still comes."""
+_PATIENCE_SECONDS: Final = 5.0
+_BREATH: Final = 500
+
+
+class Counting:
+    """Sends the counts that no row of the log carries; none is older than what its user was sent before.
+
+    Counts made in a transaction are in the log. One counted here, in a snapshot whose newest row is N, is sent once
+    everything through N was routed, unless the log brought its user a count after N in the meantime.
+    """
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._roles: set[Role | None] = set()
+        self._wanted = asyncio.Event()
+        self._logged: dict[str, int] | None = None
+        """While counts are made here: the id of the newest that the log brought to each queue since it was begun."""
+
+    def saw(self, row: Pushed) -> None:
+        """Take note of a row that is being routed."""
+        if row.destination == BROADCASTS:
+            self._roles.add(row.audience)  # type: ignore[arg-type]  # a check constraint of its column
+            self._wanted.set()
+        elif self._logged is not None and row.type == NotificationUnread.type:
+            self._logged[row.destination] = row.id
+
+    def restored(self) -> None:
+        """Another log stands there now: what was counted in the old one is void."""
+        self._logged = None
+        self._roles.add(None)
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Count whenever broadcasts came or went, for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            roles, self._roles = self._roles, set()
+            try:
+                await self._count(roles)
+            except Exception as error:
+                away = isinstance(error, SQLAlchemyError | TimeoutError)
+                log.warning("unread counts could not be sent; trying again", exc_info=None if away else error)
+                self._roles |= roles
+                self._wanted.set()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _count(self, roles: set[Role | None]) -> None:
+        users = [user for user, role in self._hub.listeners(QUEUE) if None in roles or role in roles]
+        if not users:
+            return
+        self._logged = {}
+        try:
+            newest, unread = await run_in_threadpool(_counted, users)
+            # A log that was restored meanwhile may never get there; then the next counting is of the new one.
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._hub.reached(newest)
+            for place, (user_id, number) in enumerate(unread.items(), 1):
+                if self._logged is None:
+                    return
+                key = user_queue(user_id, QUEUE)
+                if self._logged.get(key, 0) <= newest:
+                    change = NotificationUnread(user_id=user_id, unread=number)
+                    self._hub.send_unstored(change.type, key, change.model_dump())
+                if place % _BREATH == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._logged = None
+
+
+def _counted(users: list[int]) -> tuple[int, dict[int, int]]:
+    with snapshot() as db:
+        return outbox.newest(db), counts(db, users)

@@ -1,0 +1,110 @@
+"""Addresses and lines as they may stand in a mail: nothing breaks out, nothing hides, every script survives."""
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import idna
+
+from core.errors import Invalid
+from core.settings import settings
+
+_ENDS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_HIDDEN = re.compile(r"[\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""What reorders or hides text; joiners and direction marks stay, since names and emoji need them."""
+_LINKED = re.compile(r"(?<=\w)\.(?=\w\w)|(?<=:)/|(?<=\w)@(?=\w)")
+_DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
+_NO_LOCAL = re.compile(r"[\s\x00-\x20\x7f-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff@]")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?", re.ASCII)
+_NAMED = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]+)>\s*")
+
+
+class Envelope(NamedTuple):
+    """An address as SMTP takes it; ``smtputf8`` when only a server with that extension can (RFC 6531)."""
+
+    address: str
+    smtputf8: bool
+
+
+class Sender(NamedTuple):
+    """Who mails are from; ``address`` as SMTP's MAIL takes it, ``name`` also signs the mails."""
+
+    name: str
+    address: str
+
+
+def one_line(value: str, limit: int = 200) -> str:
+    """The text as one line without controls and without what reorders it, at most ``limit`` characters."""
+    line = _HIDDEN.sub("", _ENDS.sub(" ", value)).strip()
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def a_name(value: str) -> str:
+    """A person's name for a mail: one line, and nothing in it that a mail program would make a link."""
+    line = one_line(value, 100)
+    # a name is the one thing in a mail that a stranger chooses; a word joiner shows nothing and stops linking
+    return _LINKED.sub(lambda found: found[0] + "\u2060", line)
+
+
+@lru_cache(maxsize=4096)
+def envelope(address: str) -> Envelope:
+    """The address for SMTP and headers: the domain in ASCII (IDNA 2008), an odd local part quoted.
+
+    Raises Invalid when it is no address.
+    """
+    local, at, domain = address.strip().rpartition("@")
+    local = unicodedata.normalize("NFC", local)
+    if not at or not local or _NO_LOCAL.search(local) or len(local.encode()) > 64:
+        raise Invalid("address", "is no email address")
+    wide = not local.isascii()
+    if not wide and not _DOT_ATOM.fullmatch(local):
+        local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    elif wide and re.search(r'[<>()\[\],;:\\"]', local):
+        raise Invalid("address", "is no email address")
+    return Envelope(f"{local}@{ascii_host(domain)}", wide)
+
+
+def reachable(address: str | None) -> str | None:
+    """The address, unless it is none."""
+    try:
+        return address if address and envelope(address) else None
+    except Invalid:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def ascii_host(host: str) -> str:
+    """A host's name in ASCII (IDNA 2008). Raises Invalid when it is none."""
+    try:
+        plain = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except (idna.IDNAError, UnicodeError):
+        raise Invalid("address", "has a domain that is none") from None
+    if not _HOST.fullmatch(plain) or ".." in plain:
+        raise Invalid("address", "has a domain that is none")
+    return plain
+
+
+def house() -> Sender:
+    """Who this deployment's mails are from: ``MAIL_FROM``."""
+    return sender(settings().mail_from)
+
+
+@lru_cache(maxsize=8)
+def sender(mail_from: str) -> Sender:
+    """ "Name <address>", or an address alone, in its parts. Raises Invalid."""
+    found = _NAMED.fullmatch(mail_from)
+    if found is None:
+        return Sender("", envelope(mail_from).address)
+    name = found["name"].strip()
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    return Sender(one_line(name), envelope(found["address"]).address)
+
+
+@lru_cache(maxsize=8)
+def message_host(public_url: str) -> str:
+    """The host that our Message-IDs end in: that of ``PUBLIC_URL``, in ASCII."""
+    host = urlsplit(public_url).hostname or "localhost"
+    return f"[{host}]" if ":" in host else ascii_host(host)

@@ -1,0 +1,171 @@
+"""Mails that staff ask for: their own words, or what a session's candidate or interviewer is told, once more."""
+
+import re
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.emails.addresses import envelope
+from core.emails.content import about, render_generic
+from core.emails.content.rendering import SessionKind
+from core.emails.drafts import Attachment, Recipient
+from core.emails.queueing import Side, session_mail
+from core.emails.storing import Mail, Queued, store
+from core.errors import Conflict, Invalid, NotFound
+from core.fields import Address, Input, Line
+from core.models import InterviewSession, SessionStatus
+from core.viewers import STAFF, Viewer, require
+
+LARGEST = 10 * 1024 * 1024
+"""Bytes of all attachments of a mail together; many servers take no more."""
+
+_TYPE = re.compile(
+    r"(?!multipart/|message/)[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,80}(; ?[a-z-]+=[\w.-]+)*", re.I
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return b64decode(value, validate=True)
+    except (NotBase64, ValueError):
+        raise ValueError("is not base64") from None
+
+
+def _no_controls(value: str) -> str:
+    if _CONTROLS.search(value):
+        raise ValueError("contains control characters")
+    return value
+
+
+def _content_type(value: str) -> str:
+    if not _TYPE.fullmatch(value):
+        raise ValueError("is no content type of a file; write it like application/pdf")
+    return value
+
+
+Words = Annotated[str, StringConstraints(min_length=1, max_length=200_000), AfterValidator(_no_controls)]
+"""What a mail says: at most 200,000 characters."""
+
+
+class NewAttachment(Input):
+    """A file to send along; ``content`` is base64."""
+
+    filename: Line
+    content_type: Annotated[str, AfterValidator(_content_type)] = "application/octet-stream"
+    content: Annotated[bytes, BeforeValidator(_decoded)]
+
+
+class NewEmail(Input):
+    """A mail to send: ``generic`` with an address and words, the others with the session they are about."""
+
+    kind: Literal["generic", "invitation", "reminder", "completion"]
+    to: Address | None = None
+    subject: Line | None = None
+    text: Words | None = None
+    html: Words | None = None
+    attachments: Annotated[tuple[NewAttachment, ...], Field(max_length=20)] = ()
+    session_id: UUID | None = None
+    recipient: Side | None = Field(None, description="of a session's mail; the candidate unless given")
+
+
+_OWN_WORDS = ("to", "subject", "text", "html", "attachments")
+_OF_A_SESSION = ("session_id", "recipient")
+_WHILE: dict[str, tuple[SessionStatus, ...]] = {
+    "invitation": ("invited", "scheduled"),
+    "reminder": ("scheduled",),
+    "completion": ("completed",),
+}
+"""The states of a session in which each mail about it is true."""
+
+
+def queue_on_demand(db: Session, given: NewEmail, *, by: Viewer, now: datetime) -> Queued:
+    """Queue a mail that staff ask for, each time they ask.
+
+    Raises Forbidden, Invalid, NotFound, Conflict when the session's state or time makes the mail untrue, and QueueFull.
+    """
+    require(by, *STAFF)
+    if given.kind == "generic":
+        _only(given, _OF_A_SESSION, needed=("to", "subject", "text"))
+        mail = _own_words(given, by)
+    else:
+        _only(given, _OWN_WORDS, needed=("session_id",))
+        mail = _of_session(db, given, now)
+    return store(db, [mail], now=now, requested_by=by.id, on_demand=True)[0]
+
+
+def _only(given: NewEmail, foreign: Iterable[str], *, needed: Iterable[str]) -> None:
+    for name in foreign:
+        if getattr(given, name):
+            raise Invalid(name, f"does not go with kind {given.kind}")
+    for name in needed:
+        if getattr(given, name) is None:
+            raise Invalid(name, f"is needed for kind {given.kind}")
+
+
+def _own_words(given: NewEmail, by: Viewer) -> Mail:
+    assert given.to and given.subject and given.text  # noqa: S101, PT018 - _only has looked
+    if sum(len(file.content) for file in given.attachments) > LARGEST:
+        raise Invalid("attachments", f"are more than {LARGEST} bytes together")
+    files = tuple(Attachment(file.filename, file.content_type, file.content) for file in given.attachments)
+    try:
+        envelope(given.to)
+    except Invalid as error:
+        raise Invalid("to", error.reason) from None
+    draft = render_generic(
+        Recipient(given.to),
+        subject=given.subject,
+        text=given.text,
+        html=given.html,
+        reply_to=by.email,
+        attachments=files,
+    )
+    return Mail(draft)
+
+
+def _of_session(db: Session, given: NewEmail, now: datetime) -> Mail:
+    s = InterviewSession
+    # Locked, though shared: who reschedules now waits until this mail can be found and cancelled.
+    living = select(s.status).where(s.id == given.session_id, s.deleted_at.is_(None)).with_for_update(read=True)
+    kind, status = cast(SessionKind, given.kind), db.scalar(living)
+    found = about(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
+    if found is None:
+        raise NotFound("session", given.session_id)
+    fitting = _WHILE[given.kind]
+    if status not in fitting:
+        raise Conflict(
+            f"Session {found.session_id} is {status}; a mail of kind {given.kind} goes with {' or '.join(fitting)}.",
+            session_id=found.session_id,
+            old=status,
+        )
+    until = None
+    if given.kind == "invitation":
+        until = found.scheduled_end or found.invitation_expires_at
+    elif given.kind == "reminder":
+        until = found.scheduled_start
+    if until is not None and until <= now:
+        raise Conflict(
+            f"Session {found.session_id} has begun or expired: a mail of kind {given.kind} comes too late.",
+            session_id=found.session_id,
+            old=status,
+        )
+    recipient = found.recipient(given.recipient or "candidate")
+    if recipient is None:
+        raise Invalid("recipient", f"session {found.session_id} has no interviewer")
+    if given.kind == "completion" and recipient.party == "interviewer":
+        raise Invalid("recipient", "a completion goes to the candidate")
+    mail = session_mail(kind, found, recipient, now, expires_at=until, key=False)
+    if mail.problem:
+        raise Conflict(
+            f"The {recipient.party}'s address cannot be written to: {mail.problem}.", session_id=found.session_id
+        )
+    return mail

@@ -1,0 +1,283 @@
+"""Who may send which mail now: claims under a lease, and the last look before DATA.
+
+What decides whether a mail is due is ``now``; leases, expiry and the time of DATA are by the database's clock.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core.db import array
+from core.emails.outcomes import End, Ended, Written, in_words, judge, released, write
+
+LEASE = timedelta(seconds=30)
+"""How long a mail stays with a process of which nothing is heard."""
+BYTES = 32 * 1024 * 1024
+"""What the mails of one claim may weigh together; a single one may be heavier."""
+TIDIED = 500
+
+
+class File(NamedTuple):
+    """An attachment of a claimed mail."""
+
+    filename: str
+    content_type: str
+    content: bytes
+
+
+class Claimed(NamedTuple):
+    """A mail as it was claimed, by ``owner``: a name that no other claim ever has."""
+
+    id: UUID
+    kind: str
+    priority: int
+    due_at: datetime
+    attempts: int
+    to_address: str
+    to_name: str | None
+    reply_to: str | None
+    message_id: str
+    subject: str
+    text_body: str | None
+    html_body: str | None
+    headers: dict[str, Any]
+    created_at: datetime
+    owner: str
+    files: tuple[File, ...] = ()
+
+
+# What stops a mail that waits, first reason first. A retry of an uncertain one that is stopped stays uncertain:
+# whether the earlier attempt arrived is still not known.
+_STOPPED = """
+    CASE
+        WHEN e.expires_at <= clock_timestamp() THEN 'expired'
+        WHEN EXISTS (
+            SELECT FROM email_suppressions x WHERE x.address = lower(e.to_address) AND x.category IN ('', e.category)
+        ) THEN 'suppressed'
+        WHEN e.session_id IS NOT NULL AND e.kind IN ('invitation', 'reschedule', 'reminder') AND NOT EXISTS (
+            SELECT FROM sessions s
+            WHERE s.id = e.session_id AND s.deleted_at IS NULL
+                AND (e.schedule_version IS NULL OR e.schedule_version = s.schedule_version)
+                AND CASE e.kind
+                    WHEN 'reminder' THEN s.status IN ('invited', 'scheduled')
+                    ELSE s.status NOT IN ('cancelled', 'expired')
+                END
+        ) THEN 'cancelled'
+    END
+"""
+_REASON = """
+    CASE {0}
+        WHEN 'expired' THEN 'its time was over before it could be sent'
+        WHEN 'suppressed' THEN 'its address gets no more mail'
+        WHEN 'cancelled' THEN 'its session was cancelled, rescheduled or is over'
+    END
+"""
+_STATUS = """
+    CASE
+        WHEN {0} IS NULL THEN 'sending'
+        WHEN emails.uncertain_at IS NOT NULL THEN 'uncertain'
+        ELSE {0}
+    END
+"""
+
+_DUE = text(f"""
+    SELECT e.id, {_STOPPED},
+        coalesce(octet_length(e.text_body), 0) + coalesce(octet_length(e.html_body), 0) + coalesce(
+            (SELECT sum(octet_length(a.content)) FROM email_attachments a WHERE a.email_id = e.id), 0
+        )
+    FROM emails e
+    WHERE e.status = 'queued' AND e.due_at <= :now
+    ORDER BY e.priority, e.due_at LIMIT :limit
+    FOR UPDATE OF e SKIP LOCKED
+""")  # noqa: S608 - constants of this module
+
+_CLAIM = text(f"""
+    UPDATE emails SET
+        status = {_STATUS.format("given.stopped")},
+        lease_owner = CASE WHEN given.stopped IS NULL THEN CAST(:owner AS text) END,
+        lease_until = CASE WHEN given.stopped IS NULL THEN clock_timestamp() + CAST(:lease AS interval) END,
+        data_started_at = NULL,
+        last_error = coalesce({_REASON.format("given.stopped")}, emails.last_error)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:stopped AS text[])) AS given(id, stopped)
+    WHERE emails.id = given.id
+    RETURNING emails.status, emails.id, kind, priority, due_at, attempts, to_address, to_name, reply_to, message_id,
+        subject, text_body, html_body, headers, created_at
+""")  # noqa: S608 - constants of this module
+
+_FILES = text("""
+    SELECT email_id, filename, content_type, content FROM email_attachments
+    WHERE email_id = ANY(CAST(:ids AS uuid[])) ORDER BY email_id, ordinal
+""")
+
+
+class Batch(NamedTuple):
+    """What a claim found: mails to send, most urgent first; how many were stopped, by why; whether there is more."""
+
+    mails: list[Claimed]
+    stopped: list[str]
+    more: bool
+
+
+def claim(db: Session, *, owner: str, now: datetime, limit: int) -> Batch:
+    """Take up to ``limit`` mails that are due, under a lease; what may not be sent any more is ended instead.
+
+    ``owner`` must be new for each claim: it tells this one from every other, our own earlier ones included.
+    """
+    due = db.execute(_DUE, {"now": now, "limit": limit}).all()
+    taken: list[tuple[UUID, str | None]] = []
+    weight = 0
+    for id_, stopped, size in due:
+        if taken and weight + size > BYTES:
+            break
+        taken.append((id_, stopped))
+        weight += size
+    if not taken:
+        return Batch([], [], more=False)
+    given = {
+        "ids": array([id_ for id_, _ in taken]),
+        "stopped": array([stopped for _, stopped in taken]),
+        "owner": owner,
+        "lease": LEASE,
+    }
+    rows = db.execute(_CLAIM, given).all()
+    mine = sorted((Claimed._make((*row[1:], owner, ())) for row in rows if row[0] == "sending"), key=urgency)
+    files: dict[UUID, list[File]] = {}
+    for id_, *file in db.execute(_FILES, {"ids": array([mail.id for mail in mine])}) if mine else ():
+        files.setdefault(id_, []).append(File(*file))
+    return Batch(
+        [mail._replace(files=tuple(files[mail.id])) if mail.id in files else mail for mail in mine],
+        [row[0] for row in rows if row[0] != "sending"],
+        more=len(taken) < len(due) or len(due) == limit,
+    )
+
+
+def urgency(mail: Claimed) -> tuple[int, datetime]:
+    """What goes first: the smaller priority, then the older."""
+    return mail.priority, mail.due_at
+
+
+# The last statement before DATA. What a cancel wrote is seen here, and a cancel that comes later sees this: both
+# write the mail's row. Locked rows are passed over, and asked for again in a moment.
+_BEGIN = text(f"""
+    WITH mine AS MATERIALIZED (
+        SELECT e.id, {_STOPPED} AS stopped
+        FROM emails e JOIN unnest(CAST(:ids AS uuid[]), CAST(:owners AS text[])) AS given(id, owner)
+            ON given.id = e.id AND given.owner = e.lease_owner
+        WHERE e.status = 'sending' AND e.data_started_at IS NULL
+        ORDER BY e.id FOR UPDATE OF e SKIP LOCKED
+    )
+    UPDATE emails SET
+        status = {_STATUS.format("mine.stopped")},
+        data_started_at = CASE WHEN mine.stopped IS NULL THEN clock_timestamp() END,
+        attempts = emails.attempts + CASE WHEN mine.stopped IS NULL THEN 1 ELSE 0 END,
+        lease_owner = CASE WHEN mine.stopped IS NULL THEN emails.lease_owner END,
+        lease_until = CASE WHEN mine.stopped IS NULL THEN clock_timestamp() + CAST(:lease AS interval) END,
+        last_error = coalesce({_REASON.format("mine.stopped")}, emails.last_error)
+    FROM mine WHERE emails.id = mine.id
+    RETURNING emails.id, emails.status
+""")  # noqa: S608 - constants of this module
+
+
+def begin(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
+    """For mails and who holds their leases: ``sending`` where DATA may begin once this transaction has committed.
+
+    Another state says what stopped the mail. One left out is locked just now, or no longer its owner's.
+    """
+    if not mails:
+        return {}
+    given = {"ids": array([id_ for id_, _ in mails]), "owners": array([o for _, o in mails]), "lease": LEASE}
+    return {row.id: row.status for row in db.execute(_BEGIN, given)}
+
+
+_RENEW = text("""
+    UPDATE emails SET lease_until = clock_timestamp() + CAST(:lease AS interval)
+    WHERE id IN (
+        SELECT e.id FROM emails e JOIN unnest(CAST(:ids AS uuid[]), CAST(:owners AS text[])) AS given(id, owner)
+            ON given.id = e.id AND given.owner = e.lease_owner
+        WHERE e.status = 'sending' ORDER BY e.id FOR UPDATE OF e SKIP LOCKED
+    )
+""")
+
+
+def renew(db: Session, mails: Iterable[tuple[UUID, str]]) -> None:
+    """Hold these mails for another lease, where they are still their owners'."""
+    held = list(mails)
+    if held:
+        given = {"ids": array([id_ for id_, _ in held]), "owners": array([owner for _, owner in held])}
+        db.execute(_RENEW, {**given, "lease": LEASE})
+
+
+_ORPHANS = text("""
+    SELECT id, lease_owner, kind, attempts, data_started_at IS NOT NULL FROM emails
+    WHERE status = 'sending' AND lease_until < clock_timestamp()
+    ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+_AGAIN = text("""
+    UPDATE emails SET status = 'queued', due_at = retry_at, retry_at = NULL, data_started_at = NULL
+    WHERE id IN (
+        SELECT id FROM emails WHERE status = 'uncertain' AND retry_at <= :now
+        ORDER BY retry_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+""")
+
+
+def tidy(db: Session, *, now: datetime) -> list[Written]:
+    """Queue what a lease that ran out left before DATA, and uncertain mails whose retry has come.
+
+    What had come to DATA is uncertain from now on: given back, as what became of it.
+    """
+    found = db.execute(_ORPHANS, {"limit": TIDIED}).all()
+    ended = [
+        _lost(id_, owner, kind, attempts) if begun else released(id_, owner)
+        for id_, owner, kind, attempts, begun in found
+    ]
+    written = write(db, ended, now=now)
+    db.execute(_AGAIN, {"now": now, "limit": TIDIED})
+    return [mail for mail in written if mail.status == "uncertain"]
+
+
+def _lost(id_: UUID, owner: str, kind: str, attempts: int) -> Ended:
+    end = End("dot", why="who was sending it is gone, and nobody knows how far it came")
+    return Ended(id_, owner, judge(end, kind, attempts), in_words(end))
+
+
+_NEXT = text("""
+    SELECT least(
+        (SELECT min(due_at) FROM emails WHERE status = 'queued'),
+        (SELECT min(lease_until) FROM emails WHERE status = 'sending'),
+        (SELECT min(retry_at) FROM emails WHERE status = 'uncertain' AND retry_at IS NOT NULL)
+    )
+""")
+
+
+def next_due(db: Session) -> datetime | None:
+    """When a mail is due next, or a lease runs out; None: nothing is planned."""
+    found: datetime | None = db.execute(_NEXT).scalar_one()
+    return found
+
+
+_PACE = text("""
+    INSERT INTO email_pace AS pace (next_at) VALUES (clock_timestamp() + CAST(:gap AS interval))
+    ON CONFLICT (one) DO UPDATE SET next_at = greatest(pace.next_at, clock_timestamp()) + CAST(:gap AS interval)
+    RETURNING extract(epoch FROM pace.next_at - CAST(:gap AS interval) - clock_timestamp())
+""")
+
+
+def pace(db: Session, rate: float) -> float:
+    """Take the next turn of ``rate`` mails a second, shared by all dispatchers; seconds until it comes."""
+    # a turn lost with the server's last moments costs nothing, so nobody waits for the disk
+    db.execute(text("SET LOCAL synchronous_commit = off"))
+    seconds = db.execute(_PACE, {"gap": timedelta(seconds=1 / rate)}).scalar_one()
+    return max(0.0, float(seconds))
+
+
+def count_due(db: Session, *, now: datetime, sample: int) -> tuple[int, list[UUID]]:
+    """How many mails are due, and the first few: what a dry run shows."""
+    due = "FROM emails WHERE status = 'queued' AND due_at <= :now OR status = 'uncertain' AND retry_at <= :now"
+    count = db.execute(text(f"SELECT count(*) {due}"), {"now": now}).scalar_one()
+    ids = db.execute(text(f"SELECT id {due} ORDER BY priority, due_at LIMIT :n"), {"now": now, "n": sample})
+    return int(count), list(ids.scalars())

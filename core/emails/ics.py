@@ -1,0 +1,87 @@
+"""A session as a calendar's event (RFC 5545), sent as iTIP messages (RFC 5546)."""
+
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import quote
+
+from icalendar import Calendar, Event, vCalAddress, vText
+
+from core.emails.addresses import envelope, house, one_line, reachable
+from core.emails.content.about import About, of_party
+from core.emails.drafts import Attachment, Recipient
+
+Method = Literal["REQUEST", "CANCEL", "PUBLISH"]
+"""REQUEST makes or changes the event, CANCEL takes it out; PUBLISH shows it to who may have lost the invitation,
+without asking them to answer again."""
+
+
+def calendar(
+    method: Method, about: About, recipient: Recipient, *, summary: str, description: str, url: str, now: datetime
+) -> Attachment | None:
+    """The recipient's copy of the event; None when the session has no time.
+
+    UID and SEQUENCE are the session's, so that a later message changes the event of an earlier one. Times are in UTC,
+    which every calendar shows in its owner's zone. The organizer is the recruiter, to whom answers go. Interviewers
+    see who else takes part; candidates are not given the addresses of the staff.
+    """
+    if about.scheduled_start is None or about.scheduled_end is None:
+        return None
+    event = Event()
+    event.add("uid", about.ics_uid)
+    event.add("sequence", about.ics_sequence)
+    event.add("dtstamp", now.astimezone(UTC))
+    event.add("dtstart", about.scheduled_start.astimezone(UTC))
+    event.add("dtend", about.scheduled_end.astimezone(UTC))
+    event.add("summary", one_line(summary))
+    event.add("description", description)
+    event.add("location", "Online")
+    event.add("url", url)
+    event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
+    event["organizer"] = _organizer(about)
+    # RFC 5546, section 3.2.1: what is published has no attendees
+    for one in _attendees(about, recipient) if method != "PUBLISH" else ():
+        event.add("attendee", _attendee(one, method), encode=False)
+
+    made = Calendar()
+    made.add("prodid", "-//Greenroom//Interviews//EN")
+    made.add("version", "2.0")
+    made.add("method", method)
+    made.add_component(event)
+    name = {"REQUEST": "invite.ics", "CANCEL": "cancel.ics", "PUBLISH": "interview.ics"}[method]
+    return Attachment(name, f"text/calendar; charset=utf-8; method={method}", made.to_ical())
+
+
+def _attendees(about: About, recipient: Recipient) -> tuple[Recipient, ...]:
+    both = of_party(about, recipient) == "interviewer" and reachable(about.candidate.address)
+    return (recipient, about.candidate) if both else (recipient,)
+
+
+def _organizer(about: About) -> vCalAddress:
+    sender = house()
+    if about.recruiter is None or not reachable(about.recruiter.address):
+        return _person(sender.address, sender.name)
+    organizer = _person(about.recruiter.address, about.recruiter.name)
+    organizer.params["SENT-BY"] = _mailto(sender.address)
+    return organizer
+
+
+def _attendee(one: Recipient, method: Method) -> vCalAddress:
+    attendee = _person(one.address, one.name or "")
+    attendee.params["CUTYPE"] = "INDIVIDUAL"
+    attendee.params["ROLE"] = "REQ-PARTICIPANT"
+    if method == "REQUEST":
+        attendee.params["PARTSTAT"] = "NEEDS-ACTION"
+        attendee.params["RSVP"] = "TRUE"
+    return attendee
+
+
+def _person(address: str, name: str) -> vCalAddress:
+    person = vCalAddress(_mailto(address))
+    if name:
+        # a parameter's value cannot hold a double quote, however it is escaped
+        person.params["CN"] = vText(one_line(name, 100).replace('"', "'"))
+    return person
+
+
+def _mailto(address: str) -> str:
+    return "mailto:" + quote(envelope(address).address, safe="@!$&'*+/=?^_`{|}~.-")

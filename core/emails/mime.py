@@ -1,0 +1,256 @@
+"""A stored mail as the bytes that are sent: the same bytes at every attempt."""
+
+import re
+from base64 import b64encode
+from binascii import b2a_qp
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+from uuid import UUID
+
+from core.emails.addresses import Sender, envelope, house, one_line
+
+LINE = 76
+"""Characters a line of a body or a folded header may have (RFC 2045, RFC 2047); 998 is the limit of SMTP."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*", re.ASCII)
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>")
+_TYPE = re.compile(r"([a-z0-9][a-z0-9.+-]{0,60})/([a-z0-9][a-z0-9.+-]{0,80})", re.ASCII)
+_METHOD = re.compile(r";\s*method=\"?(REQUEST|CANCEL|PUBLISH|REPLY)\b", re.IGNORECASE)
+_ACTED_ON = frozenset({"REQUEST", "CANCEL", "REPLY"})
+_NO_TEXT = bytes({*range(32), 127} - {*b"\t\n\r"})
+_OURS = frozenset(
+    {
+        *("from", "to", "cc", "bcc", "sender", "return-path", "subject", "date", "message-id", "reply-to"),
+        *("mime-version", "content-type", "content-transfer-encoding", "content-disposition"),
+        *("auto-submitted", "x-auto-response-suppress"),
+    }
+)
+"""Headers, in small letters, that are written here, or that a mail may not bring along."""
+
+
+class Mail(Protocol):
+    """What is read of a row of ``emails``; any object with these columns will do."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def to_address(self) -> str: ...
+    @property
+    def to_name(self) -> str | None: ...
+    @property
+    def reply_to(self) -> str | None: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def text_body(self) -> str | None: ...
+    @property
+    def html_body(self) -> str | None: ...
+    @property
+    def headers(self) -> Mapping[str, Any]: ...
+    @property
+    def created_at(self) -> datetime: ...
+
+
+class File(Protocol):
+    """What is read of a row of ``email_attachments``; a draft's attachment will do."""
+
+    @property
+    def filename(self) -> str: ...
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+
+
+def build(email: Mail, attachments: Iterable[File] = (), *, sender: Sender | None = None) -> bytes:
+    """The mail as SMTP's DATA takes it, with CRLF; ``sender`` is the house when absent.
+
+    ASCII but for an address whose local part is not: ``core.emails.addresses.envelope(address)`` gives the address
+    for RCPT and says whether SMTPUTF8 is needed; ``house().address`` is the one for MAIL. Raises Invalid for an
+    address, ValueError for a header or a Message-ID, that cannot be written.
+    """
+    name, address = sender or house()
+    if not _MESSAGE_ID.fullmatch(email.message_id):
+        raise ValueError(f"mail {email.id} has a Message-ID that is none")
+    lines = [
+        _header("From", _mailbox(name, address)),
+        _header("To", _mailbox(email.to_name or "", envelope(email.to_address).address)),
+        _header("Subject", unstructured(email.subject, len("Subject: "))),
+        f"Date: {format_datetime(email.created_at.astimezone(UTC))}",
+        f"Message-ID: {email.message_id}",
+        "MIME-Version: 1.0",
+        "Auto-Submitted: auto-generated",  # RFC 3834: no vacation replies; the next says so to Exchange
+        "X-Auto-Response-Suppress: OOF, AutoReply",
+    ]
+    if email.reply_to:
+        lines.append(_header("Reply-To", envelope(email.reply_to).address))
+    for key, value in email.headers.items():
+        if not _TOKEN.fullmatch(key) or key.lower() in _OURS:
+            raise ValueError(f"mail {email.id} has a header that it may not have")
+        lines.append(_header(key, unstructured(str(value), len(key) + 2)))
+    part = _content(email, tuple(attachments))
+    return "\r\n".join((*lines, *part.headers, "", "")).encode() + part.body
+
+
+class _Part:
+    """A MIME part: its Content- headers and its bytes."""
+
+    __slots__ = ("body", "headers")
+
+    def __init__(self, headers: tuple[str, ...], body: bytes) -> None:
+        self.headers, self.body = headers, body
+
+    def dump(self) -> bytes:
+        return "\r\n".join((*self.headers, "", "")).encode() + self.body
+
+
+def _content(email: Mail, files: tuple[File, ...]) -> _Part:
+    shown = []
+    if email.text_body is not None or email.html_body is None:
+        shown.append(_text("plain", email.text_body or ""))
+    if email.html_body is not None:
+        shown.append(_text("html", email.html_body))
+    # Outlook acts on an invitation only among the alternatives, and others want it as a file: so it is both.
+    for file in files:
+        method = _calendar_method(file)
+        if method in _ACTED_ON:
+            shown.append(_calendar(file, method))
+            break
+    whole = shown[0] if len(shown) == 1 else _multipart("alternative", shown, f"{email.id.hex}a")
+    if files:
+        whole = _multipart("mixed", [whole, *(_attached(file) for file in files)], f"{email.id.hex}m")
+    return whole
+
+
+def _multipart(kind: str, parts: list[_Part], boundary: str) -> _Part:
+    # "=_" is in neither quoted-printable nor base64, so no body can hold the boundary
+    mark = f"=_{boundary}"
+    body = b"".join(f"--{mark}\r\n".encode() + part.dump() + b"\r\n" for part in parts)
+    return _Part((f'Content-Type: multipart/{kind};\r\n boundary="{mark}"',), body + f"--{mark}--\r\n".encode())
+
+
+def _text(subtype: str, text: str) -> _Part:
+    encoding, body = _encoded(text)
+    return _Part((f"Content-Type: text/{subtype}; charset=utf-8", f"Content-Transfer-Encoding: {encoding}"), body)
+
+
+def _encoded(text: str) -> tuple[str, bytes]:
+    """The text as bytes that every server passes on as they are, and how."""
+    data = text.encode(errors="replace").replace(b"\r\n", b"\n").replace(b"\r", b"\n").translate(None, _NO_TEXT)
+    if len(data) > 1.25 * len(text):  # other than Latin: shorter, and no harder to read in the raw
+        return "base64", _base64(data.replace(b"\n", b"\r\n"))
+    # its own line breaks are those of the text's first line, so they are changed afterwards
+    return "quoted-printable", b2a_qp(data, istext=True).replace(b"\n", b"\r\n")
+
+
+def _base64(data: bytes) -> bytes:
+    coded = b64encode(data)
+    return b"\r\n".join([coded[at : at + LINE] for at in range(0, len(coded), LINE)])
+
+
+def _calendar_method(file: File) -> str | None:
+    if not file.content_type.lower().startswith("text/calendar"):
+        return None
+    found = _METHOD.search(file.content_type)
+    return found[1].upper() if found else None
+
+
+def _calendar(file: File, method: str) -> _Part:
+    headers = f"Content-Type: text/calendar; charset=utf-8; method={method}", "Content-Transfer-Encoding: base64"
+    return _Part(headers, _base64(file.content))
+
+
+def _attached(file: File) -> _Part:
+    name = filename(file.filename)
+    # Some programs read the one parameter and some the other, and neither as the other is written (RFC 2047, RFC 2231).
+    called = name if name.isascii() else "\r\n ".join(_encoded_words(name))
+    saved = f'filename="{name}"' if name.isascii() else f"filename*=UTF-8''{quote(name, safe='')}"
+    headers = (
+        f'Content-Type: {_type(file)};\r\n name="{called}"',
+        f"Content-Disposition: attachment;\r\n {saved}",
+        "Content-Transfer-Encoding: base64",
+    )
+    return _Part(headers, _base64(file.content))
+
+
+def _type(file: File) -> str:
+    method = _calendar_method(file)
+    if method:
+        return "application/ics" if method in _ACTED_ON else f"text/calendar; charset=utf-8; method={method}"
+    found = _TYPE.match(file.content_type.lower())
+    if found is None or found[1] in ("multipart", "message"):
+        return "application/octet-stream"
+    return f"{found[0]}; charset=utf-8" if found[1] == "text" and _is_utf8(file.content) else found[0]
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def filename(given: str) -> str:
+    """A file's name without a path, at most 60 characters, its ending kept; "file" when nothing is left."""
+    name = one_line(re.split(r"[/\\]", given)[-1], 1000).replace('"', "'").lstrip(".").strip()
+    if len(name) > 60:
+        stem, dot, ending = name.rpartition(".")
+        name = f"{stem[: 59 - len(ending)]}.{ending}" if dot and len(ending) <= 10 else name[:60].strip()
+    return name or "file"
+
+
+def unstructured(value: str, used: int = 0) -> str:
+    """A header's text, folded, encoded words (RFC 2047) where it is not plain ASCII; ``used`` columns are taken."""
+    line = one_line(value, 2000)
+    if line.isascii() and "=?" not in line and all(len(word) <= 900 for word in line.split(" ")):
+        return _fold(line.split(" "), used)
+    return _fold(list(_encoded_words(line)), used)
+
+
+def _mailbox(name: str, address: str) -> str:
+    """A display name with its address; ``address`` is an envelope's or a sender's."""
+    line = one_line(name, 150)
+    if not line:
+        return address
+    if not line.isascii() or "=?" in line or len(line) > 60:
+        words = list(_encoded_words(line))
+    elif _ATOMS.fullmatch(line):
+        words = [line]
+    else:
+        words = ['"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"']
+    return _fold([*words, f"<{address}>"], len("Reply-To: "))
+
+
+def _encoded_words(line: str) -> Iterator[str]:
+    """The text as encoded words of at most 60 characters, cut between characters; spaces between them are none."""
+    chunk = b""
+    for character in line:
+        coded = character.encode(errors="replace")
+        if len(chunk) + len(coded) > 36:
+            yield f"=?utf-8?b?{b64encode(chunk).decode()}?="
+            chunk = b""
+        chunk += coded
+    if chunk:
+        yield f"=?utf-8?b?{b64encode(chunk).decode()}?="
+
+
+def _fold(words: list[str], used: int) -> str:
+    lines, line = [], ""
+    for word in words:
+        if line and used + len(line) + 1 + len(word) > LINE:
+            lines.append(line)
+            line, used = word, 1
+        else:
+            line = f"{line} {word}" if line else word
+    return "\r\n ".join((*lines, line))
+
+
+def _header(name: str, value: str) -> str:
+    return f"{name}: {value}"

@@ -1,0 +1,210 @@
+"""What becomes of a mail after an attempt: the table of outcomes (DOMAIN, "Mail"), and writing them down."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.db import array
+from core.emails.suppression import suppress
+from core.models import EmailKind, EmailStatus
+
+Stage = Literal["connect", "sender", "recipient", "data", "dot"]
+"""How far an attempt came: ``data`` from the DATA command on, ``dot`` once the final dot may have left us."""
+
+DELAYS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
+"""Between one attempt and the next, up to a fifth longer; after the last of them nothing is tried any more."""
+JITTER = 0.2
+ATTEMPTS = len(DELAYS) + 1
+SENT_AGAIN: frozenset[EmailKind] = frozenset(("invitation", "reschedule", "cancellation"))
+"""Kinds that are worse missed than got twice; mail programs take the second for the first by its Message-ID."""
+NO_SUCH_MAILBOX = frozenset(("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"))
+"""RFC 3463 and 7505: the address is wrong, moved, or of a domain that takes no mail. Not 5.7, which is about us."""
+ERROR_CHARS = 500
+
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
+
+
+class Reply(NamedTuple):
+    """A server's answer: its code (RFC 5321) and its text, lines joined."""
+
+    code: int
+    text: str = ""
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced status code (RFC 3463), or nothing."""
+        found = _ENHANCED.match(self.text)
+        return found[0] if found else ""
+
+
+class End(NamedTuple):
+    """How an attempt ended: where, and with which answer; with none, the connection was lost or spoke no SMTP."""
+
+    stage: Stage
+    reply: Reply | None = None
+    why: str = ""
+
+
+class Verdict(NamedTuple):
+    """What becomes of the mail; with ``delay`` it is tried again, with ``suppress`` its address gets no more."""
+
+    status: EmailStatus
+    delay: timedelta | None = None
+    suppress: bool = False
+
+
+def judge(end: End, kind: str, attempt: int) -> Verdict:
+    """The verdict on attempt number ``attempt``, counted from 1. Pure: the whole table is here."""
+    again = DELAYS[attempt - 1] if 1 <= attempt < ATTEMPTS else None
+    retried = Verdict("queued", again) if again else Verdict("dead")
+    code = end.reply.code if end.reply else 0
+    if end.stage == "connect":
+        return retried  # whatever the server said, it was about us or itself and not about this mail
+    if 400 <= code < 500:
+        return retried
+    if 500 <= code < 600:
+        return Verdict("dead", suppress=_unknown(end))
+    if end.stage != "dot":
+        return retried
+    if 200 <= code < 300:
+        return Verdict("sent")
+    return Verdict("uncertain", again if kind in SENT_AGAIN else None)
+
+
+def _unknown(end: End) -> bool:
+    """Whether a refusal says that there is no such mailbox."""
+    if end.reply is None or end.stage == "sender":
+        return False
+    if end.reply.enhanced:
+        return end.reply.enhanced in NO_SUCH_MAILBOX
+    return end.stage == "recipient" and end.reply.code == 550
+
+
+def in_words(end: End) -> str:
+    """The end as staff read it."""
+    said = f"{end.reply.code} {end.reply.text}" if end.reply else end.why or "the connection was lost"
+    return f"{_PLACES[end.stage]}: {said}".strip()[:ERROR_CHARS].replace("\x00", "")
+
+
+_PLACES: dict[Stage, str] = {
+    "connect": "connecting",
+    "sender": "MAIL",
+    "recipient": "RCPT",
+    "data": "DATA",
+    "dot": "after the final dot",
+}
+
+
+class Ended(NamedTuple):
+    """An attempt's verdict to be written, for who held the mail's lease as ``owner``.
+
+    ``tried`` counts it as an attempt; one that came to DATA was counted then.
+    """
+
+    id: UUID
+    owner: str
+    verdict: Verdict
+    error: str | None = None
+    tried: bool = False
+
+
+class Written(NamedTuple):
+    """A mail whose new state was written."""
+
+    id: UUID
+    kind: str
+    status: EmailStatus
+    attempts: int
+    to_address: str
+    session_id: UUID | None
+    error: str | None
+
+
+def released(id_: UUID, owner: str, *, error: str | None = None) -> Ended:
+    """A mail given back as it was, for whoever claims it next."""
+    return Ended(id_, owner, Verdict("queued", timedelta(0)), error)
+
+
+# SKIP LOCKED: whoever holds the row is about to commit, and a wait here could close a ring of waits. That a mail was
+# accepted is written even when its lease had run out meanwhile, as long as nobody else has claimed it since.
+_WRITE = text(f"""
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:owners AS text[]), CAST(:statuses AS text[]), CAST(:seconds AS float8[]),
+            CAST(:errors AS text[]), CAST(:tried AS int[])
+        ) AS given(id, owner, status, seconds, error, tried)
+    ), mine AS MATERIALIZED (
+        SELECT emails.id FROM emails JOIN given ON given.id = emails.id AND given.owner = emails.lease_owner
+        WHERE emails.status = 'sending' OR given.status = 'sent' AND emails.status IN ('uncertain', 'queued')
+        ORDER BY emails.id FOR UPDATE OF emails SKIP LOCKED
+    )
+    UPDATE emails SET
+        status = given.status,
+        attempts = emails.attempts + given.tried,
+        due_at = CASE
+            WHEN given.status = 'queued' AND given.seconds > 0
+                THEN clock_timestamp() + given.seconds * (1 + {JITTER} * random()) * interval '1 second'
+            ELSE emails.due_at
+        END,
+        retry_at = CASE
+            WHEN given.status = 'uncertain' AND given.seconds IS NOT NULL
+                THEN clock_timestamp() + given.seconds * (1 + {JITTER} * random()) * interval '1 second'
+        END,
+        uncertain_at = CASE WHEN given.status = 'uncertain' THEN clock_timestamp() ELSE emails.uncertain_at END,
+        sent_at = CASE WHEN given.status = 'sent' THEN clock_timestamp() END,
+        data_started_at = CASE WHEN given.status = 'queued' THEN NULL ELSE emails.data_started_at END,
+        lease_owner = CASE WHEN given.status = 'uncertain' THEN emails.lease_owner END,
+        lease_until = NULL,
+        last_error = coalesce(given.error, emails.last_error)
+    FROM given, mine
+    WHERE emails.id = mine.id AND given.id = mine.id
+    RETURNING emails.id, emails.kind, emails.status, emails.attempts, emails.to_address, emails.session_id, given.error
+""")  # noqa: S608 - our own number
+
+
+def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written]:
+    """Write down what became of these mails, each by who holds its lease.
+
+    Gives those that were written. One left out was locked just now or is no longer the owner's, see ``still_held``.
+    Whatever is to be tried again wakes the dispatchers, which then know when.
+    """
+    if not ended:
+        return []
+    given = {
+        "ids": array([e.id for e in ended]),
+        "owners": array([e.owner for e in ended]),
+        "statuses": array([e.verdict.status for e in ended]),
+        "seconds": array([None if e.verdict.delay is None else e.verdict.delay.total_seconds() for e in ended]),
+        "errors": array([e.error for e in ended]),
+        "tried": array([int(e.tried) for e in ended]),
+    }
+    written = [Written._make(row) for row in db.execute(_WRITE, given)]
+    verdicts = {e.id: e.verdict for e in ended}
+    for mail in sorted(written, key=lambda mail: mail.to_address.lower()):  # in one order, whoever else does the same
+        if verdicts[mail.id].suppress:
+            suppress(db, mail.to_address, reason="unknown recipient", now=now, data={"email_id": str(mail.id)})
+    if any(verdicts[mail.id].delay is not None for mail in written):
+        outbox.wake(db)
+    return written
+
+
+_HELD = text("""
+    SELECT emails.id FROM emails
+    JOIN unnest(CAST(:ids AS uuid[]), CAST(:owners AS text[])) AS given(id, owner)
+        ON given.id = emails.id AND given.owner = emails.lease_owner
+    WHERE emails.status = 'sending'
+""")
+
+
+def still_held(db: Session, mails: Sequence[tuple[UUID, str]]) -> set[UUID]:
+    """Which of these mails their owners still hold."""
+    if not mails:
+        return set()
+    given = {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}
+    return set(db.execute(_HELD, given).scalars())

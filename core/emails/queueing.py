@@ -1,0 +1,284 @@
+"""What the house itself mails, each kind one call in the caller's transaction; asked again, it is queued once.
+
+Sessions are locked by whoever changes them; rendering reads them as this transaction left them.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from core.emails.content import About, ReportNotice, about, render, render_generic, render_report
+from core.emails.content.rendering import SessionKind
+from core.emails.drafts import Attachment, Draft, Kind, Recipient
+from core.emails.storing import Mail, Queued, store
+from core.errors import Invalid, NotFound
+from core.models import Report, ReportFile, User
+from core.settings import settings
+
+OF_ONE_SCHEDULE: tuple[Kind, ...] = ("invitation", "reschedule", "reminder")
+"""Kinds that say when a session is: untrue once it is rescheduled or cancelled."""
+ATTACHED_UP_TO = 5 * 1024 * 1024
+"""Bytes of a report that still goes with its mail; of a larger one only the link does."""
+
+Side = Literal["candidate", "interviewer"]
+BOTH: tuple[Side, ...] = ("candidate", "interviewer")
+
+
+def session_key(kind: Kind, session_id: UUID, version: int, recipient: Recipient, *more: str | int) -> str:
+    """The key that makes a session's mail be queued once for a schedule and a recipient."""
+    who = recipient.party if recipient.party == "candidate" else f"{recipient.party}-{recipient.user_id}"
+    return "/".join(map(str, (kind, session_id, version, who, *more)))
+
+
+def report_key(report_id: UUID, recipient: Recipient) -> str:
+    """The key that makes a report be mailed once to a recipient; an address is not readable in it."""
+    who = recipient.user_id or hashlib.sha256(recipient.address.lower().encode()).hexdigest()[:32]
+    return f"report/{report_id}/{who}"
+
+
+def queue_email(
+    db: Session,
+    to: Recipient,
+    *,
+    subject: str,
+    text: str,
+    now: datetime,
+    key: str | None = None,
+    html: str | None = None,
+    reply_to: str | None = None,
+    attachments: tuple[Attachment, ...] = (),
+    expires_at: datetime | None = None,
+) -> Queued:
+    """Queue a mail in one's own words. Raises Invalid for an address that is none."""
+    draft = render_generic(to, subject=subject, text=text, html=html, reply_to=reply_to, attachments=attachments)
+    return store(db, [Mail(draft, key, to.user_id, expires_at=expires_at)], now=now)[0]
+
+
+def queue_interview_invitation(db: Session, session_id: UUID, *, now: datetime) -> list[Queued]:
+    """Invite both sides to an invited or a scheduled session: once while it is invited, once when it is scheduled."""
+    a = _about(db, session_id)
+    return store(db, [_invitation(a, recipient, now) for recipient in _both(a)], now=now)
+
+
+def queue_interview_reschedule(
+    db: Session,
+    session_id: UUID,
+    *,
+    now: datetime,
+    previous_start: datetime | None,
+    previous_interviewer_id: int | None,
+    missed: Collection[str] = (),
+    reason: str | None = None,
+) -> list[Queued]:
+    """Tell of the session's new time: an interviewer who is new to it is invited, one who no longer has it taken off.
+
+    Of a session that still has no time, candidates hear nothing, unless they ``missed`` their invitation: it was
+    withdrawn.
+    """
+    a = _about(db, session_id)
+    replaced = a.interviewer is None or a.interviewer.user_id != previous_interviewer_id
+    mails: list[Mail] = []
+    for side in BOTH:
+        recipient = a.recipient(side)
+        if recipient is None:
+            continue
+        new = side == "interviewer" and replaced
+        if new or (a.scheduled_start is None and recipient.address in missed):
+            mails.append(_invitation(a, recipient, now))
+        elif a.scheduled_start is not None:
+            write = partial(render, "reschedule", a, now=now, previous_start=previous_start, reason=reason)
+            mails.append(session_mail("reschedule", a, recipient, now, write=write, expires_at=a.scheduled_end))
+    if replaced:
+        mails += _farewell(db, a, previous_interviewer_id, now)
+    return store(db, mails, now=now)
+
+
+def queue_farewell(db: Session, session_id: UUID, interviewer_id: int | None, *, now: datetime) -> list[Queued]:
+    """Take the session off the calendar of an interviewer who no longer has it."""
+    return store(db, list(_farewell(db, _about(db, session_id), interviewer_id, now)), now=now)
+
+
+def queue_interview_cancellation(
+    db: Session, session_id: UUID, *, now: datetime, reason: str | None = None
+) -> list[Queued]:
+    """Tell both sides that the session will not take place."""
+    a = _about(db, session_id)
+    write = partial(render, "cancellation", a, now=now, reason=reason)
+    return store(db, [session_mail("cancellation", a, recipient, now, write=write) for recipient in _both(a)], now=now)
+
+
+class ReminderMail(NamedTuple):
+    """A reminder to mail: of which session, to which side, how long before it; not sent after ``send_by``."""
+
+    about: About
+    to: Side
+    offset_minutes: int
+    send_by: datetime
+
+
+def queue_interview_reminder(
+    db: Session, session_id: UUID, *, to: Side, offset_minutes: int, send_by: datetime, now: datetime
+) -> Queued | None:
+    """Remind one side of the session, once for an offset of a schedule; not sent after ``send_by``.
+
+    None when there is nobody on that side.
+    """
+    mail = ReminderMail(_about(db, session_id), to, offset_minutes, send_by)
+    return queue_interview_reminders(db, [mail], now=now)[0]
+
+
+def queue_interview_reminders(db: Session, given: Sequence[ReminderMail], *, now: datetime) -> list[Queued | None]:
+    """Queue many reminders, a thousand in as many statements as one; None where there is nobody on that side."""
+    recipients = [one.about.recipient(one.to) for one in given]
+    mails = [
+        session_mail("reminder", one.about, recipient, now, more=(one.offset_minutes,), expires_at=one.send_by)
+        for one, recipient in zip(given, recipients, strict=True)
+        if recipient is not None
+    ]
+    queued = iter(store(db, mails, now=now))
+    return [None if recipient is None else next(queued) for recipient in recipients]
+
+
+def queue_interview_complete(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> list[Queued]:
+    """Thank the candidates of completed sessions; a thousand cost as many statements as one."""
+    found = about(db, session_ids)
+    mails = [session_mail("completion", a, a.candidate, now) for id_ in session_ids if (a := found.get(id_))]
+    return store(db, mails, now=now)
+
+
+def queue_report_ready(db: Session, report_id: UUID, *, now: datetime, to: Sequence[Recipient] = ()) -> list[Queued]:
+    """Mail a report that is ready, or tell that it failed: to whom it was asked for, or to the given recipients.
+
+    Raises NotFound; nothing is queued for one that nobody wants mailed.
+    """
+    report = db.get(Report, report_id, populate_existing=True)
+    if report is None or report.status not in ("ready", "failed"):
+        raise NotFound("finished report", report_id)
+    recipients = to or ([Recipient(report.email_to)] if report.email_to else ())
+    notice = _notice(db, report)
+    mails = [
+        Mail(render_report(notice, recipient, now=now), report_key(report_id, recipient), recipient.user_id)
+        for recipient in recipients
+    ]
+    return store(db, mails, now=now)
+
+
+_WITHDRAW = text("""
+    UPDATE emails SET
+        status = CASE WHEN uncertain_at IS NULL THEN 'cancelled' ELSE 'uncertain' END,
+        retry_at = NULL, lease_owner = NULL, lease_until = NULL, last_error = :why
+    WHERE id IN (
+        SELECT id FROM emails
+        WHERE session_id = :session_id AND kind = ANY(:kinds) AND (
+            status IN ('queued', 'sending') AND data_started_at IS NULL OR status = 'uncertain' AND retry_at IS NOT NULL
+        )
+        ORDER BY id FOR UPDATE
+    )
+    RETURNING to_address
+""")
+"""Locks by id, as everybody does who locks several mails, and looks again once it has them."""
+
+
+def withdraw(db: Session, session_id: UUID, *, why: str) -> list[str]:
+    """Cancel what tells of a schedule that no longer holds and was not sent; gives the addresses that will not get it.
+
+    The caller holds the session's lock. A mail whose data is being sent can no longer be stopped; an uncertain one
+    stays uncertain, and is not tried again.
+    """
+    given = {"session_id": session_id, "kinds": list(OF_ONE_SCHEDULE), "why": why}
+    return list(db.scalars(_WITHDRAW, given))
+
+
+Write = Callable[[Recipient], Draft]
+
+
+def _about(db: Session, session_id: UUID) -> About:
+    found = about(db, [session_id]).get(session_id)
+    if found is None:
+        raise NotFound("session", session_id)
+    return found
+
+
+def _both(a: About) -> Iterator[Recipient]:
+    return (recipient for side in BOTH if (recipient := a.recipient(side)))
+
+
+def _invitation(a: About, recipient: Recipient, now: datetime) -> Mail:
+    until = a.scheduled_end or a.invitation_expires_at
+    return session_mail("invitation", a, recipient, now, more=(a.status,), expires_at=until)
+
+
+def session_mail(
+    kind: SessionKind,
+    a: About,
+    recipient: Recipient,
+    now: datetime,
+    *,
+    write: Write | None = None,
+    more: tuple[str | int, ...] = (),
+    expires_at: datetime | None = None,
+    key: bool = True,
+) -> Mail:
+    """A session's mail to somebody.
+
+    One that cannot be written, to an address that is none, is dead from the start: what caused it must go on.
+    """
+    problem = None
+    try:
+        draft = write(recipient) if write else render(kind, a, recipient, now=now)
+    except Invalid as error:
+        problem = str(error)
+        draft = Draft(kind, recipient.address, recipient.name, a.reply_to, f"{a.title}: {kind}", "", None, "generic")
+    return Mail(
+        draft,
+        key=session_key(kind, a.session_id, a.schedule_version, recipient, *more) if key else None,
+        user_id=recipient.user_id,
+        session_id=a.session_id,
+        schedule_version=a.schedule_version,
+        expires_at=expires_at,
+        problem=problem,
+    )
+
+
+def _farewell(db: Session, a: About, interviewer_id: int | None, now: datetime) -> Iterator[Mail]:
+    user = interviewer_id and db.scalar(select(User).where(User.id == interviewer_id, User.deleted_at.is_(None)))
+    if user:
+        former = Recipient(user.email, user.name, user.timezone, "interviewer", user.id)
+        yield session_mail("cancellation", a, former, now)
+
+
+_TITLES = {
+    "dashboard_pdf": "Dashboard",
+    "dashboard_csv": "Dashboard",
+    "interview_pdf": "Interview report",
+    "candidate_pdf": "Candidate report",
+}
+
+
+def _notice(db: Session, report: Report) -> ReportNotice:
+    size = db.scalar(select(ReportFile.size).where(ReportFile.report_id == report.id))
+    file = None
+    if size is not None and size <= ATTACHED_UP_TO:
+        kept = db.get_one(ReportFile, report.id)
+        file = Attachment(kept.filename, kept.content_type, kept.content)
+    ready = report.status == "ready"
+    return ReportNotice(
+        _TITLES[report.type],
+        start=_moment(report.parameters.get("start")),
+        end=_moment(report.parameters.get("end")),
+        data_as_of=report.data_as_of,
+        file=file,
+        url=f"{settings().public_url.rstrip('/')}/api/reports/{report.id}/file" if ready else None,
+        daily=report.dedupe_key is not None,
+        problem=None if ready else "It could not be made. You can ask for it again.",
+    )
+
+
+def _moment(given: object) -> datetime | None:
+    return datetime.fromisoformat(given) if isinstance(given, str) else None

@@ -1,0 +1,198 @@
+"""Putting rendered mails in the queue: one or a thousand in a handful of statements, in the caller's transaction."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from core import outbox, preferences
+from core.clock import uuid7
+from core.db import EMAIL_QUEUE_LOCK, LOCKS, array, insert_many
+from core.emails.addresses import message_host
+from core.emails.drafts import Draft, Kind
+from core.emails.suppression import lift_unsubscribed, suppressed
+from core.errors import QueueFull
+from core.models import Email, EmailAttachment, EmailStatus
+from core.settings import settings
+
+PRIORITY: dict[Kind, int] = {
+    "reminder": 1,
+    "cancellation": 2,
+    "reschedule": 3,
+    "invitation": 4,
+    "generic": 5,
+    "completion": 6,
+    "report": 7,
+}
+"""What goes first when many wait: the smaller number."""
+
+LONGEST_WAIT = 300
+"""Seconds after which whoever met a full queue may ask again at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A draft with its place in the queue; ``problem`` says why it could not be written, and it is dead from the start.
+
+    ``key`` makes it be queued once; without one it is queued each time.
+    """
+
+    draft: Draft
+    key: str | None = None
+    user_id: int | None = None
+    session_id: UUID | None = None
+    schedule_version: int | None = None
+    expires_at: datetime | None = None
+    problem: str | None = None
+
+
+class Queued(NamedTuple):
+    """A mail in the queue; not ``new`` when its key was there before."""
+
+    id: UUID
+    status: EmailStatus
+    new: bool
+
+
+def store(
+    db: Session, mails: Sequence[Mail], *, now: datetime, requested_by: int | None = None, on_demand: bool = False
+) -> list[Queued]:
+    """Queue the mails, in order, and wake the dispatchers when this transaction commits.
+
+    What its recipient does not want, or whose address is suppressed, is kept as ``suppressed``, with the reason. With
+    ``on_demand``, raises QueueFull when no more may wait.
+    """
+    if not mails:
+        return []
+    unsent = _unsent(db, mails)
+    problems = {place: mail.problem for place, mail in enumerate(mails) if mail.problem}
+    reasons = unsent | problems
+    if on_demand:
+        _make_room(db, len(mails) - len(reasons), now)
+    ids = [uuid7(now) for _ in mails]
+    host = message_host(settings().public_url)
+    made = insert_many(
+        db,
+        Email,
+        {
+            "id": ids,
+            "kind": [mail.draft.kind for mail in mails],
+            "status": [_status(place, unsent, problems) for place in range(len(mails))],
+            "last_error": [reasons.get(place) for place in range(len(mails))],
+            "priority": [PRIORITY[mail.draft.kind] for mail in mails],
+            "on_demand": on_demand,
+            "requested_by": requested_by,
+            "session_id": [mail.session_id for mail in mails],
+            "schedule_version": [mail.schedule_version for mail in mails],
+            "to_address": [mail.draft.to_address for mail in mails],
+            "to_name": [mail.draft.to_name for mail in mails],
+            "reply_to": [mail.draft.reply_to for mail in mails],
+            "message_id": [f"<{id_}@{host}>" for id_ in ids],
+            "subject": [mail.draft.subject for mail in mails],
+            "text_body": [None if mail.problem else mail.draft.text for mail in mails],
+            "html_body": [mail.draft.html for mail in mails],
+            "headers": [dict(mail.draft.headers) for mail in mails],
+            "category": [mail.draft.category for mail in mails],
+            "idempotency_key": [mail.key for mail in mails],
+            "due_at": now,
+            "expires_at": [mail.expires_at for mail in mails],
+        },
+        once="(idempotency_key)",
+        returning=("id", "status"),
+    )
+    new: dict[UUID, EmailStatus] = dict(map(tuple, made))
+    _attach(db, [(id_, mail.draft) for id_, mail in zip(ids, mails, strict=True) if id_ in new])
+    if "queued" in new.values():
+        outbox.wake(db)
+    before = _before(db, [mail.key for id_, mail in zip(ids, mails, strict=True) if id_ not in new])
+    return [
+        Queued(id_, new[id_], True) if id_ in new else Queued(*before[mail.key], False)
+        for id_, mail in zip(ids, mails, strict=True)
+    ]
+
+
+def _status(place: int, unsent: Collection[int], problems: Collection[int]) -> EmailStatus:
+    return "dead" if place in problems else "suppressed" if place in unsent else "queued"
+
+
+def _unsent(db: Session, mails: Sequence[Mail]) -> dict[int, str]:
+    """The places of those that will not be sent, with the reason."""
+    found: dict[int, str] = {}
+    users = _users(db, mails)
+    asked = {(users[place], mails[place].draft.category) for place in users}
+    unwanted = preferences.unwanted(db, asked, "email")
+    for place, user_id in users.items():
+        if (user_id, mails[place].draft.category) in unwanted:
+            found[place] = "the recipient turned these mails off"
+    stopped = suppressed(db, [(mail.draft.to_address, mail.draft.category) for mail in mails])
+    for place in stopped.keys() & users.keys():
+        mail = mails[place]
+        if lift_unsubscribed(db, mail.draft.to_address, mail.draft.category, user_id=users[place]):
+            del stopped[place]
+    return found | stopped
+
+
+_BY_ADDRESS = text("""
+    SELECT place - 1, u.id FROM unnest(CAST(:addresses AS text[])) WITH ORDINALITY AS given(address, place)
+    JOIN users u ON lower(u.email) = lower(given.address) AND u.deleted_at IS NULL
+""")
+
+
+def _users(db: Session, mails: Sequence[Mail]) -> dict[int, int]:
+    """Whose preferences to ask, by place: those who were named, and those who sign in with the address."""
+    optional = [place for place, mail in enumerate(mails) if not preferences.always(mail.draft.category)]
+    named = {place: id_ for place in optional if (id_ := mails[place].user_id) is not None}
+    others = [place for place in optional if place not in named]
+    if others:
+        found = db.execute(_BY_ADDRESS, {"addresses": array([mails[place].draft.to_address for place in others])})
+        named |= {others[index]: user_id for index, user_id in found}
+    return named
+
+
+def _make_room(db: Session, wanted: int, now: datetime) -> None:
+    """Raise QueueFull unless so many more on-demand mails may wait; others who ask wait until this transaction ends."""
+    capacity = settings().email_queue_capacity
+    if not (capacity and wanted):
+        return
+    db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": LOCKS, "b": EMAIL_QUEUE_LOCK})
+    waiting = select(Email.due_at).where(Email.status == "queued", Email.on_demand).limit(capacity).subquery()
+    count, next_due = db.execute(select(func.count(), func.min(waiting.c.due_at))).one()
+    if count + wanted > capacity:
+        seconds = ceil((next_due - now).total_seconds()) if next_due else 1
+        raise QueueFull(
+            f"{count} mails wait already, as many as may; nothing was queued.",
+            retry_after=min(max(seconds, 1), LONGEST_WAIT),
+        )
+
+
+def _attach(db: Session, made: Sequence[tuple[UUID, Draft]]) -> None:
+    rows = [
+        {
+            "email_id": id_,
+            "ordinal": place,
+            "filename": file.filename,
+            "content_type": file.content_type,
+            "content": file.content,
+        }
+        for id_, draft in made
+        for place, file in enumerate(draft.attachments)
+    ]
+    if rows:
+        db.execute(insert(EmailAttachment), rows)
+
+
+_BEFORE = select(Email.idempotency_key, Email.id, Email.status).where(
+    Email.idempotency_key.in_(bindparam("keys", expanding=True))
+)
+
+
+def _before(db: Session, keys: Sequence[str | None]) -> dict[str | None, tuple[UUID, EmailStatus]]:
+    """The mails that had these keys already."""
+    if not keys:
+        return {}
+    return {key: (id_, status) for key, id_, status in db.execute(_BEFORE, {"keys": list(keys)})}

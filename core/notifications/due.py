@@ -1,0 +1,134 @@
+"""What time does to notifications: the pending become due, and what is valid for a time expires."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core.db import transaction
+from core.notifications.leaving import Gone, leave
+from core.notifications.telling import Delivery, deliver
+
+BATCH = 500
+SAMPLE = 10
+
+
+class Delivered(BaseModel):
+    """What one pass found and did: it ``delivered``, and it ``expired``; those ``skipped`` expired undelivered."""
+
+    now: datetime
+    dry_run: bool
+    found: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    delivered: int = 0
+    expired: int = 0
+    sample: list[dict[str, Any]] = []
+
+
+def deliver_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Delivered:
+    """Expire what is past its time, then deliver every pending notification whose ``not_before`` has come.
+
+    Each batch is claimed, written and announced in a transaction of its own, and what somebody else has claimed is
+    left to them: run twice or at once, each is delivered once. What is over goes by the database's clock, so that a
+    late run delivers nothing stale. ``dry_run`` writes nothing.
+    """
+    result = Delivered(now=now, dry_run=dry_run)
+    if dry_run:
+        with transaction() as db:
+            _preview(db, result, now)
+        return result
+    given = {"now": now, "batch": batch}
+    more = True
+    while more:
+        with transaction() as db:
+            more = _expire(db, result, given) == batch
+    more = True
+    while more:
+        with transaction() as db:
+            more = _deliver(db, result, given) == batch
+    return result
+
+
+def next_due(db: Session) -> datetime | None:
+    """When ``deliver_due`` has something to do next; None: nothing is planned."""
+    due: datetime | None = db.execute(_NEXT).scalar_one()
+    return due
+
+
+_NEXT = text("""
+    SELECT least(
+        (SELECT min(not_before) FROM notifications WHERE status = 'pending'),
+        (SELECT min(expires_at) FROM notifications
+         WHERE status IN ('pending', 'delivered') AND expires_at IS NOT NULL)
+    )
+""")
+
+_OVER = "status IN ('pending', 'delivered') AND expires_at <= greatest(CAST(:now AS timestamptz), clock_timestamp())"
+_DUE = "status = 'pending' AND not_before <= :now"
+
+_EXPIRE = text(f"""
+    WITH over AS MATERIALIZED (
+        SELECT id, status FROM notifications WHERE {_OVER}
+        ORDER BY expires_at, id LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE notifications n SET status = 'expired' FROM over WHERE n.id = over.id
+    RETURNING n.id, n.user_id, n.role, over.status
+""")  # noqa: S608 - made of the constants above
+
+_DELIVER = text(f"""
+    WITH due AS MATERIALIZED (
+        SELECT id FROM notifications WHERE {_DUE}
+        ORDER BY not_before, id LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED
+    ), delivered AS (
+        UPDATE notifications n SET status = 'delivered', delivered_at = :now FROM due WHERE n.id = due.id
+        RETURNING n.*
+    )
+    SELECT id, user_id, role, category, title, body, data, session_id, expires_at
+    FROM delivered ORDER BY not_before, id
+""")  # noqa: S608 - made of the constants above
+
+
+def _expire(db: Session, result: Delivered, given: dict[str, Any]) -> int:
+    over = db.execute(_EXPIRE, given).all()
+    leave(db, [Gone(id_, user_id, role) for id_, user_id, role, was in over if was == "delivered"], now=given["now"])
+    result.found += len(over)
+    result.done += len(over)
+    result.expired += len(over)
+    result.skipped += sum(was == "pending" for *_, was in over)
+    return len(over)
+
+
+def _deliver(db: Session, result: Delivered, given: dict[str, Any]) -> int:
+    due = [Delivery._make(row) for row in db.execute(_DELIVER, given)]
+    deliver(db, due, now=given["now"])
+    result.found += len(due)
+    result.done += len(due)
+    result.delivered += len(due)
+    result.sample += [{"notification_id": one.id, "title": one.title} for one in due[: SAMPLE - len(result.sample)]]
+    return len(due)
+
+
+_PREVIEW = text(f"""
+    SELECT count(*) FILTER (WHERE NOT over), count(*) FILTER (WHERE over), count(*) FILTER (WHERE over AND pending)
+    FROM (
+        SELECT ({_OVER}) IS TRUE AS over, status = 'pending' AS pending
+        FROM notifications WHERE ({_OVER}) OR ({_DUE})
+    ) AS due
+""")  # noqa: S608 - made of the constants above
+
+_PREVIEW_SAMPLE = text(f"""
+    SELECT id AS notification_id, title FROM notifications WHERE {_DUE} AND ({_OVER}) IS NOT TRUE
+    ORDER BY not_before, id LIMIT :sample
+""")  # noqa: S608 - made of the constants above
+
+
+def _preview(db: Session, result: Delivered, now: datetime) -> None:
+    counted = db.execute(_PREVIEW, {"now": now}).one()
+    result.delivered, result.expired, result.skipped = counted
+    result.found = result.delivered + result.expired
+    sample = db.execute(_PREVIEW_SAMPLE, {"now": now, "sample": SAMPLE})
+    result.sample = [dict(row) for row in sample.mappings()]

@@ -1,0 +1,113 @@
+"""Telling people what happened, by the thousand in a few statements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from core import outbox, preferences
+from core.db import insert_many
+from core.events import NotificationCreated
+from core.models import Notification, NotificationReceipt, Role
+from core.notifications import unread
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One notification to make; with neither ``user_id`` nor ``role`` it is for everybody.
+
+    ``data`` is JSON for programs: what the words are about.
+    """
+
+    category: str
+    title: str
+    body: str
+    dedupe_key: str
+    user_id: int | None = None
+    role: Role | None = None
+    session_id: UUID | None = None
+    data: Mapping[str, Any] | None = None
+
+
+def tell(db: Session, told: Sequence[Told], *, now: datetime) -> int:
+    """Make the notifications and announce them; one whose dedupe key exists is nothing. Gives how many were new.
+
+    A user's own gets its receipt at once, which is what makes it count as unread; a broadcast fans out no rows.
+    """
+    columns: dict[str, Any] = {
+        "user_id": [one.user_id for one in told],
+        "role": [one.role for one in told],
+        "category": [one.category for one in told],
+        "title": [one.title for one in told],
+        "body": [one.body for one in told],
+        "session_id": [one.session_id for one in told],
+        "not_before": now,
+        "status": "delivered",
+        "delivered_at": now,
+        "dedupe_key": [one.dedupe_key for one in told],
+    }
+    if any(one.data for one in told):
+        columns["data"] = [dict(one.data or {}) for one in told]
+    made = insert_many(db, Notification, columns, once="(dedupe_key)", returning=("dedupe_key", "id"))
+    ids: dict[str, int] = dict(made)
+    new = [one for one in told if one.dedupe_key in ids]
+    deliver(
+        db,
+        [
+            Delivery(
+                ids[one.dedupe_key], one.user_id, one.role, one.category, one.title, one.body, one.data, one.session_id
+            )
+            for one in new
+        ],
+        now=now,
+    )
+    return len(new)
+
+
+class Delivery(NamedTuple):
+    """A notification that has become visible in this transaction."""
+
+    id: int
+    user_id: int | None
+    role: Role | None
+    category: str
+    title: str
+    body: str
+    data: Mapping[str, Any] | None
+    session_id: UUID | None
+    expires_at: datetime | None = None
+
+
+def deliver(db: Session, delivered: Sequence[Delivery], *, now: datetime) -> None:
+    """Give what became visible its receipts, and announce it with the new counts.
+
+    What somebody does not want in the app gets neither: it is in nobody's inbox.
+    """
+    own = [(one.user_id, one.category) for one in delivered if one.user_id is not None]
+    unwanted = preferences.unwanted(db, own, "in_app")
+    wanted = [one for one in delivered if one.user_id is None or (one.user_id, one.category) not in unwanted]
+    receipts = [(one.user_id, one.id) for one in wanted if one.user_id is not None]
+    users = [user_id for user_id, _ in receipts]
+    insert_many(db, NotificationReceipt, {"user_id": users, "notification_id": [id_ for _, id_ in receipts]})
+    outbox.publish_many(
+        db,
+        (
+            NotificationCreated(
+                notification_id=one.id,
+                user_id=one.user_id,
+                role=one.role,
+                category=one.category,
+                title=one.title,
+                body=one.body,
+                data=dict(one.data or {}),
+                session_id=one.session_id,
+                delivered_at=now,
+                expires_at=one.expires_at,
+            )
+            for one in wanted
+        ),
+    )
+    unread.announce(db, *users)

@@ -1,0 +1,110 @@
+"""The hourly look: reminders that nobody planned, those that are due, and those that missed their window."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core.db import transaction
+from core.reminders.planning import plan
+from core.reminders.sending import MISSED, SAMPLE, send_due
+
+BATCH = 500
+REPORTED = timedelta(hours=1)
+"""How far back the run looks for what missed its window: as far as the run before it."""
+
+
+class Reminded(BaseModel):
+    """What the hourly run found and did: it sent what was due, and ``planned`` what was missing.
+
+    ``missed`` counts what missed its window in the hour before, whoever found that; the sample shows some.
+    """
+
+    now: datetime
+    dry_run: bool
+    found: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    planned: int = 0
+    missed: int = 0
+    by_outcome: dict[str, int] = {}
+    sample: list[dict[str, Any]] = []
+
+
+def remind(*, now: datetime, dry_run: bool = False) -> Reminded:
+    """Plan what is missing, send what is due, report what missed its window. ``dry_run`` counts and writes nothing.
+
+    In a dry run ``planned`` are the sessions that lack reminders.
+    """
+    planned = plan_missing(now=now, dry_run=dry_run)
+    sent = send_due(now=now, dry_run=dry_run)
+    with transaction() as db:
+        missed = db.execute(_MISSED, {"why": MISSED, "since": now - REPORTED, "now": now}).all()
+    return Reminded(
+        now=now,
+        dry_run=dry_run,
+        found=sent.found,
+        done=sent.done,
+        skipped=sent.skipped,
+        failed=sent.failed,
+        planned=planned,
+        missed=len(missed),
+        by_outcome=sent.by_outcome,
+        sample=[
+            {"session_id": str(session_id), "to": party, "outcome": MISSED, "due_at": due_at.isoformat()}
+            for session_id, party, due_at in missed[:SAMPLE]
+        ]
+        or sent.sample,
+    )
+
+
+_MISSED = text("""
+    SELECT session_id, recipient, due_at FROM reminders
+    WHERE status = 'skipped' AND reason = :why AND send_by > :since AND send_by <= :now
+    ORDER BY send_by, id LIMIT 10000
+""")
+
+_WITHOUT = """
+    SELECT s.scheduled_start, s.id FROM sessions s JOIN interviews i ON i.id = s.interview_id
+    WHERE s.status = 'scheduled' AND s.deleted_at IS NULL AND s.scheduled_start > :now
+        AND (s.scheduled_start, s.id) > (:start, :id)
+        AND EXISTS (
+            SELECT FROM unnest(i.reminder_offsets) AS wanted(minutes)
+            CROSS JOIN (VALUES ('candidate'), ('interviewer')) AS parties(party)
+            WHERE (party = 'candidate' OR s.interviewer_id IS NOT NULL) AND NOT EXISTS (
+                SELECT FROM reminders r
+                WHERE r.session_id = s.id AND r.schedule_version = s.schedule_version
+                    AND r.recipient = party AND r.offset_minutes = wanted.minutes
+            )
+        )
+    ORDER BY s.scheduled_start, s.id LIMIT :limit
+"""
+_FIND, _CLAIM = text(_WITHOUT), text(_WITHOUT + " FOR UPDATE OF s SKIP LOCKED")
+
+
+def plan_missing(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> int:
+    """Plan the reminders that scheduled sessions lack: imported ones, or whose interview got other offsets.
+
+    Gives how many were planned; of a dry run, how many sessions lack some. What others have locked is left.
+    """
+    planned, after = 0, (datetime.fromtimestamp(0, UTC), UUID(int=0))
+    more = True
+    while more:
+        with transaction() as db:
+            found = _found(db, after, now=now, batch=batch, lock=not dry_run)
+            planned += len(found) if dry_run else plan(db, [id_ for _, id_ in found], now=now)
+        more = len(found) == batch
+        after = found[-1] if found else after
+    return planned
+
+
+def _found(
+    db: Session, after: tuple[datetime, UUID], *, now: datetime, batch: int, lock: bool
+) -> Sequence[tuple[datetime, UUID]]:
+    given = {"now": now, "start": after[0], "id": after[1], "limit": batch}
+    return [(start, id_) for start, id_ in db.execute(_CLAIM if lock else _FIND, given)]

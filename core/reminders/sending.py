@@ -1,0 +1,241 @@
+"""Sending reminders that are due: claimed with their sessions, checked again, and made a mail and a notification."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from core.attention import attention
+from core.db import array, transaction
+from core.emails import Queued, ReminderMail, queue_interview_reminders
+from core.emails.content import About, about, times
+from core.emails.queueing import Side
+from core.models import Email
+from core.notifications import Told, tell
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+SAMPLE = 10
+MISSED = "missed its window"
+VOID = ("the session is not scheduled any more", "the session has another schedule", "the interview has no such offset")
+
+
+class Sent(BaseModel):
+    """What one pass found and did; ``left`` were locked by somebody else and are still due."""
+
+    now: datetime
+    dry_run: bool
+    found: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    left: int = 0
+    by_outcome: dict[str, int] = {}
+    sample: list[dict[str, Any]] = []
+
+
+class Due(NamedTuple):
+    """A claimed reminder; ``problem`` says why it is not sent."""
+
+    id: int
+    session_id: UUID
+    version: int
+    party: Side
+    offset_minutes: int
+    send_by: datetime
+    problem: str | None
+
+
+def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Sent:
+    """Send every reminder whose time has come by ``now`` and is not over; skip the others, with the reason.
+
+    Each batch is claimed, with its sessions, written and announced in one transaction. What somebody else has locked is
+    left to the next pass, so run twice or at once each reminder is sent once. Whether its window is over goes by the
+    database's clock. ``dry_run`` writes nothing.
+    """
+    sent = Sent(now=now, dry_run=dry_run)
+    if dry_run:
+        with transaction() as db:
+            _preview(db, sent)
+        return sent
+    more = True
+    while more:
+        with transaction() as db:
+            claimed = claim(db, now=now, limit=batch)
+            _settle(db, sent, claimed)
+            more = len(claimed) == batch
+            if not more:
+                sent.left = db.execute(_LEFT, {"now": now, "ids": array([due.id for due in claimed])}).scalar_one()
+    return sent
+
+
+def next_due(db: Session) -> datetime | None:
+    """When the next reminder is due; None: nothing is planned."""
+    due: datetime | None = db.execute(text("SELECT min(due_at) FROM reminders WHERE status = 'planned'")).scalar_one()
+    return due
+
+
+_CLAIM = text("""
+    SELECT reminders.id FROM reminders JOIN sessions ON sessions.id = reminders.session_id
+    WHERE reminders.status = 'planned' AND reminders.due_at <= :now
+    ORDER BY reminders.due_at, reminders.id LIMIT :limit
+    FOR UPDATE OF reminders, sessions SKIP LOCKED
+""")
+_LEFT = text("""
+    SELECT count(*) FROM reminders
+    WHERE status = 'planned' AND due_at <= :now AND id <> ALL(CAST(:ids AS bigint[]))
+""")
+_PROBLEM = f"""
+    CASE
+        WHEN s.status <> 'scheduled' OR s.deleted_at IS NOT NULL THEN '{VOID[0]}'
+        WHEN s.schedule_version <> r.schedule_version THEN '{VOID[1]}'
+        WHEN NOT r.offset_minutes = ANY(i.reminder_offsets) THEN '{VOID[2]}'
+        WHEN greatest(CAST(:now AS timestamptz), clock_timestamp()) > r.send_by THEN '{MISSED}'
+    END
+"""
+_DUE = f"""
+    SELECT r.id, r.session_id, r.schedule_version, r.recipient, r.offset_minutes, r.send_by, {_PROBLEM}
+    FROM reminders r JOIN sessions s ON s.id = r.session_id JOIN interviews i ON i.id = s.interview_id
+    WHERE r.status = 'planned' AND {{}}
+    ORDER BY r.due_at, r.id
+"""  # noqa: S608 - constants of this module
+_CLAIMED = text(_DUE.format("r.id = ANY(CAST(:ids AS bigint[]))"))
+
+
+def claim(db: Session, *, now: datetime, limit: int) -> list[Due]:
+    """Lock what is due together with its sessions, and look at both again.
+
+    The second statement sees what was committed until the locks were had: a cancel that came first is seen.
+    """
+    ids = list(db.scalars(_CLAIM, {"now": now, "limit": limit}))
+    if not ids:
+        return []
+    return [Due._make(row) for row in db.execute(_CLAIMED, {"ids": array(ids), "now": now})]
+
+
+def _settle(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
+    outcomes: dict[int, tuple[str, str | None]] = {
+        due.id: ("void" if due.problem in VOID else "skipped", due.problem) for due in claimed if due.problem
+    }
+    good = [due for due in claimed if due.problem is None]
+    try:
+        with db.begin_nested():
+            outcomes |= _send(db, good, now=sent.now)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("reminders could not be written together; each is tried alone")
+        outcomes |= _one_by_one(db, sent, good)
+    _write(db, outcomes)
+    sent.found += len(claimed)
+    for due in claimed:
+        status, reason = outcomes[due.id]
+        word = "sent" if status == "sent" else reason or status
+        sent.by_outcome[word] = sent.by_outcome.get(word, 0) + 1
+        sent.done += status == "sent"
+        sent.skipped += status != "sent" and not word.startswith(_FAILED)
+        if len(sent.sample) < SAMPLE:
+            sent.sample.append({"session_id": str(due.session_id), "to": due.party, "outcome": word})
+
+
+_FAILED = "could not be written"
+
+
+def _one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple[str, str | None]]:
+    """One that cannot be written must not keep the others from going."""
+    outcomes: dict[int, tuple[str, str | None]] = {}
+    for due in good:
+        try:
+            with db.begin_nested():
+                outcomes |= _send(db, [due], now=sent.now)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            log.exception("a reminder could not be written", extra={"reminder_id": due.id})
+            outcomes[due.id] = "skipped", f"{_FAILED}: {type(error).__name__}"
+            sent.failed += 1
+    return outcomes
+
+
+def _send(db: Session, good: Sequence[Due], *, now: datetime) -> dict[int, tuple[str, str | None]]:
+    """Queue the mails and tell the users; what became of each."""
+    found = about(db, list({due.session_id for due in good}))
+    mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in good]
+    queued = queue_interview_reminders(db, mails, now=now)
+    told = [_told(found[due.session_id], due) for due in good]
+    tell(db, [one for one in told if one], now=now)
+    for mail in queued:
+        if mail is not None and mail.new and mail.status == "dead":
+            attention(db, db.get_one(Email, mail.id), now=now)
+    return {due.id: _outcome(mail, one) for due, mail, one in zip(good, queued, told, strict=True)}
+
+
+def _outcome(mail: Queued | None, told: Told | None) -> tuple[str, str | None]:
+    if mail is None:
+        return "skipped", "there is nobody to remind"
+    if mail.status in ("suppressed", "dead"):
+        return ("sent" if told else "skipped"), f"the mail is {mail.status}"
+    return "sent", None
+
+
+def _told(a: About, due: Due) -> Told | None:
+    """The notification to one party; nothing to who cannot sign in."""
+    recipient = a.recipient(due.party)
+    if recipient is None or recipient.user_id is None or a.scheduled_start is None:
+        return None
+    local = a.scheduled_start.astimezone(times.zone(recipient.timezone))
+    start = f"{times.date(local)}, {local:%H:%M} {times.zone_name(local)}"
+    mine = due.party == "candidate"
+    return Told(
+        category="reminder",
+        title="Your interview is coming up" if mine else "Interview coming up",
+        body=f"{a.title} is on {start}." if mine else f"{a.candidate.name}, {a.title}, is on {start}.",
+        dedupe_key=reminder_key(due.session_id, due.version, due.party, due.offset_minutes),
+        user_id=recipient.user_id,
+        session_id=due.session_id,
+    )
+
+
+def reminder_key(session_id: UUID, version: int, party: Side, offset_minutes: int) -> str:
+    """The key that makes each offset's reminder be told once a schedule."""
+    return f"{session_id}/{version}/reminder/{party}/{offset_minutes}"
+
+
+_WRITE = text("""
+    UPDATE reminders SET
+        status = given.status, reason = given.reason,
+        sent_at = CASE WHEN given.status = 'sent' THEN clock_timestamp() END
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:reasons AS text[])) AS given(id, status, reason)
+    WHERE reminders.id = given.id
+""")
+
+
+def _write(db: Session, outcomes: dict[int, tuple[str, str | None]]) -> None:
+    if outcomes:
+        statuses, reasons = zip(*outcomes.values(), strict=True)
+        given = {"ids": array(list(outcomes)), "statuses": array(statuses), "reasons": array(reasons)}
+        db.execute(_WRITE, given)
+
+
+_COUNT = text(
+    f"SELECT problem, count(*) FROM ({_DUE.format('r.due_at <= :now')}) AS due(a, b, c, d, e, f, problem) GROUP BY 1"
+)  # noqa: E501, S608
+_SAMPLE = text(_DUE.format("r.due_at <= :now") + " LIMIT :sample")
+
+
+def _preview(db: Session, sent: Sent) -> None:
+    for problem, count in db.execute(_COUNT, {"now": sent.now}):
+        sent.found += count
+        sent.skipped += count if problem else 0
+        sent.by_outcome[problem or "would be sent"] = count
+    for row in db.execute(_SAMPLE, {"now": sent.now, "sample": SAMPLE}):
+        due = Due._make(row)
+        outcome = due.problem or "would be sent"
+        sent.sample.append({"session_id": str(due.session_id), "to": due.party, "outcome": outcome})

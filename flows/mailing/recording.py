@@ -1,0 +1,142 @@
+"""The record that Prefect keeps of mail: one ``send-emails`` run for each burst.
+
+Nothing waits for it. While Prefect's server is away mails go out all the same; what they came to is told in one run
+when it is back.
+"""
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import NamedTuple, Self
+from uuid import UUID
+
+from core.clock import utcnow
+from flows.mailing.tally import Sent, Tally, together
+from flows.prefect_api import TROUBLE, PrefectServer
+
+log = logging.getLogger(__name__)
+
+FLOW, TAG = "send-emails", "burst"
+QUIET_SECONDS, LONGEST_SECONDS = 5.0, 60.0
+LOOK_SECONDS = 0.25
+AGAIN_SECONDS = 5.0
+STOP_SECONDS = 0.3
+FORSAKEN = timedelta(minutes=5)
+"""A burst's run that is still running after this time was its dispatcher's, which is gone."""
+
+
+class Untold(NamedTuple):
+    """What Prefect's server could not be told yet; ``run_id`` if the run had begun."""
+
+    since: datetime
+    until: datetime
+    result: Sent
+    run_id: UUID | None
+
+
+class Recorder:
+    """Records what the tally counts, while open."""
+
+    def __init__(self, server: PrefectServer, tally: Tally) -> None:
+        self._server, self._tally = server, tally
+        self._key, self._bursts = secrets.token_hex(8), 0
+        self._began: datetime | None = None
+        self._run_id: UUID | None = None
+        self._untold: Untold | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._server.__aenter__()
+        self._task = asyncio.create_task(self._run(), name="record mails")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the burst's run with what it came to, if that can be said at once."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._end_burst()
+        await self._server.__aexit__(kind, error, trace)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(AGAIN_SECONDS if self._untold else None):
+                    await self._tally.changed.wait()
+            except TimeoutError:
+                await self._tell()
+                continue
+            try:
+                await self._burst()
+            except Exception:
+                log.exception("a burst of mails could not be recorded")
+
+    async def _burst(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun = quiet_since = loop.time()
+        self._began = utcnow()
+        await self._begin(self._began)
+        while loop.time() - quiet_since < QUIET_SECONDS and loop.time() - begun < LONGEST_SECONDS:
+            if self._tally.changed.is_set():
+                quiet_since = loop.time()
+                self._tally.changed.clear()
+            await asyncio.sleep(LOOK_SECONDS)
+        await self._end_burst()
+
+    async def _begin(self, at: datetime) -> None:
+        self._bursts += 1
+        name = f"{FLOW}/{at:%Y-%m-%dT%H:%M:%SZ}"
+        self._run_id = None
+        try:
+            if self._untold is not None:
+                await self._tell()
+            if self._untold is None:
+                self._run_id = await self._server.begin(FLOW, name=name, key=f"{self._key}/{self._bursts}", tags=[TAG])
+                await self._end_forsaken(at - FORSAKEN)
+        except TROUBLE as error:
+            log.warning("a burst of mails is not recorded yet: %s", str(error) or type(error).__name__)
+
+    async def _end_burst(self) -> None:
+        if self._began is None:
+            return
+        began, self._began = self._began, None
+        # taken before anything is awaited: what is counted from here on belongs to the next burst
+        result, run_id = self._tally.take(began), self._run_id
+        if self._untold is not None:
+            self._untold = self._untold._replace(until=utcnow(), result=together(self._untold.result, result))
+        else:
+            self._untold = Untold(began, utcnow(), result, run_id)
+        if run_id is not None:
+            await self._tell(late=False)
+
+    async def _tell(self, *, late: bool = True) -> None:
+        """Tell what was not told, in its own run or in one made for it."""
+        untold = self._untold
+        if untold is None:
+            return
+        shown, row = untold.result.headline(), untold.result.model_dump(mode="json")
+        if late:
+            away = f"{untold.since:%H:%M:%S} to {untold.until:%H:%M:%S} UTC"
+            shown = f"Told afterwards, since Prefect's server was away; mails from {away}. {shown}"
+        name = f"{FLOW}/{untold.since:%Y-%m-%dT%H:%M:%SZ}"
+        key = f"{self._key}/{untold.since.isoformat()}"
+        try:
+            run_id = untold.run_id or await self._server.begin(FLOW, name=name, key=key, tags=[TAG])
+            self._untold = untold = untold._replace(run_id=run_id)
+            await self._server.show(run_id, FLOW, row, shown)
+            await self._server.end(run_id, state="COMPLETED", message=shown)
+        except TROUBLE as error:
+            log.warning("Prefect's server could not be told of mails: %s", str(error) or type(error).__name__)
+            return
+        self._untold = None
+
+    async def _end_forsaken(self, since: datetime) -> None:
+        for run_id in await self._server.running(FLOW, tag=TAG, since=since):
+            why = "Its dispatcher is gone. The mails are in the queue, and none of them rests on this run."
+            await self._server.end(run_id, state="CRASHED", message=why)

@@ -1,0 +1,68 @@
+"""Where mail goes: the server, how it is secured and who we are there, as SMTP_URL says."""
+
+import ssl
+from dataclasses import dataclass, field
+from functools import cached_property
+from urllib.parse import unquote, urlsplit
+
+from core.emails.addresses import ascii_host, message_host
+from core.settings import Settings
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for each stage; after the final dot RFC 5321 (section 4.5.3.2.6) wants ten minutes, since giving up
+    there is what makes doubles."""
+
+    connect: float = 10
+    greeting: float = 30
+    command: float = 60
+    block: float = 60
+    dot: float = 600
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """An SMTP server as the settings name it."""
+
+    host: str
+    port: int
+    scheme: str = "smtp"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    helo: str = "localhost"
+    timeouts: Timeouts = Timeouts()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "MailServer":
+        """The server of SMTP_URL, or the capture server of the local stack."""
+        helo = message_host(settings.public_url)
+        if settings.smtp_url is None:
+            return cls("127.0.0.1", settings.capture_port, helo=helo)
+        url = urlsplit(settings.smtp_url)
+        host = url.hostname or ""
+        return cls(
+            host if ":" in host else ascii_host(host),
+            url.port or _PORTS[url.scheme],
+            url.scheme,
+            None if url.username is None else unquote(url.username),
+            None if url.password is None else unquote(url.password),
+            helo,
+        )
+
+    @property
+    def secured(self) -> bool:
+        """Whether TLS is needed: when the scheme says so, and for a password that leaves this machine."""
+        return self.scheme != "smtp" or (self.user is not None and self.host not in LOOPBACK)
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """The certificate is checked where TLS is needed; where it is only offered, any is better than none."""
+        context = ssl.create_default_context()
+        if not self.secured:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context

@@ -1,0 +1,147 @@
+"""Between the hands and the database: verdicts and leave to send, many in one transaction.
+
+While one transaction is under way, what comes waits for the next; so the busier the hands are, the fewer commits a mail
+costs, and nobody waits when they are not.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from core.attention import attention
+from core.clock import utcnow
+from core.db import transaction
+from core.emails import claims, outcomes
+from core.emails.claims import Claimed
+from core.emails.outcomes import Ended, Written
+from core.models import Email
+from flows.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+LOCKED_SECONDS = 0.05
+"""How long to leave a row that somebody else had locked."""
+
+Held = tuple[UUID, str]
+"""A mail and the name under which its lease is held."""
+
+
+class Settled(NamedTuple):
+    """What one transaction did: leave to send, or what stopped the mail; verdicts; and what is to be asked again."""
+
+    begun: dict[UUID, str]
+    written: list[Written]
+    held: set[UUID]
+
+
+class Settler:
+    """Writes verdicts and asks for leave to send, until closed. PostgreSQL away is waited for: nothing is forgotten."""
+
+    def __init__(self, *, on_written: Callable[[Written], None], on_stopped: Callable[[str], None]) -> None:
+        self._asking: dict[Held, asyncio.Future[bool]] = {}
+        self._ended: dict[Held, Ended] = {}
+        self._work, self._all_written = asyncio.Event(), asyncio.Event()
+        self._on_written, self._on_stopped = on_written, on_stopped
+        self._task = asyncio.create_task(self._run(), name="settle mails")
+
+    async def may_begin(self, mail: Claimed) -> bool:
+        """Whether DATA may begin now. Once true, the attempt is counted, and a loss is uncertain."""
+        key, leave = (mail.id, mail.owner), asyncio.get_running_loop().create_future()
+        self._asking[key] = leave
+        self._work.set()
+        try:
+            return bool(await leave)
+        finally:
+            del self._asking[key]
+
+    def end(self, ended: Ended) -> None:
+        """Have a verdict written."""
+        self._ended[ended.id, ended.owner] = ended
+        self._all_written.clear()
+        self._work.set()
+
+    async def close(self, within: float) -> None:
+        """Write what is left, for at most this many seconds; what cannot be written is left to its lease."""
+        if self._ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._all_written.wait()
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        if self._ended:
+            log.warning("mails were left to their leases", extra={"mails": len(self._ended)})
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            asking, ended = list(self._asking), dict(self._ended)
+            if not asking and not ended:
+                continue
+            try:
+                settled = await asyncio.to_thread(settle, asking, list(ended.values()))
+            except Exception:
+                if backoff.first:
+                    log.exception("mails wait for the database; it is tried again")
+                self._work.set()
+                await backoff.sleep()
+                continue
+            backoff.reset()
+            if self._pass_on(asking, ended, settled):
+                await asyncio.sleep(LOCKED_SECONDS)
+                self._work.set()
+
+    def _pass_on(self, asking: Sequence[Held], ended: dict[Held, Ended], settled: Settled) -> bool:
+        """Tell who waits; whether something was locked and has to be asked again."""
+        for mail in settled.written:
+            self._on_written(mail)
+        for key, one in ended.items():
+            if key[0] not in settled.held and self._ended.get(key) is one:
+                del self._ended[key]
+        if not self._ended:
+            self._all_written.set()
+        for key in asking:
+            status = settled.begun.get(key[0])
+            if status is None and key[0] in settled.held:
+                continue
+            if status not in (None, "sending"):
+                self._on_stopped(str(status))
+            leave = self._asking.get(key)
+            if leave is not None and not leave.done():
+                leave.set_result(status == "sending")
+        return bool(settled.held)
+
+
+def settle(asking: Sequence[Held], ended: Sequence[Ended]) -> Settled:
+    """One transaction: write the verdicts, tell admins where they must know, and give leave to send."""
+    now = utcnow()
+    with transaction() as db:
+        written = outcomes.write(db, ended, now=now)
+        begun = claims.begin(db, asking)
+        done = begun.keys() | {mail.id for mail in written}
+        left = {(e.id, e.owner) for e in ended}.union(asking)
+        held = outcomes.still_held(db, [pair for pair in left if pair[0] not in done])
+        for mail in written:
+            tell_admins(db, mail)
+    return Settled(begun, written, held)
+
+
+def tell_admins(db: Session, mail: Written) -> None:
+    """Have a mail that is dead or uncertain seen by people; that this fails must not keep other mails from going."""
+    if mail.status not in ("dead", "uncertain"):
+        return
+    try:
+        with db.begin_nested():
+            attention(db, db.get_one(Email, mail.id), now=utcnow())
+    except OperationalError:
+        raise
+    except Exception:
+        log.exception("admins could not be told of a mail", extra={"email_id": str(mail.id)})

@@ -1,0 +1,32 @@
+"""Sending what is due once: for a run that a person or a schedule starts, beside whatever dispatchers are doing."""
+
+import asyncio
+from datetime import datetime
+
+from core.db import transaction
+from core.emails import claims
+from core.settings import settings
+from flows.mailing.mailer import Mailer
+from flows.mailing.tally import Sent, Tally
+
+SAMPLE = 10
+
+
+def send_due(*, now: datetime, dry_run: bool = False) -> Sent:
+    """Send every mail that is due at ``now``, retries included, and take over what a lease that ran out left.
+
+    Safe beside dispatchers and beside itself: each mail is claimed by one. ``dry_run`` counts and sends nothing. It
+    ends early, without an error, when the mail server cannot be reached: what is left stays due.
+    """
+    if dry_run:
+        with transaction() as db:
+            found, sample = claims.count_due(db, now=now, sample=SAMPLE)
+        return Sent(now=now, dry_run=True, found=found, sample=[str(id_) for id_ in sample])
+    tally = Tally()
+    asyncio.run(_drain(tally, now))
+    return tally.take(now)
+
+
+async def _drain(tally: Tally, now: datetime) -> None:
+    async with Mailer(settings(), tally=tally) as mailer:
+        await mailer.drain(now)
