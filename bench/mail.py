@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -142,32 +143,36 @@ def written() -> list[bytes]:
 
 
 def bare(folder: Path, contents: list[bytes]) -> tuple[float, float]:
-    """Mails a second and CPU seconds a mail of the loop that does nothing but send."""
+    """Mails a second and CPU seconds a mail of the loop that does nothing but send, in a process of its own."""
     record = folder / f"bare{time.monotonic_ns()}"
-    answers: multiprocessing.Queue[tuple[float, float]] = multiprocessing.get_context("fork").Queue()
-    with smtp_server(record) as port:
-        process = multiprocessing.get_context("fork").Process(target=_bare, args=(port, contents, answers))
-        process.start()
-        took, cpu = answers.get()
-        process.join()
+    fork = multiprocessing.get_context("fork")  # the contents go along without being copied
+    _given[:] = contents
+    with smtp_server(record) as port, ProcessPoolExecutor(1, fork) as pool:
+        took, cpu = pool.submit(_bare, port).result()
     assert count(record) == len(contents)
     return len(contents) / took, cpu / len(contents)
 
 
-def _bare(port: int, contents: list[bytes], answers: "multiprocessing.Queue[tuple[float, float]]") -> None:
-    async def one(connection: aiosmtplib.SMTP, numbers: Iterator[tuple[int, bytes]]) -> None:
+_given: list[bytes] = []
+
+
+def _bare(port: int) -> tuple[float, float]:
+    numbers = iter(enumerate(_given))
+
+    async def one(connection: aiosmtplib.SMTP) -> None:
         for number, content in numbers:
             await connection.sendmail(SENDER, [f"candidate{number}@example.com"], content)
 
-    async def all_() -> tuple[float, float]:
-        connections = [aiosmtplib.SMTP("127.0.0.1", port, use_tls=False, start_tls=False) for _ in range(CONNECTIONS)]
+    async def together() -> tuple[float, float]:
+        options: dict[str, Any] = {"hostname": "127.0.0.1", "port": port, "start_tls": False}
+        connections = [aiosmtplib.SMTP(**options) for _ in range(CONNECTIONS)]
         for connection in connections:
             await connection.connect()
-        began, cpu, numbers = time.monotonic(), time.process_time(), iter(enumerate(contents))
-        await asyncio.gather(*(one(connection, numbers) for connection in connections))
+        began, cpu = time.monotonic(), time.process_time()
+        await asyncio.gather(*(one(connection) for connection in connections))
         return time.monotonic() - began, time.process_time() - cpu
 
-    answers.put(asyncio.run(all_()))
+    return asyncio.run(together())
 
 
 @contextlib.contextmanager

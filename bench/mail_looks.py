@@ -7,6 +7,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,14 +130,15 @@ def browser() -> Iterator[Tab]:
     with tempfile.TemporaryDirectory() as profile:
         options = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run")
         command = [program, *options, f"--user-data-dir={profile}"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        # Debian's program is a script that starts the browser: its whole group is ended, or the browser stays
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
             assert process.stderr
             listening = next(line for line in process.stderr if "DevTools listening on " in line)
             with connect(listening.split(" on ")[1].strip(), max_size=None, proxy=None) as socket:
                 yield Tab(socket)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -194,13 +194,35 @@ PUSHES = """
                    ELSE '/user/' || user_id || '/queue/notifications' END,
                role, 'notification.created', format(
                    '{"notification_id":%%s,"user_id":%%s,"role":%%s,"category":%%s,"title":%%s,"body":%%s,'
-                   '"session_id":"%%s","created_at":%%s}', id, coalesce(user_id::text, 'null'),
+                   '"data":{},"session_id":"%%s","delivered_at":"%%s","expires_at":null}', id,
+                   coalesce(user_id::text, 'null'),
                    coalesce('"' || role || '"', 'null'), to_json(category), to_json(title), to_json(body), session_id,
-                   to_json(created_at))
+                   %(now_json)s::text)
         FROM told
     ) AS pushes(kind, place, n, destination, audience, type, payload)
     ORDER BY kind, place, n
     ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+"""
+
+UNREAD = """
+    INSERT INTO push_events (destination, type, payload)
+    SELECT '/user/' || u.id || '/queue/notifications', 'notification.unread',
+           format('{"user_id":%%s,"unread":%%s}', u.id, (
+               SELECT count(*) FROM notification_receipts r JOIN notifications n ON n.id = r.notification_id
+               WHERE r.user_id = u.id AND r.read_at IS NULL AND r.archived_at IS NULL
+                   AND n.user_id = u.id AND n.status = 'delivered'
+           ) + (
+               SELECT count(*) FROM notifications n
+               WHERE n.user_id IS NULL AND (n.role IS NULL OR n.role = u.role) AND n.status = 'delivered'
+                   AND n.delivered_at >= u.created_at AND NOT EXISTS (
+                       SELECT FROM notification_receipts r WHERE r.user_id = u.id AND r.notification_id = n.id
+                           AND (r.read_at IS NOT NULL OR r.archived_at IS NOT NULL)
+                   ) AND NOT EXISTS (
+                       SELECT FROM notification_preferences p WHERE p.user_id = u.id AND p.category = n.category
+                           AND p.channel = 'in_app' AND p.delivery = 'off'
+                   )
+           ))::json
+    FROM users u WHERE u.id IN (SELECT user_id FROM told) ORDER BY u.id
 """
 
 WAKE = "SELECT pg_notify('greenroom_push', '')"
@@ -227,6 +249,7 @@ def sweep(db: psycopg.Connection[Any], *, now: datetime, batch: int) -> int:
         db.execute(NOTIFICATIONS, given)
         db.execute(LOCK)
         db.execute(PUSHES, given)
+        db.execute(UNREAD, given)
         db.execute(WAKE)
         db.commit()
         looked += found

@@ -99,6 +99,17 @@ class SessionUpdated(SessionChange):
     last_activity_at: datetime | None = None
 
 
+class SessionsCleaned(PushEvent):
+    """Retention removed something: how much, by what it was. Lists are to be fetched anew."""
+
+    type = "session.cleaned"
+    cleaned_at: datetime
+    removed: dict[str, int]
+
+    def destinations(self) -> tuple[str, ...]:
+        return (ALL_SESSIONS,)
+
+
 class NotificationCreated(PushEvent):
     """Something told: to one user's queue, or to everybody (or a role) as a broadcast."""
 

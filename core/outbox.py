@@ -58,7 +58,8 @@ def publish_many(db: Session, changes: Iterable[PushEvent]) -> None:
     _collected(db).extend((change, None) for change in changes)
 
 
-Compute = Callable[[Session, Sequence[Any]], Iterable[PushEvent]]
+Finish = Callable[[], Iterable[PushEvent]]
+Compute = Callable[[Session, Sequence[Any]], Finish]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class _Later:
 def publish_late(db: Session, compute: Compute, *subjects: Hashable) -> None:
     """Announce what ``compute`` makes of the subjects, each once a transaction, when nobody else can commit a push.
 
-    It runs under the outbox's lock, after all else: it sees every transaction whose pushes have lower ids, and it
-    stalls every publisher, so it has to be quick. It may not publish by itself.
+    It is called after all other work, and what it gives is called under the outbox's lock: that sees every
+    transaction whose pushes have lower ids, and it stalls every publisher, so it has to be quick. Neither may publish.
     """
     if subjects:
         _collected(db).append((_Later(compute, subjects), None))
@@ -99,11 +100,12 @@ def _write(db: Session) -> None:
             late.setdefault(change.compute, {}).update(dict.fromkeys(change.subjects))
         else:
             rows += _rows(change, key)
+    finishes = [compute(db, list(subjects)) for compute, subjects in late.items()]
     # Held until commit, and taken after all other work, so that a slow transaction stalls no other publisher:
     # ids are assigned under it, which makes their order the order of commits.
     db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": database.LOCKS, "b": database.OUTBOX_LOCK})
-    for compute, subjects in late.items():
-        for change in compute(db, list(subjects)):
+    for finish in finishes:
+        for change in finish():
             rows += _rows(change, None)
     if not rows:
         return

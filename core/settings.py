@@ -42,6 +42,7 @@ class Settings(BaseSettings):
         None, min_length=32, repr=False, description="signs the links in mails; absent: JWT_SECRET does"
     )
     email_queue_capacity: int = Field(100, ge=0, description="on-demand mails that may wait; 0: any number")
+    retention_days: int = Field(30, ge=1, description="days that abandoned and expired sessions stay in lists")
     timezone: str = Field("UTC", description="the platform's zone for schedules and daily reports")
     host: str = Field("127.0.0.1", description="the address the API listens on")
     port: int = Field(8080, ge=1, le=65535, description="the port the API listens on")

@@ -50,6 +50,9 @@ def worker(pool: Annotated[str, typer.Option(help="work pool to take runs from")
 @app.command()
 def dispatcher() -> None:
     """Do what cannot wait for a schedule, and announce every flow run's states."""
+    from core.settings import settings
+
+    settings()  # what is wrong is said before a second of imports
     from flows.dispatcher import run
 
     run()
@@ -91,6 +94,16 @@ def token(
             typer.echo(" ".join(line))
         return
     typer.echo(token_for(email=user, sub=sub, role=role))
+
+
+@app.command()
+def jobs() -> None:
+    """Print every job's schedule, its last and next run, and what is late."""
+    from core.settings import settings
+    from deployments.jobs import report
+
+    for line in report(settings()):
+        typer.echo(line)
 
 
 @app.command()

@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from core import logs, notifications
+from core import logs, notifications, reminders
 from core.clock import utcnow
 from core.db import DISPATCHER_LOCK, LOCKS, transaction
 from core.settings import settings
+from flows import janitor
 from flows.backoff import Backoff
 from flows.mailing.mailer import Mailer
 from flows.mailing.recording import Recorder
@@ -72,7 +73,19 @@ def _exit() -> None:
 async def _everything() -> None:
     tally = Tally()
     async with Recorder(_prefect(), tally), Mailer(settings(), tally=tally) as mailer:
-        await dispatch((mailer.look, notify))
+        await dispatch((mailer.look, remind, notify))
+
+
+async def remind() -> datetime | None:
+    """Send the reminders whose time has come."""
+    return await asyncio.to_thread(_remind)
+
+
+def _remind() -> datetime | None:
+    more = reminders.send_due(now=utcnow()).left
+    with transaction() as db:
+        due = reminders.next_due(db)
+    return None if due is None else max(due, utcnow() + SOON) if more else due
 
 
 async def notify() -> datetime | None:
@@ -94,6 +107,7 @@ async def dispatch(work: tuple[Work, ...]) -> None:
     async with asyncio.TaskGroup() as together:
         together.create_task(_live(wakes))
         together.create_task(Watcher(_prefect()).run())
+        together.create_task(janitor.keep(_prefect()))
         for each, wake in zip(work, wakes, strict=True):
             together.create_task(_keep_at(each, wake))
 

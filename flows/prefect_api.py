@@ -151,6 +151,26 @@ class PrefectServer:
         body = {"flows": {"name": {"any_": [flow]}}, "flow_runs": wanted, "limit": PAGE}
         return [run.id for run in _valid(await self._post("/flow_runs/filter", body))]
 
+    async def unfinished(self, tag: str, *, since: datetime, states: list[str]) -> list[tuple[Run, str]]:
+        """Runs with this tag that have been in one of the states since then or longer, with which."""
+        wanted = {
+            "state": {"type": {"any_": states}},
+            "tags": {"all_": [tag]},
+            "expected_start_time": {"before_": since.isoformat()},
+        }
+        rows = await self._post("/flow_runs/filter", {"flow_runs": wanted, "limit": PAGE})
+        old = [row for row in rows if datetime.fromisoformat(row["state"]["timestamp"]) <= since]
+        return [(run, row["state"]["type"]) for row in old for run in _valid([row])]
+
+    async def has_heartbeat(self, run: Run, *, since: datetime) -> bool:
+        """Whether the run's process has given a sign of life since then."""
+        events = {
+            "event": {"name": [f"{_RUN}heartbeat"]},
+            "resource": {"id": [f"{_RUN}{run.id}"]},
+            "occurred": {"since": since.isoformat()},
+        }
+        return bool((await self._post("/events/filter", {"filter": events, "limit": 1}))["events"])
+
     async def _name(self, path: str) -> str | None:
         if path not in self._names:
             answer = await self._http.get(path)

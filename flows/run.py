@@ -46,18 +46,21 @@ TROUBLE = (
 """What may be over in a moment. Everything else is a bug or bad input, which no retry mends."""
 
 
-async def job(function: Callable[..., R], *, now: datetime | None, dry_run: bool, **more: Any) -> R | State[Any]:
+async def job(
+    function: Callable[..., R], *, now: datetime | None, dry_run: bool, own_slot: bool = False, **more: Any
+) -> R | State[Any]:
     """Do one job of core for its slot, alone, and show its typed result; the flow returns what this returns.
 
-    It is skipped, with the reason as its final state, when a later slot is due too or another run is at it.
-    ``now`` replaces the scheduled time; ``dry_run`` counts and writes nothing.
+    It is skipped, with the reason as its final state, when a later slot is due too or another run is at it; not so
+    a job that has something of its own to do for each slot. ``now`` replaces the scheduled time; ``dry_run`` counts
+    and writes nothing.
 
     Raises Invalid for a ``now`` in the future that is no dry run.
     """
     slot = await _slot(now, dry_run=dry_run)
-    if (later := await _later_run()) is not None:
+    if not own_slot and (later := await _later_run()) is not None:
         return _skipped(f"a later run is due as well and does this one's work: {later.name}")
-    async with _alone(needed=not dry_run) as alone:
+    async with _alone(needed=not (dry_run or own_slot)) as alone:
         if not alone:
             return _skipped("another run of this flow is at work")
         result = await step(function, now=slot, dry_run=dry_run, **more)
@@ -203,8 +206,9 @@ async def _show(result: BaseModel) -> None:
 def headline(result: dict[str, Any]) -> str:
     """One line for people: ``Dry run: found 12, done 0, skipped 3, failed 0 (expire 3, no_show 9).``"""
     counts = ", ".join(f"{name} {result[name]}" for name in ("found", "done", "skipped", "failed") if name in result)
-    rules = ", ".join(f"{rule} {count}" for rule, count in (result.get("by_rule") or {}).items())
-    line = f"{counts}{f' ({rules})' if rules else ''}."
+    shares: dict[str, Any] = next((value for name, value in result.items() if name.startswith("by_")), {})
+    listed = ", ".join(f"{name} {count}" for name, count in shares.items())
+    line = f"{counts}{f' ({listed})' if listed else ''}."
     return f"Dry run: {line}" if result.get("dry_run") else line[:1].upper() + line[1:]
 
 

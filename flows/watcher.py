@@ -19,6 +19,8 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import FLOWS, FlowState
 from core.models import PushEventRow
+from core.notifications import Told as Notice
+from core.notifications import job_told, tell
 from flows import prefect_api
 from flows.backoff import Backoff
 from flows.prefect_api import TERMINAL, Changes, PrefectServer, Run, RunState
@@ -168,11 +170,15 @@ def _flow_state(
 
 
 def store(told: list[Told]) -> None:
-    """Push these states, in order, those pushed before left out; one that the log refuses is logged and left out."""
+    """Push these states, in order, those pushed before left out, and tell admins of trouble.
+
+    One that the log refuses is logged and left out.
+    """
     try:
         with transaction() as db:
             for state_id, change in told:
                 outbox.publish(db, change, dedupe_key=f"prefect:{state_id}")
+            tell(db, [alarm for _, change in told if (alarm := trouble(change))], now=utcnow())
     except TROUBLE:
         raise
     except Exception:
@@ -181,6 +187,15 @@ def store(told: list[Told]) -> None:
             return
         for one in told:
             store([one])
+
+
+def trouble(change: FlowState) -> Notice | None:
+    """What admins are told of a job's state: that it is late, or failed; once a run. None: nothing."""
+    if change.deployment is None:
+        return None
+    if change.state_name == "Late":
+        return job_told(change.run_id, change.deployment, "late")
+    return job_told(change.run_id, change.deployment, "failed") if change.state in ("FAILED", "CRASHED") else None
 
 
 def newest_told() -> datetime | None:

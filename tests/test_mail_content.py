@@ -188,6 +188,11 @@ def test_a_name_that_is_an_address_becomes_no_link() -> None:
         assert "evil.\u2060example" in text
 
 
+def test_a_name_from_right_to_left_keeps_to_itself() -> None:
+    mail = render("reminder", a_session(candidate=_called(MAYA, "محمد")), IRIS, now=NOW)
+    assert "Your interview with \u2068محمد\u2069 is tomorrow at 09:00" in mail.text
+
+
 def test_times_are_the_readers_and_name_their_zone() -> None:
     to_candidate, to_interviewer = (render("invitation", a_session(), who, now=NOW) for who in (MAYA, IRIS))
     assert "14:00–15:00\n    Lisbon time (UTC)" in to_candidate.text

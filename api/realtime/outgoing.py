@@ -27,7 +27,10 @@ class Socket(Protocol):
 
 
 class Cork:
-    """While it is closed, sockets may hold frames back, so that many to one peer cost one system call."""
+    """While it is closed, sockets may hold frames back, so that many to one peer cost one system call.
+
+    It is drawn before the loop goes on: nothing else ever finds a socket that holds frames back.
+    """
 
     def __init__(self) -> None:
         self.closed = False

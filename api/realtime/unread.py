@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,7 +22,9 @@ log = logging.getLogger(__name__)
 
 QUEUE: Final = "notifications"
 _PAUSE_SECONDS: Final = 0.25
-"""Between two countings: a storm of broadcasts costs four queries a second, and the last one's count still comes."""
+_PAUSE_SHARE: Final = 4
+"""The pause after a counting, and how many times as long as that took: a storm of broadcasts may not keep the database
+busy with counts, and the last one's still comes."""
 _PATIENCE_SECONDS: Final = 5.0
 _BREATH: Final = 500
 
@@ -60,6 +63,7 @@ class Counting:
             await self._wanted.wait()
             self._wanted.clear()
             roles, self._roles = self._roles, set()
+            began = time.monotonic()
             try:
                 await self._count(roles)
             except Exception as error:
@@ -67,7 +71,7 @@ class Counting:
                 log.warning("unread counts could not be sent; trying again", exc_info=None if away else error)
                 self._roles |= roles
                 self._wanted.set()
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(max(_PAUSE_SECONDS, _PAUSE_SHARE * (time.monotonic() - began)))
 
     async def _count(self, roles: set[Role | None]) -> None:
         users = [user for user, role in self._hub.listeners(QUEUE) if None in roles or role in roles]

@@ -74,7 +74,6 @@ class Wire(WebSocketsSansIOProtocol):
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.stop_keepalive()
-        self._flush()
         self.transport.write(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
         self.close_sent = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
@@ -118,7 +117,6 @@ class Wire(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Close with 1012; a peer that does not read must not hold up the restart."""
-        self._flush()
         if self.handshake_complete and not self.close_sent and self.conn.state is not State.OPEN:
             self.transport.close()  # it is closing already, where uvicorn's shutdown would raise
         else:

@@ -15,6 +15,7 @@ _ENDS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _HIDDEN = re.compile(r"[\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 """What reorders or hides text; joiners and direction marks stay, since names and emoji need them."""
 _LINKED = re.compile(r"(?<=\w)\.(?=\w\w)|(?<=:)/|(?<=\w)@(?=\w)")
+_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 _NO_LOCAL = re.compile(r"[\s\x00-\x20\x7f-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff@]")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?", re.ASCII)
@@ -45,7 +46,9 @@ def a_name(value: str) -> str:
     """A person's name for a mail: one line, and nothing in it that a mail program would make a link."""
     line = one_line(value, 100)
     # a name is the one thing in a mail that a stranger chooses; a word joiner shows nothing and stops linking
-    return _LINKED.sub(lambda found: found[0] + "\u2060", line)
+    line = _LINKED.sub(lambda found: found[0] + "\u2060", line)
+    # isolated, so that it does not pull the digits after it, a time's, to its own direction
+    return f"\u2068{line}\u2069" if _RIGHT_TO_LEFT.search(line) else line
 
 
 @lru_cache(maxsize=4096)

@@ -175,7 +175,7 @@ _BEGIN = text(f"""
         data_started_at = CASE WHEN mine.stopped IS NULL THEN clock_timestamp() END,
         attempts = emails.attempts + CASE WHEN mine.stopped IS NULL THEN 1 ELSE 0 END,
         lease_owner = CASE WHEN mine.stopped IS NULL THEN emails.lease_owner END,
-        lease_until = CASE WHEN mine.stopped IS NULL THEN clock_timestamp() + CAST(:lease AS interval) END,
+        lease_until = CASE WHEN mine.stopped IS NULL THEN emails.lease_until END,
         last_error = coalesce({_REASON.format("mine.stopped")}, emails.last_error)
     FROM mine WHERE emails.id = mine.id
     RETURNING emails.id, emails.status
@@ -189,7 +189,7 @@ def begin(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
     """
     if not mails:
         return {}
-    given = {"ids": array([id_ for id_, _ in mails]), "owners": array([o for _, o in mails]), "lease": LEASE}
+    given = {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}
     return {row.id: row.status for row in db.execute(_BEGIN, given)}
 
 
@@ -248,7 +248,7 @@ def _lost(id_: UUID, owner: str, kind: str, attempts: int) -> Ended:
 _NEXT = text("""
     SELECT least(
         (SELECT min(due_at) FROM emails WHERE status = 'queued'),
-        (SELECT min(lease_until) FROM emails WHERE status = 'sending'),
+        (SELECT min(lease_until) FROM emails WHERE lease_until IS NOT NULL),
         (SELECT min(retry_at) FROM emails WHERE status = 'uncertain' AND retry_at IS NOT NULL)
     )
 """)

@@ -59,11 +59,12 @@ class Email(Base):
         Index("emails_due", "priority", "due_at", postgresql_where=text("status = 'queued'")),
         Index("emails_next", "due_at", postgresql_where=text("status = 'queued'")),
         Index("emails_retry", "retry_at", postgresql_where=text("status = 'uncertain' AND retry_at IS NOT NULL")),
-        Index("emails_lease", "lease_until", postgresql_where=text("status = 'sending'")),
+        Index("emails_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index("emails_on_demand", "due_at", postgresql_where=text("status = 'queued' AND on_demand")),
         Index("emails_attention", "id", postgresql_where=text("status IN ('dead', 'uncertain')")),
         Index("emails_of_session", "session_id", postgresql_where=text("session_id IS NOT NULL")),
         Index("emails_by_time", "created_at"),
+        Index("emails_content", "created_at", postgresql_where=text("text_body IS NOT NULL OR html_body IS NOT NULL")),
     )
 
 

@@ -31,6 +31,7 @@ class Reminder(Base):
         one_of("status", ("planned", "sent", "skipped", "void")),
         UniqueConstraint("session_id", "schedule_version", "recipient", "offset_minutes"),
         Index("reminders_due", "due_at", postgresql_where=text("status = 'planned'")),
+        Index("reminders_skipped", "send_by", postgresql_where=text("status = 'skipped'")),
     )
 
 
@@ -64,6 +65,7 @@ class Notification(Base):
         one_of("role", ROLES),
         one_of("status", ("pending", "delivered", "cancelled", "expired")),
         CheckConstraint("user_id IS NULL OR role IS NULL", name="recipient"),
+        Index("notifications_deleted", "id", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("notifications_pending", "not_before", postgresql_where=text("status = 'pending'")),
         Index(
             "notifications_expiring",

@@ -18,9 +18,9 @@ from core.notifications.telling import Delivery, deliver
 from core.viewers import STAFF, Viewer, require
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
-Whole = Annotated[StrictInt, Field(ge=-(2**53), le=2**53)]
-"""A number that JavaScript reads as it was written."""
-Fact = Prose | StrictBool | Whole | Annotated[float, Field(allow_inf_nan=False)] | None
+_EXACT = Field(ge=-(2**53), le=2**53, allow_inf_nan=False)
+"""Numbers that JavaScript reads as they were written."""
+Fact = Prose | StrictBool | Annotated[StrictInt, _EXACT] | Annotated[float, _EXACT] | None
 
 
 class NewNotification(Input):

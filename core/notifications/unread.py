@@ -1,18 +1,19 @@
 """How many notifications somebody has not read: always counted from the table, never kept beside it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from core import outbox
 from core.db import array
-from core.events import NotificationUnread
+from core.events import BROADCASTS, NotificationUnread, user_queue
 
 # A broadcast has no rows of its users' own until they touch it, so it is counted by what is missing. Nobody has
 # missed what was told before they came.
 _COUNTS = text("""
-    SELECT u.id, own.unread + broadcasts.unread
+    SELECT u.id, own.unread + broadcasts.unread AS unread, u.role,
+           (SELECT coalesce(max(id), 0) FROM push_events) AS newest
     FROM users u,
     LATERAL (
         SELECT count(*) AS unread
@@ -42,9 +43,14 @@ _COUNTS = text("""
 """)
 
 
+def _counted(db: Session, users: Iterable[int]) -> Sequence[Row[tuple[int, int, str, int]]]:
+    """Each user's id, count and role, and the newest push of the snapshot they were counted in."""
+    return db.execute(_COUNTS, {"users": array(list(users))}).all()
+
+
 def counts(db: Session, users: Iterable[int]) -> dict[int, int]:
     """How many each of the users has not read, in one query; somebody unknown is absent."""
-    return dict(db.execute(_COUNTS, {"users": array(list(users))}).tuples().all())
+    return {row.id: row.unread for row in _counted(db, users)}
 
 
 def count(db: Session, user_id: int) -> int:
@@ -53,10 +59,29 @@ def count(db: Session, user_id: int) -> int:
 
 
 def announce(db: Session, *users: int) -> None:
-    """Push the users' counts when this transaction commits: counted last, so that none is older than one before it."""
-    outbox.publish_late(db, _events, *users)
+    """Push the users' counts when this transaction commits: none is older than one that was pushed before it."""
+    outbox.publish_late(db, _counting, *users)
 
 
-def _events(db: Session, users: Sequence[int]) -> Iterator[NotificationUnread]:
-    for user_id, unread in counts(db, users).items():
-        yield NotificationUnread(user_id=user_id, unread=unread)
+def _counting(db: Session, users: Sequence[int]) -> outbox.Finish:
+    """Count before the outbox's lock is taken, and under it again only for whom something was pushed in between.
+
+    Whatever changes a count is pushed, to its user's queue or as a broadcast; and counting a long inbox takes a while.
+    """
+    before = _counted(db, users)
+
+    def finish() -> Iterable[NotificationUnread]:
+        newest = min((row.newest for row in before), default=0)
+        pushed = {(destination, audience) for destination, audience in db.execute(_SINCE, {"newest": newest})}
+        stale = [
+            row.id
+            for row in before
+            if pushed & {(user_queue(row.id, "notifications"), None), (BROADCASTS, None), (BROADCASTS, row.role)}
+        ]
+        again = counts(db, stale) if stale else {}
+        return [NotificationUnread(user_id=row.id, unread=again.get(row.id, row.unread)) for row in before]
+
+    return finish
+
+
+_SINCE = text("SELECT DISTINCT destination, audience FROM push_events WHERE id > :newest")

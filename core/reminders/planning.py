@@ -81,5 +81,11 @@ def void(db: Session, session_ids: Sequence[UUID], *, why: str) -> None:
         db.execute(_VOID, {"ids": array(session_ids), "why": why})
 
 
+def replan(db: Session, session_id: UUID, *, now: datetime) -> None:
+    """Take back what tells of a rescheduled session's older time, and plan for the new one."""
+    void(db, [session_id], why="the session was rescheduled")
+    plan(db, [session_id], now=now)
+
+
 def _quiet(begin: time | None, end: time | None, zone: str | None) -> QuietHours | None:
     return QuietHours(begin, end, times.zone(zone)) if begin and end and zone else None

@@ -212,7 +212,9 @@ _WRITE = text("""
     UPDATE reminders SET
         status = given.status, reason = given.reason,
         sent_at = CASE WHEN given.status = 'sent' THEN clock_timestamp() END
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:reasons AS text[])) AS given(id, status, reason)
+    FROM unnest(
+        CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:reasons AS text[])
+    ) AS given(id, status, reason)
     WHERE reminders.id = given.id
 """)
 
@@ -224,9 +226,9 @@ def _write(db: Session, outcomes: dict[int, tuple[str, str | None]]) -> None:
         db.execute(_WRITE, given)
 
 
-_COUNT = text(
-    f"SELECT problem, count(*) FROM ({_DUE.format('r.due_at <= :now')}) AS due(a, b, c, d, e, f, problem) GROUP BY 1"
-)  # noqa: E501, S608
+_COUNT = text(f"""
+    SELECT problem, count(*) FROM ({_DUE.format("r.due_at <= :now")}) AS due(a, b, c, d, e, f, problem) GROUP BY 1
+""")  # noqa: S608 - constants of this module
 _SAMPLE = text(_DUE.format("r.due_at <= :now") + " LIMIT :sample")
 
 

@@ -211,8 +211,7 @@ def reschedule(
         "schedule_version": new.schedule_version,
     }
     _record(db, s, "rescheduled", by, now, reason=reason, data=data)
-    reminders.void(db, [s.id], why="the session was rescheduled")
-    reminders.plan(db, [s.id], now=now)
+    reminders.replan(db, s.id, now=now)
     mail_rescheduled(db, s, now=now, reason=reason)
     if start is None or end is None:
         outbox.publish(db, SessionUpdated(session_id=s.id, changed=("interviewer_id",)))

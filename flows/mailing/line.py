@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import cast
 
 from core.emails.outcomes import Reply
 from flows.mailing.replies import Garbage, Replies
@@ -13,17 +14,17 @@ class Line(asyncio.Protocol):
     def __init__(self) -> None:
         self.replies: deque[Reply] = deque()
         self.lost: str | None = None
-        self.expected = 0
+        self.expected = 1
+        """Answers that are still to come, the greeting among them."""
         self.transport: asyncio.Transport
         self.parser = Replies()
         self._waiter: asyncio.Future[None] | None = None
         self.held_back = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what every loop gives a Protocol
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         # writing is «paused» exactly while bytes of ours wait in this process
-        transport.set_write_buffer_limits(high=0)
+        self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -67,8 +67,8 @@ class Mailer:
         self._looking: asyncio.Task[Found] | None = None
 
     async def __aenter__(self) -> Self:
-        self.settler = Settler(on_written=self.tally.written, on_stopped=self.tally.add)
         self._hands = [Hand(self) for _ in range(self._concurrency)]
+        self.settler = Settler(hands=self._busy, on_written=self.tally.written, on_stopped=self.tally.add)
         self._sending = [asyncio.create_task(hand.run(), name="send mails") for hand in self._hands]
         self._keeping = asyncio.create_task(self._keep(), name="hold mails")
         return self
@@ -206,6 +206,9 @@ class Mailer:
         if ended is not None:
             self.settler.end(ended)
         self._changed.set()
+
+    def _busy(self) -> int:
+        return sum(hand.busy for hand in self._hands)
 
     def _empty(self) -> None:
         while not self._queue.empty():

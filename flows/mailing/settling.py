@@ -25,6 +25,7 @@ from flows.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
+GATHER_SECONDS = 0.02
 LOCKED_SECONDS = 0.05
 """How long to leave a row that somebody else had locked."""
 
@@ -43,7 +44,10 @@ class Settled(NamedTuple):
 class Settler:
     """Writes verdicts and asks for leave to send, until closed. PostgreSQL away is waited for: nothing is forgotten."""
 
-    def __init__(self, *, on_written: Callable[[Written], None], on_stopped: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, hands: Callable[[], int], on_written: Callable[[Written], None], on_stopped: Callable[[str], None]
+    ) -> None:
+        self._hands = hands
         self._asking: dict[Held, asyncio.Future[bool]] = {}
         self._ended: dict[Held, Ended] = {}
         self._work, self._all_written = asyncio.Event(), asyncio.Event()
@@ -79,13 +83,15 @@ class Settler:
             log.warning("mails were left to their leases", extra={"mails": len(self._ended)})
 
     async def _run(self) -> None:
-        backoff = Backoff()
+        loop, backoff, took = asyncio.get_running_loop(), Backoff(), 0.0
         while True:
             await self._work.wait()
+            await self._gather(min(took, GATHER_SECONDS))
             self._work.clear()
             asking, ended = list(self._asking), dict(self._ended)
             if not asking and not ended:
                 continue
+            begun = loop.time()
             try:
                 settled = await asyncio.to_thread(settle, asking, list(ended.values()))
             except Exception:
@@ -95,9 +101,18 @@ class Settler:
                 await backoff.sleep()
                 continue
             backoff.reset()
+            took = loop.time() - begun
             if self._pass_on(asking, ended, settled):
                 await asyncio.sleep(LOCKED_SECONDS)
                 self._work.set()
+
+    async def _gather(self, seconds: float) -> None:
+        """Wait for the other hands that are at work, as long as a commit takes: one for all is sooner than two."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while len(self._asking) < self._hands():
+                    self._work.clear()
+                    await self._work.wait()
 
     def _pass_on(self, asking: Sequence[Held], ended: dict[Held, Ended], settled: Settled) -> bool:
         """Tell who waits; whether something was locked and has to be asked again."""

@@ -169,7 +169,6 @@ class Connection:
         raise Failed(End(stage, reply))
 
     async def _greet(self) -> None:
-        self._line.expected = 1
         await self._expect(220, "for its greeting", self._times.greeting)
         await self._hello()
         if self._server.scheme != "smtps" and (self._server.secured or "STARTTLS" in self._extensions):

@@ -84,7 +84,7 @@ _ABOUT = (
     )
     .join(_i, _i.id == _s.interview_id)
     .join(_c, _c.id == _s.candidate_id)
-    .outerjoin(_interviewer, (_interviewer.id == _s.interviewer_id) )
+    .outerjoin(_interviewer, (_interviewer.id == _s.interviewer_id) & _interviewer.deleted_at.is_(None))
     .outerjoin(_recruiter, _recruiter.id == _s.recruiter_id)
 )
 

@@ -472,7 +472,7 @@ def upgrade() -> None:
         "emails_due", "emails", ["priority", "due_at"], unique=False, postgresql_where=sa.text("status = 'queued'")
     )
     op.create_index(
-        "emails_lease", "emails", ["lease_until"], unique=False, postgresql_where=sa.text("status = 'sending'")
+        "emails_lease", "emails", ["lease_until"], unique=False, postgresql_where=sa.text("lease_until IS NOT NULL")
     )
     op.create_index("emails_next", "emails", ["due_at"], unique=False, postgresql_where=sa.text("status = 'queued'"))
     op.create_index(
@@ -604,6 +604,23 @@ def upgrade() -> None:
     op.create_index(
         "reminders_due", "reminders", ["due_at"], unique=False, postgresql_where=sa.text("status = 'planned'")
     )
+    op.create_index(
+        "reminders_skipped", "reminders", ["send_by"], unique=False, postgresql_where=sa.text("status = 'skipped'")
+    )
+    op.create_index(
+        "notifications_deleted",
+        "notifications",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
+    op.create_index(
+        "emails_content",
+        "emails",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("text_body IS NOT NULL OR html_body IS NOT NULL"),
+    )
     op.create_table(
         "session_events",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -681,6 +698,15 @@ def downgrade() -> None:
     op.drop_table("email_attachments")
     op.drop_index("session_events_history", table_name="session_events")
     op.drop_table("session_events")
+    op.drop_index(
+        "emails_content",
+        table_name="emails",
+        postgresql_where=sa.text("text_body IS NOT NULL OR html_body IS NOT NULL"),
+    )
+    op.drop_index(
+        "notifications_deleted", table_name="notifications", postgresql_where=sa.text("deleted_at IS NOT NULL")
+    )
+    op.drop_index("reminders_skipped", table_name="reminders", postgresql_where=sa.text("status = 'skipped'"))
     op.drop_index("reminders_due", table_name="reminders", postgresql_where=sa.text("status = 'planned'"))
     op.drop_table("reminders")
     op.drop_index("notifications_pending", table_name="notifications", postgresql_where=sa.text("status = 'pending'"))
@@ -712,7 +738,7 @@ def downgrade() -> None:
     )
     op.drop_index("emails_of_session", table_name="emails", postgresql_where=sa.text("session_id IS NOT NULL"))
     op.drop_index("emails_next", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
-    op.drop_index("emails_lease", table_name="emails", postgresql_where=sa.text("status = 'sending'"))
+    op.drop_index("emails_lease", table_name="emails", postgresql_where=sa.text("lease_until IS NOT NULL"))
     op.drop_index("emails_due", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
     op.drop_index("emails_by_time", table_name="emails")
     op.drop_index("emails_attention", table_name="emails", postgresql_where=sa.text("status IN ('dead', 'uncertain')"))

@@ -13,9 +13,9 @@ from sqlalchemy import update
 
 from core.db import transaction
 from core.models import User
-from tests import forging
 from tests.asking import Asking, asking, done, refused
-from tests.forging import part
+from tests.http import forging
+from tests.http.forging import part
 from tests.parts import SECRET, Api, token
 
 OTHER_SECRET = "another secret, just as long as the real one"

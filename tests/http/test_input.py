@@ -242,7 +242,7 @@ def test_no_body_is_ever_answered_with_a_bug(ask: Asking) -> None:
 
     for method, path, schema in routes:
 
-        @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(body=shaped(document, schema) | JUNK, role=st.sampled_from(sorted(ask.people.ids)), new=st.booleans())
         def answers(method: str, path: str, body: Any, role: str, *, new: bool) -> None:
             where = path.format(session_id=invited if new else session_id, **ids)

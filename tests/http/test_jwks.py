@@ -20,7 +20,7 @@ from core.errors import NotSignedIn, Unavailable
 from core.settings import Settings
 from tests import parts
 from tests.asking import Asking, asking, done, refused
-from tests.forging import forged, relabelled
+from tests.http.forging import forged, relabelled
 from tests.parts import SECRET, Api, Database
 
 RSA, OLD, STRANGER = (rsa.generate_private_key(65537, 2048) for _ in range(3))

@@ -1,0 +1,142 @@
+"""The daily reports are asked for: the dashboard of each day that is over, once (DOMAIN, "The jobs", 4)."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import date as Day  # noqa: N812 - parameters are called date, as people give them
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.clock import uuid7
+from core.db import array, insert_many, transaction
+from core.errors import Invalid
+from core.models import Report
+from core.settings import settings
+
+TYPES = ("dashboard_pdf", "dashboard_csv")
+CAUGHT_UP = 31
+"""Days that a run goes back at most for days that no run has asked for."""
+AT_ONCE = 366
+"""Days that may be asked for at once."""
+SAMPLE = 10
+_DAY = timedelta(days=1)
+
+
+class Asked(BaseModel):
+    """What one run found and did: ``found`` are due, ``done`` were asked for, ``skipped`` had been already."""
+
+    now: datetime
+    dry_run: bool
+    found: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    first: Day | None = None
+    last: Day | None = None
+    sample: list[dict[str, Any]] = []
+
+
+def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None) -> Asked:
+    """Ask for the reports of yesterday, by the platform's clocks, and of days before it that a lost run left out.
+
+    With ``date`` of that day instead, or of each from it to ``until``. A day's reports are asked for once, however
+    often this runs. Raises Invalid for days that are not over, in the wrong order, or too many.
+    """
+    zone = ZoneInfo(settings().timezone)
+    yesterday = now.astimezone(zone).date() - _DAY
+    with transaction() as db:
+        days = _given(date, until, yesterday) if date or until else _since_the_newest(db, yesterday)
+        wanted = [(day, kind) for day in days for kind in TYPES]
+        keys = {daily_key(day, kind): (day, kind) for day, kind in wanted}
+        before = set(db.scalars(_BEFORE, {"keys": array(list(keys))}))
+        new = {key: of for key, of in keys.items() if key not in before}
+        made = 0 if dry_run or not new else _ask(db, new, zone, now)
+    sample = [{"date": str(day), "type": kind} for day, kind in new.values()]
+    return Asked(
+        now=now,
+        dry_run=dry_run,
+        found=len(wanted),
+        done=made,
+        skipped=len(wanted) - (len(new) if dry_run else made),
+        first=min(days, default=None),
+        last=max(days, default=None),
+        sample=sample[:SAMPLE],
+    )
+
+
+def daily_key(day: Day, kind: str) -> str:
+    """The key that makes a day's report be asked for once."""
+    return f"daily/{day.isoformat()}/{kind}"
+
+
+def request_hash(kind: str, parameters: dict[str, Any]) -> str:
+    """What tells two requests apart."""
+    return hashlib.sha256(json.dumps([kind, parameters], sort_keys=True).encode()).hexdigest()
+
+
+def bounds(day: Day, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """From local midnight to the next one: 23 to 25 hours."""
+    first, last = (datetime.combine(d, time(), zone) for d in (day, day + _DAY))
+    return first, last
+
+
+_BEFORE = text("SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[]))")
+_NEWEST = text("SELECT max(split_part(dedupe_key, '/', 2)) FROM reports WHERE dedupe_key LIKE 'daily/%'")
+
+
+def _given(date: Day | None, until: Day | None, yesterday: Day) -> list[Day]:
+    first, last = date or until, until or date
+    assert first is not None and last is not None  # noqa: S101, PT018 - the caller has one
+    if date is None:
+        raise Invalid("date", "is missing: until is the last day of a range that begins with date")
+    if last > yesterday:
+        raise Invalid("until" if until else "date", f"{last} is not over; the last day that is, is {yesterday}")
+    if last < first:
+        raise Invalid("until", f"{last} lies before {first}")
+    days = _range(first, last)
+    if len(days) > AT_ONCE:
+        raise Invalid("until", f"{len(days)} days are too many; ask for at most {AT_ONCE} at once")
+    return days
+
+
+def _since_the_newest(db: Session, yesterday: Day) -> list[Day]:
+    newest = db.execute(_NEWEST).scalar_one()
+    if newest is None:
+        return [yesterday]
+    first = max(Day.fromisoformat(newest) + _DAY, yesterday - (CAUGHT_UP - 1) * _DAY)
+    # yesterday itself always: a run for a day that is done says so
+    return _range(min(first, yesterday), yesterday)
+
+
+def _range(first: Day, last: Day) -> list[Day]:
+    return [first + n * _DAY for n in range((last - first).days + 1)]
+
+
+def _ask(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, now: datetime) -> int:
+    given: list[dict[str, Any]] = []
+    for day, _ in new.values():
+        start, end = bounds(day, zone)
+        given.append({"start": start.isoformat(), "end": end.isoformat()})
+    kinds: Sequence[str] = [kind for _, kind in new.values()]
+    made = insert_many(
+        db,
+        Report,
+        {
+            "id": [uuid7(now) for _ in new],
+            "type": list(kinds),
+            "parameters": given,
+            "request_hash": [request_hash(kind, one) for kind, one in zip(kinds, given, strict=True)],
+            "dedupe_key": list(new),
+        },
+        once="(dedupe_key)",
+        returning=("id",),
+    )
+    if made:
+        outbox.wake(db)
+    return len(made)

@@ -1,0 +1,63 @@
+"""Notifications: the safety net for everything that normally goes at once."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from prefect import State, flow
+from pydantic import BaseModel
+
+from core import notifications, reminders
+from flows.mailing import sweeping
+from flows.run import job, slot_name
+
+
+class Delivered(BaseModel):
+    """What a run found and did of all that was due; ``by_part`` says what of it was done by each part."""
+
+    now: datetime
+    dry_run: bool
+    found: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    by_part: dict[str, int] = {}
+    sample: list[dict[str, Any]] = []
+
+
+# Reminders before mails: what they queue goes with this run.
+PARTS: dict[str, Callable[..., Any]] = {
+    "notifications": notifications.deliver_due,
+    "reminders": reminders.send_due,
+    "mails": sweeping.send_due,
+}
+
+
+def deliver_pending(*, now: datetime, dry_run: bool = False) -> Delivered:
+    """Deliver notifications, reminders and mails that are due and were not delivered.
+
+    That one part fails does not keep the others from their work; the first failure is raised in the end.
+    """
+    delivered, failures = Delivered(now=now, dry_run=dry_run), list[Exception]()
+    for name, part in PARTS.items():
+        try:
+            result = part(now=now, dry_run=dry_run)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+            continue
+        for count in ("found", "done", "skipped", "failed"):
+            setattr(delivered, count, getattr(delivered, count) + getattr(result, count))
+        delivered.by_part[name] = result.found if dry_run else result.done
+        delivered.sample += [{"part": name, "what": one} for one in result.sample[:3]]
+    if failures:
+        raise failures[0]
+    return delivered
+
+
+@flow(name="process-pending-notifications", flow_run_name=slot_name)
+async def process_pending_notifications(now: datetime | None = None, dry_run: bool = False) -> Delivered | State[Any]:
+    """Delivers what is due and was not delivered: notifications, reminders, mails and their retries, lost leases.
+
+    now: what was due at this time instead of the scheduled one. dry_run: count and show a sample, change nothing.
+    """
+    return await job(deliver_pending, now=now, dry_run=dry_run)
