@@ -62,6 +62,8 @@ def main() -> None:
     ask.add_argument("--run", choices=("core", "plain", "explain"), help=argparse.SUPPRESS)
     given = ask.parse_args()
     if given.run:
+        # Plain SQL writes no mails, so core writes none here; bench.mail measures what they take.
+        changes.mail_moves = lambda *_, **__: None
         print(json.dumps({"core": run_core, "plain": run_plain, "explain": run_explained}[given.run](given.batch)))
         return
     with _server() as url, _databases(url, given.sessions, given.due) as server:
@@ -114,8 +116,6 @@ def _line(who: str, run: dict[str, Any]) -> str:
 
 def run_core(batch: int) -> dict[str, float]:
     """One pass of core in this process, measured."""
-    # Plain SQL writes no mails, so core writes none here; bench.mail measures what rendering them takes.
-    changes.mail_moves = lambda *_, **__: None
     with transaction() as db:
         backend = psutil.Process(db.scalar(text("SELECT pg_backend_pid()")))
     with _measured(backend) as result:

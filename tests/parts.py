@@ -30,7 +30,7 @@ from deployments.local import postgres as embedded
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a secret of the tests, long enough for HS256"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds to wait for a condition before the test fails."""
 
 

@@ -14,48 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from core.db import engine, transaction
-from core.emails.content import About, Person, ReportNotice, SessionKind, about, render, render_generic, render_report
-from core.emails.content.times import When, length, moment, zone_name
-from core.emails.content.views import period, size
+from core.emails.content import About, Person, ReportNotice, about, render, render_generic, render_report
 from core.emails.drafts import Attachment, Draft, Recipient
 from core.errors import BadSettings, Invalid
 from core.models import Candidate, InterviewSession, User
 from core.settings import load, settings
 from tests import factories
+from tests.mails import IRIS, KINDS, MAYA, NOW, OPEN, START, a_session, called
 from tests.parts import Database, forget_settings
 
-NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
-START = datetime(2026, 11, 24, 14, tzinfo=UTC)
-KINDS: tuple[SessionKind, ...] = ("invitation", "reschedule", "cancellation", "reminder", "completion")
-MAYA = Recipient("maya@example.com", "Maya Lindqvist", "Europe/Lisbon", "candidate", 4)
-IRIS = Recipient("iris@example.com", "Iris Okafor", "America/New_York", "interviewer", 3)
-
-
-def a_session(**changes: Any) -> About:
-    """A scheduled session; arguments change it."""
-    made = About(
-        session_id=UUID(int=7),
-        status="scheduled",
-        title="Backend engineering",
-        position="Backend Engineer",
-        duration_minutes=60,
-        resume_minutes=30,
-        feedback_deadline_hours=48,
-        scheduled_start=START,
-        scheduled_end=START + timedelta(hours=1),
-        schedule_version=1,
-        invitation_expires_at=NOW + timedelta(days=14),
-        ended_at=None,
-        ics_uid="7@greenroom",
-        ics_sequence=0,
-        candidate=MAYA,
-        interviewer=IRIS,
-        recruiter=Person("Rita Sørensen", "rita@example.com", gone=False),
-    )
-    return made._replace(**changes)
-
-
-OPEN = {"status": "invited", "scheduled_start": None, "scheduled_end": None}
 STATES: dict[str, dict[str, Any]] = {
     "scheduled": {},
     "scheduled, AI only": {"interviewer": None},
@@ -153,8 +120,8 @@ def test_what_people_are_called_never_becomes_markup_or_another_line(hostile: st
     named = a_session(
         title=hostile,
         position=hostile,
-        candidate=_called(MAYA, hostile),
-        interviewer=_called(IRIS, hostile),
+        candidate=called(MAYA, hostile),
+        interviewer=called(IRIS, hostile),
         recruiter=Person(hostile, "rita@example.com", gone=False),
     )
     harmless = a_session(title="x", position="y")
@@ -176,12 +143,8 @@ def test_what_people_are_called_never_becomes_markup_or_another_line(hostile: st
             assert "Bcc: victim" not in mail.text.splitlines()
 
 
-def _called(recipient: Recipient, name: str) -> Recipient:
-    return Recipient(recipient.address, name, recipient.timezone, recipient.party, recipient.user_id)
-
-
 def test_a_name_that_is_an_address_becomes_no_link() -> None:
-    named = a_session(candidate=_called(MAYA, "Free prize at https://evil.example/x or evil.example"))
+    named = a_session(candidate=called(MAYA, "Free prize at https://evil.example/x or evil.example"))
     mail = render("invitation", named, IRIS, now=NOW)
     for text in (mail.text, mail.html or ""):  # a subject is never made a link
         assert "evil.example" not in text and "https://evil" not in text
@@ -189,7 +152,7 @@ def test_a_name_that_is_an_address_becomes_no_link() -> None:
 
 
 def test_a_name_from_right_to_left_keeps_to_itself() -> None:
-    mail = render("reminder", a_session(candidate=_called(MAYA, "محمد")), IRIS, now=NOW)
+    mail = render("reminder", a_session(candidate=called(MAYA, "محمد")), IRIS, now=NOW)
     assert "Your interview with \u2068محمد\u2069 is tomorrow at 09:00" in mail.text
 
 
@@ -215,46 +178,6 @@ def test_a_reminder_counts_days_where_its_reader_is(now: datetime, zone: str, sa
     reader = Recipient("x@example.com", "X", zone, "candidate")
     mail = render("reminder", a_session(candidate=reader), reader, now=now)
     assert f"Your interview is {said}" in mail.text
-
-
-@pytest.mark.parametrize(
-    ("start", "minutes", "zone", "hours"),
-    [
-        ("2026-11-24T23:30+00:00", 60, "UTC", "23:30–00:30 the next day"),
-        ("2026-11-24T23:30+00:00", 60 * 50, "UTC", "23:30–01:30 on Fri 27 Nov 2026"),
-        ("2026-10-25T00:30+00:00", 60, "Europe/Lisbon", "01:30 (UTC+1)–01:30 (UTC)"),
-        ("2026-03-29T00:30+00:00", 60, "Europe/Berlin", "01:30 (UTC+1)–03:30 (UTC+2)"),
-    ],
-)
-def test_hours_are_told_over_midnight_and_when_clocks_change(start: str, minutes: int, zone: str, hours: str) -> None:
-    begin = datetime.fromisoformat(start)
-    assert When.of(begin, begin + timedelta(minutes=minutes), zone).hours == hours
-
-
-@pytest.mark.parametrize(
-    ("zone", "named"),
-    [
-        ("UTC", "UTC"),
-        ("Etc/GMT+5", "UTC−5"),
-        ("Asia/Kolkata", "Kolkata time (UTC+5:30)"),
-        ("America/Argentina/Buenos_Aires", "Buenos Aires time (UTC−3)"),
-        ("no/such zone", "UTC"),
-        ("../../etc/passwd", "UTC"),
-    ],
-)
-def test_zones_have_names_that_people_use(zone: str, named: str) -> None:
-    assert zone_name(When.of(START, START, zone).start) == named
-
-
-def test_lengths_sizes_and_periods_are_words() -> None:
-    assert [length(n) for n in (1, 45, 60, 90, 120)] == ["1 minute", "45 minutes", "1 hour", "1 h 30 min", "2 hours"]
-    assert [size(n) for n in (840, 12_400, 3_440_000)] == ["840 bytes", "12 KB", "3.4 MB"]
-    midnight = datetime(2026, 11, 15, 23, tzinfo=UTC)
-    assert period(midnight, midnight + timedelta(days=1), "Europe/Berlin") == "Mon 16 Nov 2026, Berlin time (UTC+1)"
-    week = period(midnight, midnight + timedelta(days=7), "Europe/Berlin")
-    assert week == "Mon 16 Nov 2026 – Sun 22 Nov 2026, Berlin time (UTC+1)"
-    assert period(midnight, NOW, "UTC") == "Sun 15 Nov 2026, 23:00 – Mon 23 Nov 2026, 09:30, UTC"
-    assert moment(NOW, "Europe/Lisbon") == "Monday, 23 November 2026, 09:30 Lisbon time (UTC)"
 
 
 def test_a_reschedule_says_the_old_time_and_a_new_interviewer_is_told_apart() -> None:

@@ -12,7 +12,7 @@ from core.emails.addresses import one_line
 from core.emails.content import About, Person, render
 from core.emails.content.rendering import SessionKind
 from core.emails.drafts import Recipient
-from tests.test_mail_content import IRIS, MAYA, NOW, OPEN, START, _called, a_session
+from tests.mails import IRIS, MAYA, NOW, OPEN, START, a_session, called
 
 
 def calendar(kind: SessionKind, session: About, recipient: Recipient, *, now: datetime = NOW) -> Any:
@@ -84,7 +84,7 @@ def test_the_house_organizes_where_no_recruiter_does_and_who_left_stays_organize
 @given(name=st.text(max_size=120), position=st.text(max_size=120))
 def test_no_name_adds_a_line_or_a_parameter(name: str, position: str) -> None:
     session = a_session(
-        candidate=_called(MAYA, name), position=position, recruiter=Person(name, "r@example.com", gone=False)
+        candidate=called(MAYA, name), position=position, recruiter=Person(name, "r@example.com", gone=False)
     )
     e = calendar("invitation", session, IRIS).vevent
     names = ["uid", "sequence", "dtstamp", "dtstart", "dtend", "summary", "description", "location", "url", "status"]

@@ -19,7 +19,7 @@ from core.emails.content import render
 from core.emails.drafts import Attachment
 from core.errors import Invalid
 from core.models import Email
-from tests.test_mail_content import KINDS, MAYA, NOW, a_session
+from tests.mails import KINDS, MAYA, NOW, a_session
 
 OURS = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "X-Auto-Response-Suppress"]
 BODY = ["Content-Type", "Content-Transfer-Encoding"]
@@ -119,7 +119,7 @@ def test_long_and_odd_lines_survive_smtp(text: str) -> None:
 
 
 @given(name=st.text(max_size=200), content=st.binary(max_size=300), type_=st.text(max_size=60))
-def test_files_come_back_whatever_they_are_called(name: str, content: bytes, type_: str) -> None:
+def test_files_come_back_whatever_they_arecalled(name: str, content: bytes, type_: str) -> None:
     raw = mime.build(a_mail(), [Attachment(name, type_, content)])
     assert raw.isascii()
     found = read(raw)

@@ -133,6 +133,7 @@ class Mailer:
             while self.busy and (self._drained or self.link.suspect):
                 await self._change()
             if self._drained or self.link.suspect:
+                await self.settler.all_written()
                 return
 
     def _adapted(self, at: float) -> int:

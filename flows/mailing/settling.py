@@ -70,12 +70,16 @@ class Settler:
         self._all_written.clear()
         self._work.set()
 
+    async def all_written(self) -> None:
+        """Wait until every verdict so far is written."""
+        if self._ended:
+            await self._all_written.wait()
+
     async def close(self, within: float) -> None:
         """Write what is left, for at most this many seconds; what cannot be written is left to its lease."""
-        if self._ended:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(within):
-                    await self._all_written.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self.all_written()
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task

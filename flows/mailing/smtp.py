@@ -90,7 +90,7 @@ class Connection:
         if reply.code != 354:
             await self._refused("data", reply)
         await asyncio.sleep(0)  # a server that hung up behind its answer is noticed before anything is sent
-        await self._pour(_stuffed(content))
+        await self._pour(stuffed(content))
         self.stage = "dot"
         reply = await self._answer("after the final dot", self._times.dot)
         self.stage = "sender"
@@ -249,7 +249,7 @@ def _base64(said: str) -> str:
     return b64encode(said.encode()).decode()
 
 
-def _stuffed(content: bytes) -> bytes:
+def stuffed(content: bytes) -> bytes:
     """The content as DATA carries it: lines end in CRLF, leading dots doubled, and the final dot (RFC 5321, 4.5.2)."""
     ends = content.count(b"\r\n")
     if ends != content.count(b"\n") or ends != content.count(b"\r"):

@@ -1,0 +1,276 @@
+"""What the rules of sending say, without a server: the table of outcomes, SMTP's answers, the server's URL, the dots."""
+
+import os
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.emails.outcomes import (
+    ATTEMPTS,
+    DELAYS,
+    NO_SUCH_MAILBOX,
+    SENT_AGAIN,
+    End,
+    Reply,
+    Stage,
+    Verdict,
+    in_words,
+    judge,
+)
+from core.errors import BadSettings
+from core.models import EmailKind
+from core.settings import load
+from flows.mailing.replies import LINE_BYTES, Garbage, Replies
+from flows.mailing.servers import MailServer
+from flows.mailing.smtp import stuffed
+
+STAGES: tuple[Stage, ...] = ("connect", "sender", "recipient", "data", "dot")
+KINDS: tuple[EmailKind, ...] = (
+    "generic",
+    "invitation",
+    "reschedule",
+    "cancellation",
+    "reminder",
+    "completion",
+    "report",
+)
+stages, kinds = st.sampled_from(STAGES), st.sampled_from(KINDS)
+attempts = st.integers(1, ATTEMPTS + 2)
+texts = st.text(max_size=30) | st.sampled_from(["5.1.1 no such user", "5.7.1 not for you", "4.2.2 full", ""])
+
+
+def replies(low: int, high: int) -> st.SearchStrategy[Reply]:
+    return st.builds(Reply, st.integers(low, high), texts)
+
+
+def test_the_delays_are_those_of_the_rules() -> None:
+    assert [judge(End("data", Reply(451)), "generic", n).delay for n in range(1, 6)] == [
+        timedelta(minutes=m) for m in (1, 5, 15, 60, 180)
+    ]
+    assert judge(End("data", Reply(451)), "generic", 6) == Verdict("dead")
+    assert all(one < other for one, other in pairwise(DELAYS))
+
+
+@given(kinds, attempts, replies(200, 299))
+def test_only_an_answer_of_2xx_to_the_final_dot_is_sent(kind: EmailKind, attempt: int, reply: Reply) -> None:
+    assert judge(End("dot", reply), kind, attempt) == Verdict("sent")
+    for stage in STAGES[:-1]:
+        assert judge(End(stage, reply), kind, attempt).status in ("queued", "dead")
+
+
+@given(stages, kinds, attempts, st.none() | replies(200, 599))
+def test_whatever_came_nothing_is_lost_and_nothing_retried_for_ever(
+    stage: Stage, kind: EmailKind, attempt: int, reply: Reply | None
+) -> None:
+    verdict = judge(End(stage, reply), kind, attempt)
+    assert verdict.status in ("sent", "queued", "dead", "uncertain")
+    assert (verdict.status == "queued") <= (verdict.delay is not None)
+    if verdict.delay is not None:
+        assert attempt < ATTEMPTS
+        assert verdict.delay == DELAYS[attempt - 1]
+
+
+@given(kinds, attempts, replies(200, 599).filter(lambda reply: 300 <= reply.code < 400) | st.none())
+def test_no_word_after_the_final_dot_is_uncertain_and_only_three_kinds_are_sent_again(
+    kind: EmailKind, attempt: int, reply: Reply | None
+) -> None:
+    verdict = judge(End("dot", reply), kind, attempt)
+    assert verdict.status == "uncertain"
+    assert (verdict.delay is not None) == (kind in SENT_AGAIN and attempt < ATTEMPTS)
+    assert frozenset({"invitation", "reschedule", "cancellation"}) == SENT_AGAIN
+
+
+@given(st.sampled_from(STAGES[:-1]), kinds, st.integers(1, ATTEMPTS - 1))
+def test_a_connection_lost_before_the_final_dot_is_tried_again(stage: Stage, kind: EmailKind, attempt: int) -> None:
+    assert judge(End(stage), kind, attempt) == Verdict("queued", DELAYS[attempt - 1])
+
+
+@given(stages, kinds, st.integers(1, ATTEMPTS - 1), replies(400, 499))
+def test_4xx_is_tried_again_at_every_stage(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
+    assert judge(End(stage, reply), kind, attempt) == Verdict("queued", DELAYS[attempt - 1])
+
+
+@given(st.sampled_from(STAGES[1:]), kinds, attempts, replies(500, 599))
+def test_5xx_about_the_mail_is_its_end(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
+    verdict = judge(End(stage, reply), kind, attempt)
+    assert (verdict.status, verdict.delay) == ("dead", None)
+    if verdict.suppress:
+        assert reply.enhanced in NO_SUCH_MAILBOX or (stage == "recipient" and reply.code == 550)
+
+
+def test_5xx_while_connecting_is_about_us_and_not_about_the_mail() -> None:
+    assert judge(End("connect", Reply(535, "5.7.8 wrong password")), "generic", 1) == Verdict("queued", DELAYS[0])
+    assert judge(End("connect", Reply(554, "no service")), "generic", 1) == Verdict("queued", DELAYS[0])
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply", "suppress"),
+    [
+        ("recipient", Reply(550, "no such user here"), True),
+        ("recipient", Reply(550, "5.1.1 no such user"), True),
+        ("recipient", Reply(556, "5.1.10 the domain takes no mail"), True),
+        ("dot", Reply(550, "5.1.1 no such user"), True),
+        ("recipient", Reply(550, "5.7.1 relaying denied"), False),  # it would cost us every address there is
+        ("recipient", Reply(552, "5.2.2 mailbox full"), False),
+        ("recipient", Reply(553, "mailbox name not allowed"), False),
+        ("sender", Reply(550, "5.1.1 no such user"), False),
+        ("dot", Reply(550, "spam"), False),
+        ("recipient", Reply(450, "4.1.1 no such user yet"), False),
+    ],
+)
+def test_only_an_unknown_recipient_is_suppressed(stage: Stage, reply: Reply, suppress: bool) -> None:
+    assert judge(End(stage, reply), "generic", 1).suppress is suppress
+
+
+@given(stages, replies(200, 599) | st.none(), st.text(max_size=2000))
+def test_what_staff_read_fits_the_column(stage: Stage, reply: Reply | None, why: str) -> None:
+    words = in_words(End(stage, reply, why))
+    assert words
+    assert "\x00" not in words
+    assert len(words) <= 500
+
+
+# answers
+
+lines = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60).map(str.strip)
+answers = st.lists(st.tuples(st.integers(200, 599), st.lists(lines, min_size=1, max_size=4)), min_size=1, max_size=5)
+
+
+def dumped(code: int, said: list[str]) -> bytes:
+    return b"".join(f"{code}{'-' if n < len(said) - 1 else ' '}{one}\r\n".encode() for n, one in enumerate(said))
+
+
+@given(answers, st.lists(st.integers(0, 400), max_size=6))
+def test_answers_are_read_however_they_are_cut(given_: list[tuple[int, list[str]]], cuts: list[int]) -> None:
+    data, parser, read = b"".join(dumped(*one) for one in given_), Replies(), []
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, end in pairwise(places):
+        read += list(parser.feed(data[start:end]))
+    assert read == [Reply(code, "\n".join(said)) for code, said in given_]
+    assert not parser.pending
+
+
+@given(st.binary(max_size=200))
+def test_whatever_bytes_come_the_parser_answers_or_refuses(data: bytes) -> None:
+    parser = Replies()
+    try:
+        read = list(parser.feed(data + b"\n"))
+    except Garbage:
+        return
+    assert all(200 <= reply.code <= 599 and "\x00" not in reply.text for reply in read)
+
+
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 400\r\n", b"250-a\r\n251 b\r\n", b"99 x\r\n", b"\r\n", b"x" * (LINE_BYTES + 1), b"250_a\r\n"]
+)
+def test_what_is_no_smtp_is_refused(data: bytes) -> None:
+    with pytest.raises(Garbage):
+        list(Replies().feed(data))
+
+
+def test_an_answer_before_the_garbage_counts() -> None:
+    parser, read = Replies(), []
+    with pytest.raises(Garbage):
+        for reply in parser.feed(b"250 taken\r\nrubbish\r\n"):
+            read.append(reply)  # noqa: PERF402 - what came before it raised
+    assert read == [Reply(250, "taken")]
+
+
+def test_a_reply_without_end_is_refused() -> None:
+    parser = Replies()
+    with pytest.raises(Garbage):
+        for _ in range(10_000):
+            list(parser.feed(b"250-more\r\n"))
+
+
+# dots
+
+bodies = st.lists(st.sampled_from([b".", b"..", b"a", b"\r\n", b"\n", b"\r", b"\r\n.\r\n", b"\n.\n", b""])).map(
+    b"".join
+)
+
+
+@given(bodies)
+def test_a_body_ends_only_where_it_ends(body: bytes) -> None:
+    sent = stuffed(body)
+    assert sent.endswith(b"\r\n.\r\n") or sent == b".\r\n"
+    inner = sent.removesuffix(b".\r\n")
+    assert b"\r\n.\r\n" not in b"\r\n" + inner
+    # what a server makes of it (RFC 5321, section 4.5.2) is the body with its line ends made whole
+    received = (b"\r\n" + inner).replace(b"\r\n..", b"\r\n.").removeprefix(b"\r\n")
+    whole = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    assert received in (whole, whole + b"\r\n")
+
+
+# where mail goes
+
+
+def server(**environment: str) -> MailServer:
+    for name, value in environment.items():
+        os.environ[f"GREENROOM_{name}"] = value
+    try:
+        return MailServer.of(load())
+    finally:
+        for name in environment:
+            del os.environ[f"GREENROOM_{name}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "secured"),
+    [
+        ("smtp://mail.example.com", "mail.example.com", 25, False),
+        ("smtp://mail.example.com:2525", "mail.example.com", 2525, False),
+        ("smtp+starttls://mail.example.com", "mail.example.com", 587, True),
+        ("smtps://mail.example.com", "mail.example.com", 465, True),
+        ("smtp://u:p@mail.example.com:587", "mail.example.com", 587, True),
+        ("smtp://u:p@127.0.0.1:1025", "127.0.0.1", 1025, False),
+        ("smtp://[::1]:25", "::1", 25, False),
+        ("smtp://bücher.example", "xn--bcher-kva.example", 25, False),
+    ],
+)
+def test_smtp_url_says_where_and_how_safely(url: str, host: str, port: int, secured: bool) -> None:
+    found = server(SMTP_URL=url)
+    assert (found.host, found.port, found.secured) == (host, port, secured)
+
+
+def test_a_password_is_decoded_and_not_shown() -> None:
+    found = server(SMTP_URL="smtps://us%40er:p%3Ass%2F@mail.example.com")
+    assert (found.user, found.password) == ("us@er", "p:ss/")
+    assert "p:ss/" not in repr(found)
+
+
+def test_without_smtp_url_it_is_the_capture_server() -> None:
+    found = server(CAPTURE_PORT="1999", PUBLIC_URL="https://interviews.example.com")
+    assert (found.host, found.port, found.helo) == ("127.0.0.1", 1999, "interviews.example.com")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SMTP_URL", "http://mail.example.com"),
+        ("SMTP_URL", "smtp://u@mail.example.com"),
+        ("SMTP_URL", "smtp://mail.example.com/path"),
+        ("SMTP_URL", "smtp://u:verysecret@mail.example.com:99999"),
+        ("MAIL_FROM", "nobody"),
+        ("MAIL_FROM", "A\r\nBcc: b@example.com <a@example.com>"),
+        ("EMAIL_CONCURRENCY", "1"),
+        ("EMAIL_CONCURRENCY", "6"),
+        ("EMAIL_RATE", "-1"),
+    ],
+)
+def test_a_bad_setting_is_named_and_no_password_shown(name: str, value: str) -> None:
+    with pytest.raises(BadSettings) as refused:
+        server(**{name: value})
+    assert list(refused.value.reasons) == [f"GREENROOM_{name}"]
+    assert "verysecret" not in str(refused.value)
+
+
+def test_mail_is_from_the_public_host_unless_said_otherwise() -> None:
+    os.environ["GREENROOM_PUBLIC_URL"] = "https://interviews.example.com"
+    try:
+        assert load().mail_from == "Greenroom <greenroom@interviews.example.com>"
+    finally:
+        del os.environ["GREENROOM_PUBLIC_URL"]
