@@ -179,6 +179,18 @@ def test_reschedule_keeps_the_row_and_counts_up(database: str) -> None:
     assert [p["schedule_version"] for p in pushed] == [version + 1]
 
 
+def test_the_same_time_again_is_no_reschedule(database: str) -> None:
+    with transaction() as db:
+        people = make.people(db)
+        session_id = make.session(db, now=NOW, people=people)
+        row = db.get_one(InterviewSession, session_id)
+        patch = sessions.SessionPatch(scheduled_start=row.scheduled_start, interviewer_id=row.interviewer_id)
+        sessions.change(db, session_id, patch, by=people.viewer("recruiter"), now=NOW)
+        db.refresh(row)
+        assert row.schedule_version == 1
+        assert make.pushed(db, f"/topic/session/{session_id}") == []
+
+
 def test_ended_sessions_cannot_be_rescheduled(database: str) -> None:
     with transaction() as db:
         people = make.people(db)

@@ -7,7 +7,7 @@ import pytest
 from core.clock import utcnow
 from core.db import transaction
 from core.notifications import Told, tell
-from tests.http.asking import Asking, all_at_once, asking, done, names, refused, soon
+from tests.asking import Asking, all_at_once, asking, done, names, refused, soon
 from tests.parts import Api
 
 

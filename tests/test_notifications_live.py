@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from core.db import transaction
-from tests.http.asking import Asking, asking, done
+from tests.asking import Asking, asking, done
 from tests.parts import Api, JsClient, token
 
 QUEUE, ALIAS, TOPIC = "/user/queue/notifications", "/queue/notifications", "/topic/notifications"

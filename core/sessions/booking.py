@@ -183,6 +183,8 @@ def reschedule(
         raise Conflict(f"Session {s.id} is {s.status}; only a session that waits can be rescheduled.", old=s.status)
     if start is None and s.status == "scheduled":
         raise Invalid("scheduled_start", "a scheduled session needs a time; cancel it instead")
+    if (start, interviewer_id) == (s.scheduled_start, s.interviewer_id):
+        return  # what is so already needs no new version, and nobody another mail
     if start != s.scheduled_start:
         _check_future("scheduled_start", start, now)
     _check_interviewer(db, interviewer_id)

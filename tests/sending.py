@@ -1,0 +1,81 @@
+"""What the tests of sending share: a mailer on a server of its own, and what became of each mail."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+
+from core.clock import utcnow
+from core.db import transaction
+from core.models import Email, EmailSuppression
+from core.settings import settings
+from flows.mailing.mailer import Mailer
+from flows.mailing.servers import MailServer, Timeouts
+from flows.mailing.tally import Sent, Tally
+from tests import factories
+from tests.smtp_server import Running
+
+IMPATIENT = Timeouts(connect=5, greeting=0.3, command=0.3, block=0.3, dot=0.3)
+"""For servers that hang; a good one answers in a millisecond."""
+
+
+def queued(count: int = 1, **columns: Any) -> list[UUID]:
+    """Mails that are due."""
+    with transaction() as db:
+        return [factories.email(db, now=utcnow(), **columns) for _ in range(count)]
+
+
+def mail(id_: UUID) -> Email:
+    """The mail's row as it is now."""
+    with transaction() as db:
+        return db.scalars(select(Email).where(Email.id == id_)).one()
+
+
+def statuses(ids: Sequence[UUID]) -> list[str]:
+    """The state of each."""
+    return [mail(id_).status for id_ in ids]
+
+
+def wait_of(row: Email, since: datetime) -> timedelta:
+    """How long after this moment the mail is tried again."""
+    at = row.retry_at if row.status == "uncertain" else row.due_at
+    assert at is not None
+    return at - since
+
+
+def suppressed() -> dict[str, str]:
+    """Addresses that get no more mail, with the reason."""
+    with transaction() as db:
+        return {row.address: row.reason for row in db.scalars(select(EmailSuppression))}
+
+
+def told_admins() -> list[str]:
+    """Categories of what admins were notified of, in order."""
+    with transaction() as db:
+        return list(db.execute(text("SELECT category FROM notifications WHERE role = 'admin' ORDER BY id")).scalars())
+
+
+def time_passes() -> None:
+    """Whatever waits for its turn, its retry or the end of a lease has waited long enough."""
+    with transaction() as db:
+        db.execute(text("UPDATE emails SET due_at = now() WHERE status = 'queued' AND due_at > now()"))
+        db.execute(text("UPDATE emails SET retry_at = now() WHERE status = 'uncertain' AND retry_at > now()"))
+        db.execute(text("UPDATE emails SET lease_until = now() WHERE lease_until IS NOT NULL"))
+
+
+def send(server: Running | MailServer, *, timeouts: Timeouts = IMPATIENT, concurrency: int = 2) -> Sent:
+    """Send everything that is due, as a dispatcher does; what it came to."""
+    at = server if isinstance(server, MailServer) else MailServer("127.0.0.1", server.port)
+    ours = settings().model_copy(update={"email_concurrency": concurrency})
+    tally, now = Tally(), utcnow()
+
+    async def drain() -> None:
+        async with Mailer(ours, server=replace(at, timeouts=timeouts), tally=tally) as mailer:
+            await mailer.drain(now)
+
+    asyncio.run(drain())
+    return tally.take(now)
