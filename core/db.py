@@ -125,5 +125,6 @@ _LITERALS: dict[type, Callable[[Any], str]] = {
     UUID: str,
     int: str,
     dict: lambda value: _quoted(json.dumps(value)),
+    bytes: lambda value: f'"\\\\x{value.hex()}"',
 }
 """How a type is written in an array literal; any other is quoted, which is always right."""

@@ -105,8 +105,8 @@ CONTENTS = {
         FROM reminders ORDER BY 1, 2, 3, 4""",
     "notifications": "SELECT regexp_replace(dedupe_key, '/20[^/]*$', ''), status FROM notifications ORDER BY 1",
     "receipts": """
-        SELECT user_id, regexp_replace(dedupe_key, '/20[^/]*$', '')
-        FROM notification_receipts JOIN notifications ON id = notification_id ORDER BY 1, 2""",
+        SELECT r.user_id, regexp_replace(dedupe_key, '/20[^/]*$', '')
+        FROM notification_receipts r JOIN notifications ON id = notification_id ORDER BY 1, 2""",
     "emails": """
         SELECT kind, session_id, to_address, subject, status, text_body IS NULL,
                (SELECT count(*) FROM email_attachments a WHERE a.email_id = e.id)

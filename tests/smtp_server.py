@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 HANG, CUT = "hang", "cut"
 """What a script may answer besides a line: never anything, or the connection's end."""
@@ -53,7 +53,10 @@ class Mailbox:
     script: Script = lambda stage, talk: None
     extensions: tuple[str, ...] = EXTENSIONS
     accounts: dict[str, str] = field(default_factory=dict)
+    ways: str = "AUTH PLAIN LOGIN"
     tls: ssl.SSLContext | None = None
+    implicit: bool = False
+    """TLS from the first byte, instead of STARTTLS."""
     accepted: list[Accepted] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
     """The recipient of every DATA command."""
@@ -86,8 +89,7 @@ class Talk(asyncio.Protocol):
         self.line = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.box.connections += 1
         self.number = self.box.connections
         self._say("banner", "220 mail.example ESMTP")
@@ -108,7 +110,7 @@ class Talk(asyncio.Protocol):
         return True
 
     def _content(self) -> bool:
-        if self._act("body"):
+        if self._buffer and self._act("body"):
             return False
         end = self._buffer.find(b"\r\n.\r\n")
         if end < 0:
@@ -133,10 +135,10 @@ class Talk(asyncio.Protocol):
         self.box.commands.append(verb)
         if verb in ("EHLO", "HELO"):
             offered = [*self.box.extensions]
-            if self.box.tls and not self.secured:
+            if self.box.tls and not self.secured and not self.box.implicit:
                 offered.append("STARTTLS")
             if self.box.accounts:
-                offered.append("AUTH PLAIN LOGIN")
+                offered.append(self.box.ways)
             lines = ["mail.example", *offered]
             self._say("EHLO", "\r\n".join(f"250{'-' if one != lines[-1] else ' '}{one}" for one in lines))
         elif verb == "STAR":
@@ -233,7 +235,9 @@ class Running:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(self._loop.create_server(lambda: Talk(self.box), "127.0.0.1", 0))
+        tls = self.box.tls if self.box.implicit else None
+        opening = self._loop.create_server(lambda: Talk(self.box), "0.0.0.0", 0, ssl=tls)  # noqa: S104 - 127.0.0.2 too
+        self._server = self._loop.run_until_complete(opening)
         self.port = self._server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()

@@ -201,11 +201,10 @@ def test_without_a_server_people_are_told_so(monkeypatch: pytest.MonkeyPatch) ->
 # trouble
 
 
-def alarms() -> list[tuple[str, str, str]]:
-    found = rows(
-        "SELECT category, role, data->>'deployment' FROM notifications WHERE category LIKE 'job_%' ORDER BY id"
-    )
-    return [(category, role, deployment) for category, role, deployment in found]
+def alarms(*deployments: str) -> list[tuple[str, str, str]]:
+    """Category, role and deployment of what admins were told of these."""
+    query = "SELECT category, role, data->>'deployment' FROM notifications WHERE category LIKE 'job_%' ORDER BY id"
+    return [(category, role, deployment) for category, role, deployment in rows(query) if deployment in deployments]
 
 
 def change(**more: Any) -> watcher.Told:

@@ -20,6 +20,13 @@ from tests.stack import Stack
 
 ADMIN, RECRUITER, CANDIDATE = "admin@demo.example", "recruiter@demo.example", "candidate@demo.example"
 SWEEP = "update-session-statuses"
+SCHEDULES = {
+    "cleanup-sessions": "0 2 * * *",
+    "generate-daily-reports": "0 6 * * *",
+    "process-pending-notifications": "*/5 * * * *",
+    "send-reminders": "0 * * * *",
+    SWEEP: "*/10 * * * *",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +60,18 @@ def test_the_demo_is_there(stack: Stack) -> None:
         assert db.execute("SELECT count(*), count(DISTINCT status) FROM sessions").fetchone() == (600, 9)
 
 
-def test_prefect_lists_the_deployment_with_its_schedule(stack: Stack) -> None:
+def test_prefect_lists_the_deployments_with_their_schedules(stack: Stack) -> None:
     user, _, password = (stack.state_dir / "prefect_auth").read_text().strip().partition(":")
     with httpx.Client(base_url=f"http://127.0.0.1:{stack.prefect_port}", trust_env=False, timeout=10) as prefect:
         assert prefect.get("/").status_code == 200
         assert prefect.post("/api/deployments/filter", json={}).status_code == 401
         deployments = prefect.post("/api/deployments/filter", json={}, auth=(user, password)).json()
         automations = prefect.post("/api/automations/filter", json={}, auth=(user, password)).json()
-    assert [(d["name"], d["schedules"][0]["schedule"]["cron"]) for d in deployments] == [(SWEEP, "*/10 * * * *")]
+    assert {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in deployments if d["schedules"]} == SCHEDULES
+    assert all(d["description"] for d in deployments)
     assert len(automations) == 1
     with stack.client(RECRUITER) as recruiter:
-        flow = recruiter.get("/api/flows").json()["items"][0]
-    assert flow["name"] == SWEEP
+        flow = {flow["name"]: flow for flow in recruiter.get("/api/flows").json()["items"]}[SWEEP]
     assert flow["schedules"][0]["active"] is True
     assert flow["next_run"]["state"] == "SCHEDULED"
 

@@ -7,7 +7,7 @@ from math import ceil
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from core import outbox, preferences
@@ -171,19 +171,18 @@ def _make_room(db: Session, wanted: int, now: datetime) -> None:
 
 
 def _attach(db: Session, made: Sequence[tuple[UUID, Draft]]) -> None:
-    rows = [
+    files = [(id_, place, file) for id_, draft in made for place, file in enumerate(draft.attachments)]
+    insert_many(
+        db,
+        EmailAttachment,
         {
-            "email_id": id_,
-            "ordinal": place,
-            "filename": file.filename,
-            "content_type": file.content_type,
-            "content": file.content,
-        }
-        for id_, draft in made
-        for place, file in enumerate(draft.attachments)
-    ]
-    if rows:
-        db.execute(insert(EmailAttachment), rows)
+            "email_id": [id_ for id_, _, _ in files],
+            "ordinal": [place for _, place, _ in files],
+            "filename": [file.filename for _, _, file in files],
+            "content_type": [file.content_type for _, _, file in files],
+            "content": [file.content for _, _, file in files],
+        },
+    )
 
 
 _BEFORE = select(Email.idempotency_key, Email.id, Email.status).where(

@@ -18,7 +18,7 @@ from core.notifications.telling import Delivery, deliver
 from core.viewers import STAFF, Viewer, require
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
-_EXACT = Field(ge=-(2**53), le=2**53, allow_inf_nan=False)
+_EXACT = Field(gt=-(2**53), lt=2**53, allow_inf_nan=False)
 """Numbers that JavaScript reads as they were written."""
 Fact = Prose | StrictBool | Annotated[StrictInt, _EXACT] | Annotated[float, _EXACT] | None
 

@@ -4,9 +4,10 @@ import asyncio
 import logging
 from typing import NamedTuple, Protocol
 
+from core.clock import utcnow
 from core.emails.claims import Claimed
 from core.emails.outcomes import End, Ended, in_words, judge, released
-from flows.mailing.link import Link
+from flows.mailing.link import Away, Link
 from flows.mailing.servers import MailServer
 from flows.mailing.settling import Settler
 from flows.mailing.smtp import Connection, Failed
@@ -97,17 +98,18 @@ class Hand:
         except asyncio.CancelledError:
             self._shop.done(ready, self._broken_off(mail, "the dispatcher was stopped", tried=False))
             raise
+        except Away:
+            self._shop.done(ready, released(mail.id, mail.owner))
+            return False
         except Exception as error:
             log.exception("a mail could not be sent", extra={"email_id": str(mail.id)})
             self._shop.done(ready, self._broken_off(mail, f"an error of ours: {type(error).__name__}", tried=True))
             return False
         if not self.connected:
             self.hang_up()
-        if end is not None and end.stage == "connect":
-            if self._shop.others_connected(self):
-                self._shop.give_back(ready)  # a server that only wants fewer connections costs no mail an attempt
-                return True
-            self._shop.away()
+        if end is not None and end.stage == "connect" and not self._shop.link.suspect:
+            self._shop.give_back(ready)  # a server that only wants fewer connections costs no mail an attempt
+            return True
         self._shop.done(ready, None if end is None else self._ended(mail, end))
         return False
 
@@ -140,12 +142,22 @@ class Hand:
             return connection
 
     async def _connected(self) -> Connection:
-        if self._connection is None or not self._connection.usable:
-            self.hang_up()
-            self._connection = await Connection.open(self._shop.server)
-            self._pause = 1.0
-            if self._shop.link.works():
+        if self._connection is not None and self._connection.usable:
+            return self._connection
+        self.hang_up()
+        link = self._shop.link
+        async with link.opening:
+            if link.closed(utcnow()):
+                raise Away
+            try:
+                self._connection = await Connection.open(self._shop.server)
+            except Failed:
+                if not self._shop.others_connected(self):
+                    self._shop.away()
+                raise
+            if link.works():
                 log.info("the mail server is back")
+        self._pause = 1.0
         return self._connection
 
     def _ended(self, mail: Claimed, end: End) -> Ended:

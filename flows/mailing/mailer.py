@@ -104,7 +104,7 @@ class Mailer:
     async def look(self, now: datetime | None = None) -> datetime | None:
         """Take what is due and have it sent, while there is room; when to look again, None: nothing is planned."""
         await self._room()
-        if self.link.closed_until is not None and self.link.closed_until > utcnow():
+        if self.link.closed(utcnow()):
             return self.link.closed_until
         loop = asyncio.get_running_loop()
         limit = 1 if self.link.suspect else self._adapted(loop.time())

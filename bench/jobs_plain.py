@@ -1,0 +1,76 @@
+"""What sending reminders writes, as one hand-written statement a batch, each row's words given: the yardstick."""
+
+from datetime import datetime
+
+import psycopg
+
+TEXT, HTML, FILE = "x" * 500, "x" * 8800, b"x" * 590
+"""About as long as a rendered reminder's."""
+
+_SEND = """
+    WITH due AS MATERIALIZED (
+        SELECT r.id, r.session_id, r.recipient, r.send_by, s.scheduled_start
+        FROM reminders r JOIN sessions s ON s.id = r.session_id
+        WHERE r.status = 'planned' AND r.due_at <= %(now)s AND s.status = 'scheduled'
+        ORDER BY r.due_at, r.id LIMIT %(batch)s FOR UPDATE OF r, s SKIP LOCKED
+    ), whom AS MATERIALIZED (
+        SELECT due.*, i.title, u.id AS user_id, u.email, u.name, gen_random_uuid() AS email_id,
+               row_number() OVER () AS place
+        FROM due JOIN sessions s ON s.id = due.session_id JOIN interviews i ON i.id = s.interview_id
+        JOIN candidates c ON c.id = s.candidate_id
+        JOIN users u ON u.id = CASE due.recipient WHEN 'candidate' THEN c.user_id ELSE s.interviewer_id END
+    ), words AS MATERIALIZED (
+        SELECT * FROM unnest(%(texts)s::text[], %(htmls)s::text[], %(files)s::bytea[]) WITH ORDINALITY
+            AS given(text, html, file, place)
+    ), mails AS (
+        INSERT INTO emails (id, kind, priority, session_id, schedule_version, to_address, to_name, message_id, subject,
+                            text_body, html_body, category, idempotency_key, due_at, expires_at)
+        SELECT email_id, 'reminder', 1, session_id, 1, email, name, email_id::text, title, text, html, 'reminder',
+               'reminder/' || session_id || recipient, %(now)s, send_by
+        FROM whom JOIN words USING (place)
+        ON CONFLICT (idempotency_key) DO NOTHING
+    ), files AS (
+        INSERT INTO email_attachments (email_id, ordinal, filename, content_type, content)
+        SELECT email_id, 1, 'invite.ics', 'text/calendar', file FROM whom JOIN words USING (place)
+    ), told AS (
+        INSERT INTO notifications (user_id, category, title, body, session_id, not_before, status, delivered_at,
+                                   dedupe_key)
+        SELECT user_id, 'reminder', 'Interview coming up', title || scheduled_start, session_id, %(now)s, 'delivered',
+               %(now)s, session_id || '/1/reminder/' || recipient || '/60' FROM whom
+        ON CONFLICT (dedupe_key) DO NOTHING RETURNING id, user_id, title, body, session_id
+    ), receipts AS (
+        INSERT INTO notification_receipts (user_id, notification_id) SELECT user_id, id FROM told
+    ), done AS (
+        UPDATE reminders r SET status = 'sent', sent_at = clock_timestamp() FROM due WHERE r.id = due.id
+    )
+    SELECT id, user_id, title, body, session_id FROM told
+"""
+_PUSH = """
+    INSERT INTO push_events (destination, type, payload)
+    SELECT '/user/' || user_id || '/queue/notifications', kind, payload FROM (
+        SELECT n.user_id, 1 AS place, 'notification.created' AS kind, json_build_object(
+            'notification_id', n.id, 'user_id', n.user_id, 'role', NULL, 'category', n.category, 'title', n.title,
+            'body', n.body, 'data', n.data, 'session_id', n.session_id, 'delivered_at', n.delivered_at,
+            'expires_at', NULL
+        ) AS payload FROM notifications n WHERE n.id = ANY(%(ids)s)
+        UNION ALL
+        SELECT user_id, 2, 'notification.unread', json_build_object('user_id', user_id, 'unread', count(*))
+        FROM notification_receipts
+        WHERE user_id = ANY(%(users)s) AND read_at IS NULL AND archived_at IS NULL GROUP BY user_id
+    ) AS pushed ORDER BY place
+"""
+
+
+def send(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
+    """Send everything that is due; how many."""
+    total, words = 0, {"texts": [TEXT] * batch, "htmls": [HTML] * batch, "files": [FILE] * batch}
+    while True:
+        with db.transaction():
+            given = {"now": now, "batch": batch, **words}
+            told = db.execute(_SEND, given).fetchall()
+            if not told:
+                return total
+            db.execute("SELECT pg_advisory_xact_lock(7747, 1)")
+            db.execute(_PUSH, {"ids": [row[0] for row in told], "users": [row[1] for row in told]})
+            db.execute("SELECT pg_notify('greenroom_push', '')")
+        total += len(told)
