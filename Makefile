@@ -37,6 +37,7 @@ bench: .venv/.installed ## measure: each prints what docs/benchmarks.md keeps
 	@deployments/setup.sh node
 	@$(RUN)python -m bench.live
 	@$(RUN)python -m bench.sweep
+	@$(RUN)python -m bench.jobs
 
 soak: .venv/.installed ## the fault tests, long
 	@SOAK=10 $(RUN)pytest -m soak

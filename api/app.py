@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
-from api import emails, errors, flows, health, notifications, people, sessions, unsubscribe
+from api import emails, errors, flows, health, metrics, notifications, people, sessions, unsubscribe
+from api.board import mail
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
@@ -50,6 +51,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="Greenroom", version="0.1.0", description=__doc__, lifespan=lifespan)
     app.state.backend = backend
+    app.state.metrics = metrics.Metrics(hub, backend)
     origins = config.allowed_origins
     if "*" in origins:
         log.warning("GREENROOM_ALLOWED_ORIGINS is *: pages of every origin may ask and open sockets")
@@ -62,9 +64,9 @@ def create_app(config: Settings | None = None) -> FastAPI:
         expose_headers=("Last-Id", "Location", "Retry-After", "X-Request-Id"),
         allow_credentials=True,
     )
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, answered=app.state.metrics.request)
     errors.install(app)
-    for part in (people, sessions, notifications, emails, unsubscribe, flows, health):
+    for part in (people, sessions, notifications, emails, unsubscribe, flows, health, metrics, mail):
         app.include_router(part.router)
     app.router.routes.append(WebSocketRoute("/ws", StompEndpoint(hub, config)))
     return app

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
@@ -21,11 +22,11 @@ def shown(path: str) -> str:
 class RequestLog:
     """ASGI middleware: takes the caller's ``X-Request-Id`` or makes one, answers with it, and logs it.
 
-    The query is not logged: it may hold what people typed.
+    The query is not logged: it may hold what people typed. ``answered`` is told of each: scope, status, seconds.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, answered: Callable[[Scope, int, float], None]) -> None:
+        self._app, self._answered = app, answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an HTTP request on; other kinds of connections log for themselves."""
@@ -46,6 +47,8 @@ class RequestLog:
         try:
             await self._app(scope, receive, answer)
         finally:
+            seconds = time.perf_counter() - began
+            self._answered(scope, status, seconds)
             quiet = scope["path"].startswith("/health/") and status < 500
             log.log(
                 logging.DEBUG if quiet else logging.INFO,
@@ -53,5 +56,5 @@ class RequestLog:
                 scope["method"],
                 shown(scope["path"]),
                 status,
-                extra={"request_id": request_id, "ms": round((time.perf_counter() - began) * 1000, 1)},
+                extra={"request_id": request_id, "ms": round(seconds * 1000, 1)},
             )

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="the address the API listens on")
     port: int = Field(8080, ge=1, le=65535, description="the port the API listens on")
     capture_port: int = Field(1025, ge=1, le=65535, description="the mail-capture server's port")
+    captured_mail: Path | None = Field(
+        None, description="folder of captured mails, shown under /mail; the local stack sets it, absent: no such page"
+    )
+    metrics_public: bool = Field(False, description="/metrics answers everybody, not only this machine")
     state_dir: Path = Field(Path("var"), description="where the local stack keeps its state")
 
     prefect_api_url: str = Field(

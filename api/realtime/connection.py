@@ -241,6 +241,7 @@ class Connection:
         self.after("listen", patience - silent, lambda: self._listen(patience))
 
     def _slow(self, limit: str) -> None:
+        self.hub.slow_closed[limit] += 1
         log.warning("slow consumer closed", extra={"limit": limit, "user_id": self._user_id})
         self.end(SLOW, f"slow consumer: {limit}")
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Hub:
         """Closed while several rows are routed; sockets that can, write them together."""
         self.counting = Counting(self)
         self._moved = asyncio.Event()
+        self.slow_closed: Counter[str] = Counter()
+        """How many connections were closed as too slow, by the limit they broke (for metrics)."""
 
     async def run(self, broadcast: Broadcast) -> None:
         """Route what the relay yields, for ever."""

@@ -141,7 +141,9 @@ class InterviewSession(Base):
         one_of("status", STATUSES),
         one_of("no_show_party", ("candidate", "interviewer")),
         one_of("decision", ("advance", "reject", "hold")),
-        CheckConstraint("scheduled_end > scheduled_start", name="schedule"),
+        CheckConstraint(
+            "(scheduled_start IS NULL) = (scheduled_end IS NULL) AND scheduled_end > scheduled_start", name="schedule"
+        ),
         CheckConstraint("status <> 'scheduled' OR scheduled_start IS NOT NULL", name="scheduled_start"),
         CheckConstraint("status <> 'invited' OR invitation_expires_at IS NOT NULL", name="invitation"),
         Index(

@@ -246,6 +246,7 @@ class _Stack:
             f"{PREFIX}DATABASE_URL": database,
             f"{PREFIX}SMTP_URL": self.settings.smtp_url or f"smtp://{LOOPBACK}:{self.settings.capture_port}",
             f"{PREFIX}STATE_DIR": str(self.state_dir),
+            **({f"{PREFIX}CAPTURED_MAIL": str(self.state_dir / "mail")} if self.settings.smtp_url is None else {}),
             f"{PREFIX}TIMEZONE": self.settings.timezone,  # prefect.yaml names it, set or not
         }
 

@@ -27,7 +27,7 @@ def block(
     ]
     if mail:
         lines.append(
-            f"  Mail        caught on smtp://127.0.0.1:{settings.capture_port}, kept in {settings.state_dir}/mail"
+            f"  Mail        {base}/mail   caught on smtp://127.0.0.1:{settings.capture_port}"
         )
     lines += [f"  Logs        {settings.state_dir}/log", ""]
     if tokens:

@@ -185,9 +185,8 @@ class Connection:
         if line.replies or line.parser.pending:  # RFC 3207: what was said in clear before TLS is nobody's word
             raise Failed(End("connect", why="the server spoke between STARTTLS and TLS"))
         loop = asyncio.get_running_loop()
-        secured = await loop.start_tls(
-            line.transport, line, server.tls, server_hostname=server.host, ssl_handshake_timeout=self._times.connect
-        )
+        async with asyncio.timeout(self._times.connect):  # asyncio's own limit does not hold when the peer goes away
+            secured = await loop.start_tls(line.transport, line, server.tls, server_hostname=server.host)
         if secured is None:
             raise Failed(End("connect", why="TLS: the server closed the connection"))
         line.connection_made(secured)

@@ -340,7 +340,10 @@ def upgrade() -> None:
             "status IN ('invited', 'scheduled', 'in_progress', 'interrupted', 'completed', 'abandoned', 'no_show', 'expired', 'cancelled')",
             name=op.f("sessions_status_check"),
         ),
-        sa.CheckConstraint("scheduled_end > scheduled_start", name=op.f("sessions_schedule_check")),
+        sa.CheckConstraint(
+            "(scheduled_start IS NULL) = (scheduled_end IS NULL) AND scheduled_end > scheduled_start",
+            name=op.f("sessions_schedule_check"),
+        ),
         sa.ForeignKeyConstraint(["candidate_id"], ["candidates.id"], name=op.f("sessions_candidate_id_fkey")),
         sa.ForeignKeyConstraint(["interview_id"], ["interviews.id"], name=op.f("sessions_interview_id_fkey")),
         sa.ForeignKeyConstraint(["interviewer_id"], ["users.id"], name=op.f("sessions_interviewer_id_fkey")),
@@ -468,6 +471,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("status IN ('dead', 'uncertain')"),
     )
     op.create_index("emails_by_time", "emails", ["created_at"], unique=False)
+    op.create_index("emails_counted", "emails", ["status", "kind", "attempts"], unique=False)
     op.create_index(
         "emails_due", "emails", ["priority", "due_at"], unique=False, postgresql_where=sa.text("status = 'queued'")
     )
@@ -740,6 +744,7 @@ def downgrade() -> None:
     op.drop_index("emails_next", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
     op.drop_index("emails_lease", table_name="emails", postgresql_where=sa.text("lease_until IS NOT NULL"))
     op.drop_index("emails_due", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
+    op.drop_index("emails_counted", table_name="emails")
     op.drop_index("emails_by_time", table_name="emails")
     op.drop_index("emails_attention", table_name="emails", postgresql_where=sa.text("status IN ('dead', 'uncertain')"))
     op.drop_table("emails")

@@ -1,0 +1,154 @@
+"""The local stack's captured mails, as a person would see them; without a script, since they are strangers' words."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from api.board import captured
+from api.local import from_here, named_here
+from core.errors import NotFound
+from core.settings import Settings, settings
+
+router = APIRouter(prefix="/mail", include_in_schema=False, default_response_class=HTMLResponse)
+
+_pages = Environment(
+    loader=PackageLoader("api.board"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+# Without autoescape, since it is our own; its hash lets it, and no style that a mail brings along, into our pages.
+_STYLE: Final = Path(__file__).with_name("templates").joinpath("mail.css").read_text()
+_ALWAYS: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_OURS: Final = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
+    "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+# What is sandboxed has no origin, no scripts, no forms and no way to the page around it; a link that a person clicks
+# opens beside it.
+SANDBOX: Final = "allow-popups allow-popups-to-escape-sandbox"
+_THEIRS: Final = (
+    f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
+    f"frame-ancestors 'self'; sandbox {SANDBOX}"
+)
+_BESIDE: Final = '\n<base target="_blank">'
+"""After the mail, so that its doctype stays the first thing: links open beside the frame."""
+
+View = Literal["html", "text", "calendar", "source"]
+
+
+def _folder(request: Request) -> Path:
+    config: Settings = settings()
+    if config.captured_mail is None or not from_here(request) or not named_here(request, config.public_url):
+        raise NotFound("page", request.url.path)
+    return config.captured_mail
+
+
+Folder = Annotated[Path, Depends(_folder)]
+
+
+@router.get("")
+def inbox(folder: Folder, before: Annotated[str | None, Query(max_length=100)] = None) -> HTMLResponse:
+    """The newest captured mails."""
+    mails, older = captured.newest(folder, before=before)
+    return _page("list.html", title="Captured mail", mails=mails, older=older, first=before is None)
+
+
+@router.get("/{name}")
+def show(folder: Folder, name: str, view: View | None = None) -> HTMLResponse:
+    """One mail: its headers, and its body in the chosen view; absent: the best it has."""
+    try:
+        mail = captured.read(folder, name)
+    except captured.Gone:
+        return _gone()
+    views: dict[View, str | None] = {
+        "html": mail.html,
+        "text": mail.text,
+        "calendar": mail.calendar,
+        "source": _source(mail),
+    }
+    there = [each for each, content in views.items() if content is not None]
+    chosen = view if view in there else there[0]
+    main = {"from", "to", "cc", "reply-to", "date"}
+    return _page(
+        "one.html",
+        title=mail.envelope.subject or "(no subject)",
+        mail=mail,
+        main=[header for header in mail.headers if header[0].lower() in main],
+        more=[header for header in mail.headers if header[0].lower() not in main],
+        views=there,
+        view=chosen,
+        content=views[chosen],
+        sandbox=SANDBOX,
+    )
+
+
+@router.get("/{name}/html")
+def body(folder: Folder, name: str) -> Response:
+    """The HTML as the mail has it, for a sandbox only."""
+    try:
+        html = captured.read(folder, name).html
+    except captured.Gone:
+        html = None
+    return _gone() if html is None else _answer(html + _BESIDE, _THEIRS)
+
+
+@router.get("/{name}/source")
+def source(folder: Folder, name: str) -> Response:
+    """The file as it was captured."""
+    try:
+        return _download(name, captured.read(folder, name).source)
+    except captured.Gone:
+        return _gone()
+
+
+@router.get("/{name}/files/{number}")
+def attachment(folder: Folder, name: str, number: int) -> Response:
+    """An attachment, to be saved and never shown, whatever it says it is."""
+    try:
+        files = captured.read(folder, name).files
+    except captured.Gone:
+        return _gone()
+    return _download(files[number].name, files[number].content) if 0 <= number < len(files) else _gone()
+
+
+def _source(mail: captured.Mail) -> str:
+    shown = mail.source[: captured.SHOWN].decode(errors="replace").replace("\r\n", "\n").replace("\x00", "\ufffd")
+    return shown if len(mail.source) <= captured.SHOWN else f"{shown}\n… cut here: the file has all of it"
+
+
+def _page(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
+    html = _pages.get_template(template).render(style=Markup(_STYLE), **facts)  # noqa: S704 - our own file
+    return _answer(html, _OURS, status)
+
+
+def _gone() -> HTMLResponse:
+    return _page("gone.html", 404, title="This mail is not here")
+
+
+def _answer(html: str, policy: str, status: int = 200) -> HTMLResponse:
+    # a lone surrogate, which a mail may bring along, is nothing that UTF-8 has
+    content = html.encode(errors="replace")
+    return HTMLResponse(content, status, {**_ALWAYS, "Content-Security-Policy": policy})
+
+
+def _download(name: str, content: bytes) -> Response:
+    return Response(content, headers=_headers(name), media_type="application/octet-stream")
+
+
+def _headers(name: str) -> Mapping[str, str]:
+    # RFC 6266: the plain name for who reads no other, the true one in UTF-8
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
+    whole = quote(name.encode(errors="replace"), safe="")
+    saved = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{whole}"
+    return {**_ALWAYS, "Content-Disposition": saved, "Content-Security-Policy": "default-src 'none'; sandbox"}

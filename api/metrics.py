@@ -1,0 +1,195 @@
+"""What is measured, for Prometheus: this process's requests and sockets, and what the database says of all."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from itertools import product
+from typing import Annotated, Any, Final, NamedTuple, get_args
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
+
+from api.local import from_here
+from api.realtime.hub import Hub
+from api.realtime.relay import OutboxBackend
+from core import outbox
+from core.db import transaction
+from core.emails import figures
+from core.errors import Forbidden
+from core.models import EmailKind, EmailStatus
+from core.settings import settings
+
+router = APIRouter(tags=["health"])
+
+FRESH_SECONDS: Final = 5.0
+"""However often it is asked, the database is looked at no more often than this."""
+PATIENCE: Final = 3.0
+"""How long an answer waits for the database; then it comes without what only that knows."""
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LIMITS: Final = ("WS_QUEUE_BYTES", "WS_SEND_SECONDS")
+_SHARED: Final = (
+    f"From the database, at most {FRESH_SECONDS:g} seconds old: the same in every API process, so take max, not sum."
+)
+_OWN: Final = "Of this API process: sum over all."
+_WAITS: Final = """
+    SELECT extract(epoch FROM clock_timestamp() - created_at) FROM push_events WHERE id > :cursor ORDER BY id LIMIT 1
+"""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Looked(NamedTuple):
+    """What the database said: mails, the log's newest id, and how long its first row not routed here has waited."""
+
+    mail: figures.Figures
+    newest: int
+    lag: float
+
+
+class Metrics:
+    """The measures of one application; what strangers write is in no label."""
+
+    def __init__(self, hub: Hub, relay: OutboxBackend) -> None:
+        self._hub, self._relay = hub, relay
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "greenroom_http_requests",
+            f"HTTP requests answered, by method, route template and status. {_OWN}",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "greenroom_http_request_seconds",
+            f"Seconds from a request to the last byte of its answer, by method and route template. {_OWN}",
+            ("method", "route"),
+            registry=self._registry,
+            buckets=_BUCKETS,
+        )
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
+        self._looking: asyncio.Task[Looked | None] | None = None
+        self._looked_at = 0.0
+
+    def request(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        route: Any = scope.get("route")
+        # the template and never the path: that holds ids, links and whatever people try
+        named = getattr(route, "path_format", None) or getattr(route, "path", None) or "(none)"
+        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        self._requests.labels(method, named, str(status)).inc()
+        self._seconds.labels(method, named).observe(seconds)
+
+    async def text(self) -> bytes:
+        """Everything in Prometheus's text format."""
+        if self._looking is None or (self._looking.done() and time.monotonic() - self._looked_at >= FRESH_SECONDS):
+            self._looked_at = time.monotonic()
+            # one look at a time, however many ask and however long it takes
+            self._looking = asyncio.create_task(run_in_threadpool(_look, self._hub.cursor))
+        await asyncio.wait((self._looking,), timeout=PATIENCE)
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What is not counted here but known elsewhere; the registry asks."""
+        looked = self._looking.result() if self._looking and self._looking.done() else None
+        yield _gauge(
+            "greenroom_database_up", f"Whether the database answered within {PATIENCE:g} s. {_OWN}", looked is not None
+        )
+        connections, subscriptions = self._hub.counts()
+        yield _gauge("greenroom_connections", f"Connections that are signed in. {_OWN}", connections)
+        yield _gauge("greenroom_subscriptions", f"Subscriptions of those connections. {_OWN}", subscriptions)
+        slow = CounterMetricFamily(
+            "greenroom_slow_consumers_closed", f"Connections closed as too slow, by limit. {_OWN}", labels=["limit"]
+        )
+        for limit in _LIMITS:
+            slow.add_metric([limit], self._hub.slow_closed[limit])
+        yield slow
+        yield _gauge(
+            "greenroom_relay_up", f"Whether the log of pushes can be read. {_OWN}", self._relay.working.is_set()
+        )
+        yield _gauge(
+            "greenroom_relay_routed_id", f"The newest push id routed to sockets. {_OWN}", self._hub.cursor or 0
+        )
+        if looked is not None:
+            yield _gauge(
+                "greenroom_relay_lag_seconds",
+                f"Age of the oldest push that was not routed when the database was looked at, 0 for none. {_OWN}",
+                looked.lag,
+            )
+            yield _gauge("greenroom_push_newest_id", f"The newest id of the log of pushes. {_SHARED}", looked.newest)
+            yield from _of_mail(looked.mail)
+
+
+def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, about, float(value))
+
+
+def _of_mail(mail: figures.Figures) -> Iterator[Metric]:
+    by_state = {(c.status, c.kind): c for c in mail.counted}
+    states = GaugeMetricFamily(
+        "greenroom_mails", f"Mails that are kept, by status and kind. {_SHARED}", labels=["status", "kind"]
+    )
+    for pair in product(get_args(EmailStatus), get_args(EmailKind)):
+        states.add_metric(list(pair), by_state[pair].mails if pair in by_state else 0)
+    yield states
+    again = GaugeMetricFamily(
+        "greenroom_mail_retries",
+        f"Attempts after the first, of mails that are kept, by kind; a retry by hand counts from 0 again. {_SHARED}",
+        labels=["kind"],
+    )
+    for kind in get_args(EmailKind):
+        again.add_metric([kind], sum(c.again for c in mail.counted if c.kind == kind))
+    yield again
+    yield _gauge(
+        "greenroom_mail_overdue_seconds",
+        f"How long the mail that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
+        mail.overdue_seconds,
+    )
+    yield _gauge(
+        "greenroom_mail_suppressed_addresses",
+        f"Entries of the list of addresses that get no more mail. {_SHARED}",
+        mail.suppressed_addresses,
+    )
+    window = (
+        f"among the newest {figures.RECENT_MAILS} mails made in the last {figures.RECENT_MINUTES} minutes. "
+        f"A window and no counter. {_SHARED}"
+    )
+    yield _gauge("greenroom_mail_recently_accepted", f"Mails that a server accepted, {window}", mail.accepted)
+    took = GaugeMetricFamily(
+        "greenroom_mail_accepted_seconds",
+        "Quantiles of the seconds from the INSERT of a mail, moments before its commit, to the writing down of the "
+        f"server's 250, a wait for its due time and retries included, of those accepted {window}",
+        labels=["quantile"],
+    )
+    for quantile, seconds in zip(figures.QUANTILES, mail.accepted_seconds, strict=False):
+        took.add_metric([f"{quantile:g}"], seconds)
+    yield took
+
+
+def _look(cursor: int | None) -> Looked | None:
+    try:
+        with transaction() as db:
+            db.execute(text("SET LOCAL statement_timeout = '10s'"))
+            newest = outbox.newest(db)
+            lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
+            return Looked(figures.figures(db), newest, max(0.0, lag))
+    except SQLAlchemyError:
+        return None
+
+
+def _may_look(request: Request) -> None:
+    if not settings().metrics_public and not from_here(request):
+        raise Forbidden("Metrics are for this machine only; GREENROOM_METRICS_PUBLIC=true opens them to all.")
+
+
+@router.get("/metrics", dependencies=[Depends(_may_look)], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Measures in Prometheus's text format, for loopback clients, or anyone where METRICS_PUBLIC is set."""
+    measured: Metrics = request.app.state.metrics
+    return Response(await measured.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
