@@ -4,13 +4,13 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
-from fastapi import APIRouter, Depends, Header, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field, StrictBool, TypeAdapter, ValidationError
 
 from api.deps import Asker, LastIdNow, Pages
 from core.errors import Invalid, NotFound, Unavailable
@@ -145,6 +145,9 @@ def _prefect(request: Request) -> Prefect:
 
 
 Server = Annotated[Prefect, Depends(_prefect)]
+Name = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,100}$")]
+NEWEST_RUNS = 100_000
+"""How far back a list of runs can be paged: Prefect counts from the newest each time."""
 
 
 def _run(row: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +179,9 @@ async def _flow(prefect: Prefect, row: dict[str, Any]) -> FlowOut:
         paused=row["paused"],
         tags=row["tags"],
         schedules=[
-            ScheduleOut(cron=s["schedule"].get("cron"), timezone=s["schedule"].get("timezone"), active=s["active"])
+            ScheduleOut(
+                cron=s["schedule"].get("cron"), timezone=s["schedule"].get("timezone") or "UTC", active=s["active"]
+            )
             for s in row["schedules"]
         ],
         parameters=row["parameters"],
@@ -211,11 +216,13 @@ async def _result(prefect: Prefect, run_id: UUID, flow: str) -> dict[str, Any] |
 
 
 @router.get("/{name}/runs")
-async def list_runs(name: str, viewer: Asker, prefect: Server, pages: Pages, last_id: LastIdNow) -> Runs:
+async def list_runs(name: Name, viewer: Asker, prefect: Server, pages: Pages, last_id: LastIdNow) -> Runs:
     """A deployment's runs, newest first."""
     require(viewer, *STAFF)
     deployment = await prefect.deployment(name)
     offset = pages.after_id()
+    if offset > NEWEST_RUNS:
+        raise Invalid("cursor", f"lies more than {NEWEST_RUNS} runs back")
     rows = await prefect.runs(
         deployment["id"], sort="EXPECTED_START_TIME_DESC", limit=min(pages.limit + 1, 200), offset=offset
     )
@@ -226,27 +233,51 @@ async def list_runs(name: str, viewer: Asker, prefect: Server, pages: Pages, las
 
 @router.post("/{name}/runs", status_code=202)
 async def start_run(
-    name: str,
+    name: Name,
     given: NewRun,
     viewer: Asker,
     prefect: Server,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,255}$")] = None,
 ) -> RunOut:
     """Run a deployment now; its states come on ``/topic/flows``."""
     require(viewer, "admin")
     deployment = await prefect.deployment(name)
     parameters = given.parameters | ({} if given.dry_run is None else {"dry_run": given.dry_run})
+    _check_parameters(parameters, deployment["parameter_openapi_schema"].get("properties", {}))
     wanted: dict[str, Any] = {"parameters": {**deployment["parameters"], **parameters}, "state": {"type": "SCHEDULED"}}
     if idempotency_key:
-        wanted["idempotency_key"] = f"http/{viewer.id}/{idempotency_key}"
+        wanted["idempotency_key"] = f"http/{viewer.id}/{name}/{idempotency_key}"
     row = await prefect.ask("POST", f"/deployments/{deployment['id']}/create_flow_run", wanted)
+    if row["parameters"] != wanted["parameters"]:
+        raise Invalid("Idempotency-Key", "was used with another body; use a new key for a new request")
     response.headers["Location"] = f"/api/flows/runs/{row['id']}"
     return RunOut.model_validate(_run(row))
 
 
+def _check_parameters(given: dict[str, Any], known: dict[str, Any]) -> None:
+    """Refuse at once what the run itself would fail of. Raises Invalid, naming the parameter."""
+    for name, value in given.items():
+        if name not in known:
+            raise Invalid(f"parameters.{name}", f"is no parameter of this flow; it has {', '.join(sorted(known))}")
+        kinds = [known[name], *known[name].get("anyOf", ())]
+        for kind, adapter in _KINDS.items():
+            if any(kind in (k.get("type"), k.get("format")) for k in kinds) and value is not None:
+                try:
+                    adapter.validate_python(value)
+                except ValidationError as error:
+                    raise Invalid(f"parameters.{name}", error.errors()[0]["msg"]) from None
+
+
+_KINDS: dict[str, TypeAdapter[Any]] = {
+    "boolean": TypeAdapter(StrictBool),
+    "date-time": TypeAdapter(AwareDatetime),
+    "date": TypeAdapter(date),
+}
+
+
 @router.patch("/{name}", status_code=200)
-async def change_flow(name: str, given: FlowPatch, viewer: Asker, prefect: Server) -> FlowOut:
+async def change_flow(name: Name, given: FlowPatch, viewer: Asker, prefect: Server) -> FlowOut:
     """Pause a deployment's schedule, or let it go on."""
     require(viewer, "admin")
     deployment = await prefect.deployment(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import psycopg
+from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
@@ -96,5 +97,8 @@ def running(postgres: PostgresServer, folder: Path) -> Iterator[PrefectProcess]:
         }
         with temporary_settings(ours):
             yield server
+            # What its client still has to say must be said now: at its end this process would wait, event by event,
+            # for a server that is gone.
+            EventsWorker.drain_all(timeout=30)
     finally:
         server.end()

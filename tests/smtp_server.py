@@ -142,6 +142,7 @@ class Talk(asyncio.Protocol):
             lines = ["mail.example", *offered]
             self._say("EHLO", "\r\n".join(f"250{'-' if one != lines[-1] else ' '}{one}" for one in lines))
         elif verb == "STAR":
+            self.transport.pause_reading()  # what comes next is for TLS
             self._say("STARTTLS", "220 go on")
             self._deaf = True
             self._task = asyncio.create_task(self._secure())
@@ -197,6 +198,7 @@ class Talk(asyncio.Protocol):
             return
         assert secured is not None
         self.transport, self.secured, self._deaf = secured, True, False
+        self.data_received(b"")  # what has come meanwhile
 
     def _say(self, stage: str, good: str) -> None:
         self._do(self.box.script(stage, self), good)

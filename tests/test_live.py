@@ -110,6 +110,7 @@ def test_a_refused_update_costs_no_connection(
     client.do("send", destination=f"/app/session/{scheduled}/update", body=update, headers={"receipt": "r7"})
     body = client.next("problems")
     assert body["type"] == "error"
+    assert body["destination"] == "/user/queue/errors"
     assert body["data"]["status"] == status
     assert body["data"]["request"] == "r7"
     assert said in str(body["data"])

@@ -148,6 +148,9 @@ def test_an_expired_invitation_cannot_be_started(database: str) -> None:
     with pytest.raises(IllegalMove, match="expired"), transaction() as db:
         wanted = sessions.NewStatus(status="in_progress")
         sessions.move(db, session_id, wanted, by=people.viewer("candidate"), now=expires)
+    with pytest.raises(IllegalMove, match="expired"), transaction() as db:
+        patch = sessions.SessionPatch(scheduled_start=expires + timedelta(days=1))
+        sessions.change(db, session_id, patch, by=people.viewer("recruiter"), now=expires)
 
 
 def test_late_join_ends_with_the_scheduled_end(database: str) -> None:

@@ -12,7 +12,7 @@ from core.db import transaction
 from core.models import EmailAttachment
 from flows.mailing.servers import MailServer
 from tests.parts import free_port
-from tests.sending import mail, queued, send, statuses, suppressed, time_passes, told_admins, wait_of
+from tests.sending import IMPATIENT, mail, queued, send, statuses, suppressed, time_passes, told_admins, wait_of
 from tests.smtp_server import CUT, HANG, TAKE_AND_CUT, Script, Talk, serving
 
 MINUTE = timedelta(minutes=1)
@@ -117,9 +117,9 @@ def test_each_fault_ends_as_the_rules_say(
     database: str, stage: str, answer: str, state: str, minutes: int | None, bounced: bool
 ) -> None:
     [id_] = queued(to_address="Some.Body@example.com")
-    began = utcnow()
+    began, timeouts = utcnow(), IMPATIENT if answer == HANG else None
     with serving(at(stage, answer)) as server:
-        send(server)
+        send(server, timeouts=timeouts)
         row = mail(id_)
         assert (row.status, row.attempts) == (state, 1)
         assert row.last_error
@@ -130,7 +130,7 @@ def test_each_fault_ends_as_the_rules_say(
             assert minutes * MINUTE <= wait_of(row, began) <= minutes * MINUTE * 1.2 + MINUTE
             assert row.data_started_at is None
         time_passes()
-        send(server)
+        send(server, timeouts=timeouts)
     # what is not to be tried again is not, however much time passes
     assert mail(id_).attempts == (2 if state == "queued" else 1)
     assert len(server.box.accepted) == (1 if answer == TAKE_AND_CUT else 0)
@@ -189,7 +189,7 @@ def test_a_server_that_stops_reading_is_given_up(database: str) -> None:
             return None
 
         deaf.script = script
-        send(server)
+        send(server, timeouts=IMPATIENT)
     assert (mail(id_).status, mail(id_).uncertain_at) == ("queued", None)
 
 

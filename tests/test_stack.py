@@ -89,6 +89,10 @@ def test_a_run_by_hand_moves_sessions_and_every_state_is_pushed_once(stack: Stac
                 " (SELECT id FROM sessions WHERE status = 'invited' ORDER BY id LIMIT 3)"
             )
         assert recruiter.post(f"/api/flows/{SWEEP}/runs", json={}).status_code == 403
+        for parameters in ({"now": "foo"}, {"zork": 1}, {"dry_run": "perhaps"}):
+            refused = admin.post(f"/api/flows/{SWEEP}/runs", json={"parameters": parameters})
+            assert refused.status_code == 422
+            assert refused.json()["errors"][0]["field"] == f"parameters.{next(iter(parameters))}"
         started = admin.post(f"/api/flows/{SWEEP}/runs", json={})
         assert started.status_code == 202, started.text
         run_id = started.json()["id"]
@@ -111,6 +115,10 @@ def test_a_run_by_hand_moves_sessions_and_every_state_is_pushed_once(stack: Stac
         client.subscribe("mark", "/topic/notifications")
         moved = [b["data"] for b in client.bodies("sessions") if b["type"] == "session.moved"]
         assert len([m for m in moved if m["status"] == "expired" and m["by"] == "system"]) >= 3
+        once = {"Idempotency-Key": run_id}
+        first, again = (admin.post(f"/api/flows/{SWEEP}/runs", json={"dry_run": True}, headers=once) for _ in range(2))
+        assert first.json()["id"] == again.json()["id"]
+        assert admin.post(f"/api/flows/{SWEEP}/runs", json={"dry_run": False}, headers=once).status_code == 422
         detail = recruiter.get(f"/api/flows/runs/{run_id}").json()
         assert detail["state"] == "COMPLETED"
         assert detail["result"]["done"] == states[-1]["result"]["done"]

@@ -24,6 +24,7 @@ from api.realtime.refusals import (
 from api.realtime.stomp import HEART_BEAT, Frame, LimitExceeded, Parser, ProtocolError, check, dump
 from core.clock import utcnow
 from core.errors import GreenroomError, NotSignedIn, Unavailable
+from core.events import user_queue
 from core.models import Role
 from core.settings import Settings
 from core.viewers import Viewer
@@ -123,7 +124,7 @@ class Connection:
     def problem(self, problem: Mapping[str, object], request: str | None) -> None:
         """Tell the client on ``/user/queue/errors`` what is wrong with a request to ``/app``."""
         cursor = self.hub.cursor or 0
-        body = unstored("error", "/user/queue/errors", {**problem, "request": request}, cursor)
+        body = unstored("error", user_queue(self._user_id or 0, "errors"), {**problem, "request": request}, cursor)
         for subscription in tuple(self.subscriptions.values()):
             if subscription.destination == "/user/queue/errors":
                 self.deliver(subscription.frame(cursor, body))

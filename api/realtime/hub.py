@@ -195,6 +195,5 @@ class Hub:
 def unstored(kind: str, destination: str, data: dict[str, Any], cursor: int) -> bytes:
     """The body of a message that is not in the log; its id is the newest routed one, so that resuming stays right."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps(
-        {"id": cursor, "type": kind, "at": at, "destination": seen_as(destination), "data": data}
-    ).encode()
+    body = {"id": cursor, "type": kind, "at": at, "destination": seen_as(destination), "data": data}
+    return json.dumps(body, separators=(",", ":")).encode()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core import outbox, reminders
 from core.clock import uuid7
-from core.errors import Conflict, Invalid
+from core.errors import Conflict, IllegalMove, Invalid
 from core.events import SessionCreated, SessionRescheduled, SessionUpdated
 from core.fields import Id, Input, Moment, Prose
 from core.models import OPEN, Candidate, Interview, InterviewSession, SessionEvent, User
@@ -153,7 +153,9 @@ def schedule(
     reason: str | None = None,
     now: datetime,
 ) -> None:
-    """Give an invited, locked session its time. Raises Invalid and DoubleBooked."""
+    """Give an invited, locked session its time. Raises IllegalMove (the invitation expired), Invalid, DoubleBooked."""
+    if s.invitation_expires_at and now >= s.invitation_expires_at:
+        raise IllegalMove(s.id, s.status, "scheduled", "its invitation has expired")
     _check_future("scheduled_start", start, now)
     _check_interviewer(db, interviewer_id)
     end = planned_end(s, start)

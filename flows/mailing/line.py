@@ -23,8 +23,10 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        # writing is «paused» exactly while bytes of ours wait in this process
-        self.transport.set_write_buffer_limits(high=0)
+        # Writing is to be «paused» exactly while bytes of ours wait in this process. TLS pauses at its limit, so that 0
+        # would be for ever; other transports pause past it.
+        tls = transport.get_extra_info("sslcontext") is not None
+        self.transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
 
     def data_received(self, data: bytes) -> None:
         try:
