@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics

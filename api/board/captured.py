@@ -12,7 +12,7 @@ from email.header import decode_header
 from email.message import Message
 from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from core.emails.addresses import one_line
 from core.emails.mime import filename
@@ -162,12 +162,17 @@ def _characters(data: bytes, charset: str | None) -> str:
 
 
 def _leaves(part: "Message[str, str]") -> Iterator["Message[str, str]"]:
-    inside = part.get_payload()
-    if part.get_content_maintype() == "multipart" and isinstance(inside, list):
+    inside = _inside(part)
+    if part.get_content_maintype() == "multipart" and inside is not None:
         for each in inside:
             yield from _leaves(each)
     else:
         yield part
+
+
+def _inside(part: "Message[str, str]") -> "list[Message[str, str]] | None":
+    payload = part.get_payload()
+    return cast("list[Message[str, str]]", payload) if isinstance(payload, list) else None
 
 
 def _sort_in(mail: Mail, part: "Message[str, str]") -> None:
@@ -186,8 +191,8 @@ def _sort_in(mail: Mail, part: "Message[str, str]") -> None:
 
 
 def _content(part: "Message[str, str]") -> bytes:
-    inside = part.get_payload()
-    if isinstance(inside, list):  # a mail within the mail
+    inside = _inside(part)
+    if inside is not None:  # a mail within the mail
         return b"\n".join(each.as_bytes() for each in inside)
     content = part.get_payload(decode=True)
     return content if isinstance(content, bytes) else b""

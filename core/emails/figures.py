@@ -41,7 +41,8 @@ _COUNTED = text("""
 _OVERDUE = text("""
     SELECT coalesce(extract(epoch FROM clock_timestamp() - least(
         (SELECT min(due_at) FROM emails WHERE status = 'queued'),
-        (SELECT min(due_at) FROM emails WHERE status = 'sending' AND lease_until IS NOT NULL AND data_started_at IS NULL)
+        (SELECT min(due_at) FROM emails
+         WHERE status = 'sending' AND lease_until IS NOT NULL AND data_started_at IS NULL)
     )), 0)
 """)
 _ACCEPTED = text(f"""

@@ -104,14 +104,15 @@ _PLACES: dict[Stage, str] = {
 class Ended(NamedTuple):
     """An attempt's verdict to be written, for who held the mail's lease as ``owner``.
 
-    ``tried`` counts it as an attempt; one that came to DATA was counted then.
+    ``attempts`` is added to those counted: 1 for one that ended before it had leave to begin, which counts it; -1 for
+    one that had leave and did not begin.
     """
 
     id: UUID
     owner: str
     verdict: Verdict
     error: str | None = None
-    tried: bool = False
+    attempts: int = 0
 
 
 class Written(NamedTuple):
@@ -126,9 +127,9 @@ class Written(NamedTuple):
     error: str | None
 
 
-def released(id_: UUID, owner: str, *, error: str | None = None) -> Ended:
-    """A mail given back as it was, for whoever claims it next."""
-    return Ended(id_, owner, Verdict("queued", timedelta(0)), error)
+def released(id_: UUID, owner: str, *, attempts: int = 0) -> Ended:
+    """A mail given back untried, for whoever claims it next."""
+    return Ended(id_, owner, Verdict("queued", timedelta(0)), attempts=attempts)
 
 
 # SKIP LOCKED: whoever holds the row is about to commit, and a wait here could close a ring of waits. That a mail was
@@ -136,17 +137,17 @@ def released(id_: UUID, owner: str, *, error: str | None = None) -> Ended:
 _WRITE = text(f"""
     WITH given AS (
         SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:owners AS text[]), CAST(:statuses AS text[]), CAST(:seconds AS float8[]),
-            CAST(:errors AS text[]), CAST(:tried AS int[])
-        ) AS given(id, owner, status, seconds, error, tried)
+            (SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[])), (SELECT CAST(:statuses AS text[])),
+            (SELECT CAST(:seconds AS float8[])), (SELECT CAST(:errors AS text[])), (SELECT CAST(:attempts AS int[]))
+        ) AS given(id, owner, status, seconds, error, attempts)
     ), mine AS MATERIALIZED (
         SELECT emails.id FROM emails JOIN given ON given.id = emails.id AND given.owner = emails.lease_owner
-        WHERE emails.status = 'sending' OR given.status = 'sent' AND emails.status IN ('uncertain', 'queued')
+        WHERE emails.status || '' = 'sending' OR given.status = 'sent' AND emails.status IN ('uncertain', 'queued')
         ORDER BY emails.id FOR UPDATE OF emails SKIP LOCKED
     )
     UPDATE emails SET
         status = given.status,
-        attempts = emails.attempts + given.tried,
+        attempts = emails.attempts + given.attempts,
         due_at = CASE
             WHEN given.status = 'queued' AND given.seconds > 0
                 THEN clock_timestamp() + given.seconds * (1 + {JITTER} * random()) * interval '1 second'
@@ -182,7 +183,7 @@ def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written
         "statuses": array([e.verdict.status for e in ended]),
         "seconds": array([None if e.verdict.delay is None else e.verdict.delay.total_seconds() for e in ended]),
         "errors": array([e.error for e in ended]),
-        "tried": array([int(e.tried) for e in ended]),
+        "attempts": array([e.attempts for e in ended]),
     }
     written = [Written._make(row) for row in db.execute(_WRITE, given)]
     verdicts = {e.id: e.verdict for e in ended}
@@ -198,7 +199,7 @@ _HELD = text("""
     SELECT emails.id FROM emails
     JOIN unnest(CAST(:ids AS uuid[]), CAST(:owners AS text[])) AS given(id, owner)
         ON given.id = emails.id AND given.owner = emails.lease_owner
-    WHERE emails.status = 'sending'
+    WHERE emails.status || '' = 'sending'
 """)
 
 

@@ -26,9 +26,7 @@ def block(
         f"  Prefect UI  {prefect.url}   sign in with  {bold(prefect.auth)}",
     ]
     if mail:
-        lines.append(
-            f"  Mail        {base}/mail   caught on smtp://127.0.0.1:{settings.capture_port}"
-        )
+        lines.append(f"  Mail        {base}/mail   caught on smtp://127.0.0.1:{settings.capture_port}")
     lines += [f"  Logs        {settings.state_dir}/log", ""]
     if tokens:
         lines.append(bold("Tokens of the demo's users"))

@@ -15,6 +15,8 @@ from flows.mailing.smtp import Connection, Failed
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0
+LEAVE_SECONDS = 0.1
+"""How old a leave to send may be when DATA begins; it is asked for while the mail before is on its way."""
 CLOSING = 421
 
 
@@ -25,6 +27,13 @@ class Ready(NamedTuple):
     address: str
     smtputf8: bool
     content: bytes
+
+
+class Ahead(NamedTuple):
+    """The next mail of a long queue, for which leave is asked already: gives when it was got, or nothing."""
+
+    ready: Ready
+    leave: asyncio.Task[float | None]
 
 
 class Shop(Protocol):
@@ -38,6 +47,9 @@ class Shop(Protocol):
 
     async def take(self) -> Ready:
         """The most urgent mail, once there is one."""
+
+    def take_ahead(self) -> Ready | None:
+        """The most urgent mail, if there is one that may go right behind another."""
 
     async def turn(self) -> None:
         """Wait for a turn at the pace that is set."""
@@ -61,7 +73,8 @@ class Hand:
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self._connection: Connection | None = None
-        self._begun = False
+        self._ahead: Ahead | None = None
+        self._begun_at: float | None = None
         self._pause = 1.0
         self.busy = False
         self.idle_since = 0.0
@@ -74,7 +87,7 @@ class Hand:
     async def run(self) -> None:
         """Send one mail after the other."""
         while not self._shop.stopping:
-            ready = await self._shop.take()
+            ready = self._ahead.ready if self._ahead else await self._shop.take()
             self.busy = True
             try:
                 waits = await self._send(ready)
@@ -83,6 +96,7 @@ class Hand:
             if waits:
                 await asyncio.sleep(self._pause)
                 self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        self._drop_ahead()
 
     def hang_up(self) -> None:
         """Close the connection; it is opened again when needed."""
@@ -92,39 +106,81 @@ class Hand:
 
     async def _send(self, ready: Ready) -> bool:
         """Send a mail, or find out that it cannot be; whether this hand should rest, having left it to another."""
-        mail, self._begun = ready.mail, False
+        mail, self._begun_at = ready.mail, None
         try:
             end = await self._attempt(ready)
         except asyncio.CancelledError:
-            self._shop.done(ready, self._broken_off(mail, "the dispatcher was stopped", tried=False))
+            mine = self._drop_ahead() is not ready
+            if mine:
+                self._shop.done(ready, self._broken_off(ready, "the dispatcher was stopped"))
             raise
         except Away:
-            self._shop.done(ready, released(mail.id, mail.owner))
+            await self._know(ready)
+            self._shop.done(ready, self._untried(ready))
             return False
         except Exception as error:
             log.exception("a mail could not be sent", extra={"email_id": str(mail.id)})
-            self._shop.done(ready, self._broken_off(mail, f"an error of ours: {type(error).__name__}", tried=True))
+            await self._know(ready)
+            self._shop.done(ready, self._broken_off(ready, f"an error of ours: {type(error).__name__}", tried=True))
             return False
         if not self.connected:
             self.hang_up()
-        if end is not None and end.stage == "connect" and not self._shop.link.suspect:
-            self._shop.give_back(ready)  # a server that only wants fewer connections costs no mail an attempt
+        if isinstance(end, End) and end.stage == "connect" and not self._shop.link.suspect:
+            # a server that only wants fewer connections costs no mail an attempt
+            if self._begun_at is None:
+                self._shop.give_back(ready)
+            else:
+                self._shop.done(ready, self._untried(ready))
             return True
-        self._shop.done(ready, None if end is None else self._ended(mail, end))
+        self._shop.done(ready, self._ended(mail, end) if isinstance(end, End) else end)
         return False
 
-    async def _attempt(self, ready: Ready) -> End | None:
-        """How the attempt ended; None when the mail was stopped before DATA, which is written by then."""
+    async def _attempt(self, ready: Ready) -> End | Ended | None:
+        """How the attempt ended; a verdict when there was none; None when that is written: it was stopped."""
         try:
             await self._shop.turn()
             connection = await self._enveloped(ready)
-            if not await self._shop.settler.may_begin(ready.mail):
+            if not await self._know(ready):
+                self._begun_at = await self._leave(ready)
+            if self._begun_at is None:
                 await connection.reset()
                 return None
-            self._begun = True
+            if asyncio.get_running_loop().time() - self._begun_at > LEAVE_SECONDS:
+                await connection.reset()
+                return self._untried(ready)
+            self._look_ahead()
             return End("dot", await connection.data(ready.content))
         except Failed as failed:
+            await self._know(ready)
             return failed.end
+
+    async def _leave(self, ready: Ready) -> float | None:
+        """When DATA was allowed to begin; None when the mail was stopped."""
+        allowed = await self._shop.settler.may_begin(ready.mail)
+        return asyncio.get_running_loop().time() if allowed else None
+
+    def _look_ahead(self) -> None:
+        """Ask leave for the next mail of a long queue while this one is on its way."""
+        if (ready := self._shop.take_ahead()) is not None:
+            self._ahead = Ahead(ready, asyncio.create_task(self._leave(ready)))
+
+    async def _know(self, ready: Ready) -> bool:
+        """Whether leave was asked ahead for this mail; then what it came to is known from here on."""
+        if self._ahead is None or self._ahead.ready is not ready:
+            return False
+        self._begun_at = await self._ahead.leave
+        self._ahead = None
+        return True
+
+    def _drop_ahead(self) -> Ready | None:
+        """Give back the mail for which leave was asked ahead: it has not come to DATA."""
+        if self._ahead is None:
+            return None
+        (ready, leave), self._ahead = self._ahead, None
+        got = leave.done() and not leave.cancelled() and leave.exception() is None and leave.result() is not None
+        leave.cancel()
+        self._shop.done(ready, released(ready.mail.id, ready.mail.owner, attempts=-1 if got else 0))
+        return ready
 
     async def _enveloped(self, ready: Ready) -> Connection:
         """A connection on which this mail is at DATA. Raises Failed."""
@@ -167,14 +223,17 @@ class Hand:
             seen = {"email_id": str(mail.id), "status": verdict.status, "stage": end.stage, "code": code}
             log.warning("a mail was not accepted", extra=seen)
         error = None if verdict.status == "sent" else in_words(end)
-        return Ended(mail.id, mail.owner, verdict, error, tried=not self._begun)
+        return Ended(mail.id, mail.owner, verdict, error, attempts=1 if self._begun_at is None else 0)
 
-    def _broken_off(self, mail: Claimed, why: str, *, tried: bool) -> Ended:
+    def _untried(self, ready: Ready) -> Ended:
+        return released(ready.mail.id, ready.mail.owner, attempts=0 if self._begun_at is None else -1)
+
+    def _broken_off(self, ready: Ready, why: str, *, tried: bool = False) -> Ended:
         """The verdict on a mail in whose middle this hand stopped: the connection is cut, so only the dot matters."""
-        stage = self._connection.stage if self._connection and self._begun else "sender"
+        stage = self._connection.stage if self._connection and self._begun_at is not None else "sender"
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
         if stage != "dot" and not tried:
-            return released(mail.id, mail.owner)
-        return self._ended(mail, End(stage, why=why))
+            return self._untried(ready)
+        return self._ended(ready.mail, End(stage, why=why))

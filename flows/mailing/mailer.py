@@ -171,6 +171,13 @@ class Mailer:
         self._changed.set()
         return ready
 
+    def take_ahead(self) -> Ready | None:
+        """The most urgent mail, if there is one that may go right behind another."""
+        if self.stopping or self._rate or self.link.suspect or self._queue.empty():
+            return None
+        self._changed.set()
+        return self._queue.get_nowait()[2]
+
     async def turn(self) -> None:
         """Wait for a turn at the pace of EMAIL_RATE."""
         backoff = Backoff()
@@ -258,7 +265,7 @@ def written_out(mail: Claimed) -> Ready | Ended:
         content = mime.build(mail, mail.files)
     except Exception as error:
         log.exception("a mail could not be written", extra={"email_id": str(mail.id)})
-        return Ended(mail.id, mail.owner, Verdict("dead"), f"could not be written: {type(error).__name__}", tried=True)
+        return Ended(mail.id, mail.owner, Verdict("dead"), f"could not be written: {type(error).__name__}", attempts=1)
     # what it was written from is not needed any more, and may be large
     slim = mail._replace(text_body=None, html_body=None, headers={}, files=())
     return Ready(slim, to.address, to.smtputf8, content)

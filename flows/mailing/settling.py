@@ -62,7 +62,7 @@ class Settler:
         try:
             return bool(await leave)
         finally:
-            del self._asking[key]
+            self._asking.pop(key, None)
 
     def end(self, ended: Ended) -> None:
         """Have a verdict written."""
@@ -133,7 +133,7 @@ class Settler:
                 continue
             if status not in (None, "sending"):
                 self._on_stopped(str(status))
-            leave = self._asking.get(key)
+            leave = self._asking.pop(key, None)
             if leave is not None and not leave.done():
                 leave.set_result(status == "sending")
         return bool(settled.held)
