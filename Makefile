@@ -38,6 +38,7 @@ bench: .venv/.installed ## measure: each prints what docs/benchmarks.md keeps
 	@$(RUN)python -m bench.live
 	@$(RUN)python -m bench.sweep
 	@$(RUN)python -m bench.jobs
+	@$(RUN)python -m bench.mail
 
 soak: .venv/.installed ## the fault tests, long
 	@SOAK=10 $(RUN)pytest -m soak
