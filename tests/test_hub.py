@@ -126,5 +126,5 @@ def test_a_restored_log_is_told_to_all() -> None:
     hub.move_to(Position(500, restored=True))
     first, second = consumer.messages()
     assert (first.headers["message-id"], hub.cursor) == ("500", 500), "to resume from where the restored log is"
-    assert b'"type": "resync"' in first.body
+    assert b'"type":"resync"' in first.body
     assert b'"destination": "/user/queue/notifications"' in second.body
