@@ -127,4 +127,4 @@ def test_a_restored_log_is_told_to_all() -> None:
     first, second = consumer.messages()
     assert (first.headers["message-id"], hub.cursor) == ("500", 500), "to resume from where the restored log is"
     assert b'"type":"resync"' in first.body
-    assert b'"destination": "/user/queue/notifications"' in second.body
+    assert b'"destination":"/user/queue/notifications"' in second.body
