@@ -44,6 +44,9 @@ def test_it_is_ready_and_names_every_part(stack: Stack) -> None:
     said = "\n".join(stack.lines)
     for shown in (f"127.0.0.1:{stack.port}", f"127.0.0.1:{stack.prefect_port}", ADMIN, CANDIDATE):
         assert shown in said
+    mails = httpx.get(f"{stack.url}/mail", timeout=10, trust_env=False)
+    assert mails.status_code == 200
+    assert "Captured mail" in mails.text
 
 
 def test_the_demo_is_there(stack: Stack) -> None:

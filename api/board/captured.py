@@ -11,8 +11,9 @@ from email import message_from_bytes
 from email.header import decode_header
 from email.message import Message
 from email.parser import BytesHeaderParser
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from core.emails.addresses import one_line
 from core.emails.mime import filename
@@ -23,6 +24,8 @@ HEAD = 64 * 1024
 """Bytes in which the headers have to be."""
 CONTAINERS = 100
 """Parts within parts; a mail that has more was made to cost whoever reads it."""
+COST = 10_000_000
+"""Parts within parts times lines, since the parser looks at each line once for each part around it: a second or so."""
 SHOWN = 1_000_000
 """Characters of a text that are shown."""
 
@@ -96,18 +99,18 @@ def read(folder: Path, name: str) -> Mail:
     """The mail of this name, taken apart as far as it goes. Raises Gone."""
     source, size = _read(folder, name, None)
     head = _headers(source)
-    shown = [(one_line(key, 60), _decoded(value)) for key, value in head.items()][:200]
+    shown = [(one_line(key, 60), _decoded(value)) for key, value in islice(head.raw_items(), 200)]
     mail = Mail(_envelope(name, size, head), shown, source)
     if size > LARGEST:
         mail.problem = f"It is larger than {LARGEST // 2**20} MB: its headers and its source are all that is shown."
-    elif len(_CONTAINER.findall(source)) > CONTAINERS:
+    elif (parts := len(_CONTAINER.findall(source))) > CONTAINERS or parts * source.count(b"\n") > COST:
         mail.problem = "It has too many parts: its headers and its source are all that is shown."
     else:
         try:
             for part in _leaves(message_from_bytes(source)):
                 _sort_in(mail, part)
         except Exception as error:  # noqa: BLE001 - the standard library has many ways to fail on what is no mail
-            mail.problem = f"It could not be taken apart wholly ({type(error).__name__}); its source is below."
+            mail.problem = f"It could not be taken apart wholly ({type(error).__name__}); its source is all there."
     return mail
 
 
@@ -120,10 +123,11 @@ def _read(folder: Path, name: str, most: int | None) -> tuple[bytes, int]:
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         raise Gone(name) from None
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(handle)
+        raise Gone(name)
     with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise Gone(name)
         return file.read(-1 if most is None else most), about.st_size
 
 
@@ -139,18 +143,28 @@ def _envelope(name: str, size: int, head: "Message[str, str]") -> Envelope:
         at = datetime.strptime(named[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
     except ValueError:
         at = datetime.fromtimestamp(0, UTC)
-    subject, sender, to = (_decoded(head.get(key, "")) for key in ("Subject", "X-Envelope-From", "X-Envelope-To"))
+    # the first of each: the envelope's are written before what the mail says of itself
+    said = {key.lower(): value for key, value in reversed(list(head.raw_items()))}
+    subject, sender, to = (_decoded(said.get(key, "")) for key in ("subject", "x-envelope-from", "x-envelope-to"))
     return Envelope(name, at, size, subject, sender, to)
 
 
-def _decoded(value: Any) -> str:
+def _decoded(value: object) -> str:
     """A header's text, its encoded words decoded as far as they go, as one line."""
-    raw = str(value)[:4000].encode("ascii", "surrogateescape").decode(errors="replace")
+    raw = _whole(str(value)[:4000])
     try:
         pieces = [_characters(p, c) if isinstance(p, bytes) else p for p, c in decode_header(raw)]
     except Exception:  # noqa: BLE001 - not only HeaderParseError: binascii's, too
         pieces = [raw]
     return one_line("".join(pieces), 2000)
+
+
+def _whole(value: str) -> str:
+    """The text, bytes that the parser hid in it read as UTF-8."""
+    try:
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+    except UnicodeEncodeError:  # half of a pair, of the mail's own
+        return value.encode(errors="replace").decode()
 
 
 def _characters(data: bytes, charset: str | None) -> str:
