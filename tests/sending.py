@@ -67,10 +67,12 @@ def time_passes() -> None:
         db.execute(text("UPDATE emails SET lease_until = now() WHERE lease_until IS NOT NULL"))
 
 
-def send(server: Running | MailServer, *, timeouts: Timeouts | None = None, concurrency: int = 2) -> Sent:
+def send(
+    server: Running | MailServer, *, timeouts: Timeouts | None = None, concurrency: int = 2, rate: float = 0
+) -> Sent:
     """Send everything that is due, as a dispatcher does; what it came to."""
     at = server if isinstance(server, MailServer) else MailServer("127.0.0.1", server.port)
-    ours = settings().model_copy(update={"email_concurrency": concurrency})
+    ours = settings().model_copy(update={"email_concurrency": concurrency, "email_rate": rate})
     tally, now = Tally(), utcnow()
 
     async def drain() -> None:

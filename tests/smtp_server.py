@@ -141,6 +141,8 @@ class Talk(asyncio.Protocol):
                 offered.append(self.box.ways)
             lines = ["mail.example", *offered]
             self._say("EHLO", "\r\n".join(f"250{'-' if one != lines[-1] else ' '}{one}" for one in lines))
+        elif verb == "STAR" and self.box.tls is None:
+            self._say("STARTTLS", "502 5.5.1 not here")
         elif verb == "STAR":
             self.transport.pause_reading()  # what comes next is for TLS
             self._say("STARTTLS", "220 go on")

@@ -1,5 +1,6 @@
 """Sending to servers that behave well and badly: each mail ends in the state that the rules say, and is taken once."""
 
+import time
 from datetime import timedelta
 from email import message_from_bytes, policy
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from core.clock import utcnow
 from core.db import transaction
 from core.models import EmailAttachment
+from flows.mailing.hands import LEAVE_SECONDS
 from flows.mailing.servers import MailServer
 from tests.parts import free_port
 from tests.sending import IMPATIENT, mail, queued, send, statuses, suppressed, time_passes, told_admins, wait_of
@@ -228,6 +230,23 @@ def test_421_in_mid_way_costs_no_mail_an_attempt(database: str) -> None:
 
     with serving(script) as server:
         send(server)
+    assert statuses(ids) == ["sent"] * 20
+    assert {mail(id_).attempts for id_ in ids} == {1}
+    assert len(server.box.accepted) == 20
+
+
+def test_a_leave_that_was_asked_ahead_and_grew_old_is_asked_anew(database: str) -> None:
+    """The answer to one mail takes long; the next was allowed meanwhile, and nothing is known of it any more."""
+    ids = queued(20)
+
+    def script(stage: str, talk: Talk) -> str | None:
+        if stage == "dot" and talk.mails == 1:
+            time.sleep(3 * LEAVE_SECONDS)
+        return None
+
+    with serving(script) as server:
+        sent = send(server)
+    assert sent.released == 2  # one behind each of the two that took long
     assert statuses(ids) == ["sent"] * 20
     assert {mail(id_).attempts for id_ in ids} == {1}
     assert len(server.box.accepted) == 20

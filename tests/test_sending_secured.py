@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from core.clock import utcnow
 from core.emails.outcomes import End
 from flows.mailing.servers import MailServer
-from flows.mailing.smtp import Connection, Failed
+from flows.mailing.smtp import Connection, Envelope, Failed
 from tests.sending import mail, queued, send
 from tests.smtp_server import Talk, serving
 
@@ -141,7 +141,7 @@ async def test_a_password_never_leaves_this_machine_in_clear() -> None:
 async def test_signing_in_on_this_machine(ways: str) -> None:
     with serving(accounts={"me": "geheim: ü"}, ways=ways) as server:
         connection = await Connection.open(MailServer("127.0.0.1", server.port, "smtp", "me", "geheim: ü"))
-        await connection.envelope("a@example.com", "b@example.com", b"", smtputf8=False)
+        await connection.envelope(Envelope("a@example.com", "b@example.com", 14, ascii=True, smtputf8=False))
         assert (await connection.data(b"Subject: x\r\n\r\n")).code == 250
         connection.close()
 

@@ -164,19 +164,19 @@ def urgency(mail: Claimed) -> tuple[int, datetime]:
 #
 # The last statement before DATA. What a cancel wrote is seen here, and a cancel that comes later sees this: both
 # write the mail's row. Locked rows are passed over, and asked for again in a moment.
-_BEGIN = text(f"""
+BEGIN = text(f"""
     WITH mine AS MATERIALIZED (
         SELECT e.id, {_STOPPED} AS stopped
         FROM emails e
         JOIN unnest((SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[]))) AS given(id, owner)
             ON given.id = e.id AND given.owner = e.lease_owner
-        WHERE e.status || '' = 'sending' AND e.data_started_at IS NULL
+        WHERE e.status || '' = 'sending'
         ORDER BY e.id FOR UPDATE OF e SKIP LOCKED
     )
     UPDATE emails SET
         status = {_STATUS.format("mine.stopped")},
         data_started_at = CASE WHEN mine.stopped IS NULL THEN clock_timestamp() END,
-        attempts = emails.attempts + CASE WHEN mine.stopped IS NULL THEN 1 ELSE 0 END,
+        attempts = emails.attempts + CAST(mine.stopped IS NULL AND emails.data_started_at IS NULL AS int),
         lease_owner = CASE WHEN mine.stopped IS NULL THEN emails.lease_owner END,
         lease_until = CASE WHEN mine.stopped IS NULL THEN emails.lease_until END,
         last_error = coalesce({_REASON.format("mine.stopped")}, emails.last_error)
@@ -188,12 +188,17 @@ _BEGIN = text(f"""
 def begin(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
     """For mails and who holds their leases: ``sending`` where DATA may begin once this transaction has committed.
 
-    Another state says what stopped the mail. One left out is locked just now, or no longer its owner's.
+    Another state says what stopped the mail. One left out is locked just now, or no longer its owner's. Asked again by
+    its owner, who may not know whether it was committed, a mail is allowed again and its attempt counted once.
     """
     if not mails:
         return {}
-    given = {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}
-    return {row.id: row.status for row in db.execute(_BEGIN, given)}
+    return {row.id: row.status for row in db.execute(BEGIN, given_to_begin(mails))}
+
+
+def given_to_begin(mails: Sequence[tuple[UUID, str]]) -> dict[str, str]:
+    """The parameters of ``BEGIN``."""
+    return {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}
 
 
 _RENEW = text("""

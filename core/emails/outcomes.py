@@ -134,7 +134,7 @@ def released(id_: UUID, owner: str, *, attempts: int = 0) -> Ended:
 
 # SKIP LOCKED: whoever holds the row is about to commit, and a wait here could close a ring of waits. That a mail was
 # accepted is written even when its lease had run out meanwhile, as long as nobody else has claimed it since.
-_WRITE = text(f"""
+WRITE = text(f"""
     WITH given AS (
         SELECT * FROM unnest(
             (SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[])), (SELECT CAST(:statuses AS text[])),
@@ -177,15 +177,7 @@ def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written
     """
     if not ended:
         return []
-    given = {
-        "ids": array([e.id for e in ended]),
-        "owners": array([e.owner for e in ended]),
-        "statuses": array([e.verdict.status for e in ended]),
-        "seconds": array([None if e.verdict.delay is None else e.verdict.delay.total_seconds() for e in ended]),
-        "errors": array([e.error for e in ended]),
-        "attempts": array([e.attempts for e in ended]),
-    }
-    written = [Written._make(row) for row in db.execute(_WRITE, given)]
+    written = [Written._make(row) for row in db.execute(WRITE, given_to_write(ended))]
     verdicts = {e.id: e.verdict for e in ended}
     for mail in sorted(written, key=lambda mail: mail.to_address.lower()):  # in one order, whoever else does the same
         if verdicts[mail.id].suppress:
@@ -193,6 +185,18 @@ def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written
     if any(verdicts[mail.id].delay is not None for mail in written):
         outbox.wake(db)
     return written
+
+
+def given_to_write(ended: Sequence[Ended]) -> dict[str, str]:
+    """The parameters of ``WRITE``."""
+    return {
+        "ids": array([e.id for e in ended]),
+        "owners": array([e.owner for e in ended]),
+        "statuses": array([e.verdict.status for e in ended]),
+        "seconds": array([None if e.verdict.delay is None else e.verdict.delay.total_seconds() for e in ended]),
+        "errors": array([e.error for e in ended]),
+        "attempts": array([e.attempts for e in ended]),
+    }
 
 
 _HELD = text("""

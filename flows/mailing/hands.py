@@ -10,22 +10,20 @@ from core.emails.outcomes import End, Ended, in_words, judge, released
 from flows.mailing.link import Away, Link
 from flows.mailing.servers import MailServer
 from flows.mailing.settling import Settler
-from flows.mailing.smtp import Connection, Failed
+from flows.mailing.smtp import CLOSING, Connection, Envelope, Failed
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0
 LEAVE_SECONDS = 0.1
 """How old a leave to send may be when DATA begins; it is asked for while the mail before is on its way."""
-CLOSING = 421
 
 
 class Ready(NamedTuple):
     """A claimed mail as it goes out."""
 
     mail: Claimed
-    address: str
-    smtputf8: bool
+    envelope: Envelope
     content: bytes
 
 
@@ -40,7 +38,6 @@ class Shop(Protocol):
     """What the hands of one process share."""
 
     server: MailServer
-    sender: str
     link: Link
     settler: Settler
     stopping: bool
@@ -149,7 +146,8 @@ class Hand:
                 await connection.reset()
                 return self._untried(ready)
             self._look_ahead()
-            return End("dot", await connection.data(ready.content))
+            behind = self._ahead.ready.envelope if self._ahead else None
+            return End("dot", await connection.data(ready.content, behind))
         except Failed as failed:
             await self._know(ready)
             return failed.end
@@ -187,7 +185,7 @@ class Hand:
         while True:
             connection = await self._connected()
             try:
-                await connection.envelope(self._shop.sender, ready.address, ready.content, smtputf8=ready.smtputf8)
+                await connection.envelope(ready.envelope)
             except Failed as failed:
                 reply = failed.end.reply
                 closing = failed.end.stage == "sender" and (reply is None or reply.code == CLOSING)

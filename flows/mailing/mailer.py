@@ -12,16 +12,17 @@ from uuid import UUID
 
 from core.clock import utcnow
 from core.db import transaction
-from core.emails import claims, mime
-from core.emails.addresses import envelope, sender
+from core.emails import addresses, claims, mime
 from core.emails.claims import LEASE, Claimed
 from core.emails.outcomes import Ended, Verdict, Written, released
 from core.settings import Settings
 from flows.backoff import Backoff
+from flows.mailing.desk import tell_admins
 from flows.mailing.hands import Hand, Ready
 from flows.mailing.link import Link
 from flows.mailing.servers import MailServer
-from flows.mailing.settling import Settler, tell_admins
+from flows.mailing.settling import Settler
+from flows.mailing.smtp import Envelope
 from flows.mailing.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Mailer:
 
     def __init__(self, settings: Settings, *, server: MailServer | None = None, tally: Tally | None = None) -> None:
         self.server = server or MailServer.of(settings)
-        self.sender = sender(settings.mail_from).address
+        self._from = addresses.sender(settings.mail_from).address
         self.link = Link()
         self.tally = tally or Tally()
         self.stopping = False
@@ -60,7 +61,7 @@ class Mailer:
         self._name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._claims = 0
         self._queue: asyncio.PriorityQueue[tuple[tuple[int, datetime], int, Ready]] = asyncio.PriorityQueue()
-        self._number = 0
+        self._number = self._taken = 0
         self._held: dict[UUID, str] = {}
         self._changed = asyncio.Event()
         self._batch, self._claimed_at, self._tidied_at, self._drained = LEAST, 0.0, 0.0, True
@@ -111,7 +112,12 @@ class Mailer:
         tidy = self._drained or loop.time() - self._tidied_at >= TIDY_SECONDS
         self._claims += 1
         work = asyncio.to_thread(
-            find, owner=f"{self._name}/{self._claims}", now=now or utcnow(), limit=limit, tidy=tidy
+            find,
+            sender=self._from,
+            owner=f"{self._name}/{self._claims}",
+            now=now or utcnow(),
+            limit=limit,
+            tidy=tidy,
         )
         self._looking = asyncio.create_task(work)
         # shielded: a claim that was made must be known, to be given back
@@ -128,13 +134,15 @@ class Mailer:
 
     async def drain(self, now: datetime) -> None:
         """Send all that is due at ``now``, and wait until it is done or the server cannot be reached."""
-        while True:
+        taken = 1
+        while taken and not self.link.suspect:
+            before = self._taken
             await self.look(now)
             while self.busy and (self._drained or self.link.suspect):
                 await self._change()
-            if self._drained or self.link.suspect:
-                await self.settler.all_written()
-                return
+            # what was given back is due again once that is written
+            await self.settler.all_written()
+            taken = self._taken - before
 
     def _adapted(self, at: float) -> int:
         """How many to claim, by how long the last full claim took to be sent."""
@@ -161,6 +169,7 @@ class Mailer:
             self.tally.written(mail)
         for ended in found.unwritable:
             self.settler.end(ended)
+        self._taken += len(found.ready)
         for ready in found.ready:
             self._held[ready.mail.id] = ready.mail.owner
             self.give_back(ready)
@@ -244,7 +253,7 @@ class Mailer:
                 await backoff.sleep()
 
 
-def find(*, owner: str, now: datetime, limit: int, tidy: bool) -> Found:
+def find(*, sender: str, owner: str, now: datetime, limit: int, tidy: bool) -> Found:
     """Claim what is due, and write each mail as it goes out."""
     with transaction() as db:
         lost = claims.tidy(db, now=now) if tidy else []
@@ -252,23 +261,23 @@ def find(*, owner: str, now: datetime, limit: int, tidy: bool) -> Found:
             tell_admins(db, mail)
         batch = claims.claim(db, owner=owner, now=now, limit=limit)
         due = None if batch.more else claims.next_due(db)
-    written = [written_out(mail) for mail in batch.mails]
+    written = [written_out(mail, sender) for mail in batch.mails]
     ready = [one for one in written if isinstance(one, Ready)]
     unwritable = [one for one in written if isinstance(one, Ended)]
     return Found(ready, batch.stopped, unwritable, lost, batch.more, due)
 
 
-def written_out(mail: Claimed) -> Ready | Ended:
+def written_out(mail: Claimed, sender: str) -> Ready | Ended:
     """The mail as it goes out; one that cannot be written never will be."""
     try:
-        to = envelope(mail.to_address)
+        to = addresses.envelope(mail.to_address)
         content = mime.build(mail, mail.files)
     except Exception as error:
         log.exception("a mail could not be written", extra={"email_id": str(mail.id)})
         return Ended(mail.id, mail.owner, Verdict("dead"), f"could not be written: {type(error).__name__}", attempts=1)
     # what it was written from is not needed any more, and may be large
     slim = mail._replace(text_body=None, html_body=None, headers={}, files=())
-    return Ready(slim, to.address, to.smtputf8, content)
+    return Ready(slim, Envelope(sender, to.address, len(content), content.isascii(), to.smtputf8), content)
 
 
 def next_turn(rate: float) -> float:

@@ -23,7 +23,7 @@ FLOW, TAG = "send-emails", "burst"
 QUIET_SECONDS, LONGEST_SECONDS = 5.0, 60.0
 LOOK_SECONDS = 0.25
 AGAIN_SECONDS = 5.0
-STOP_SECONDS = 0.3
+STOP_SECONDS = 1.0
 FORSAKEN = timedelta(minutes=5)
 """A burst's run that is still running after this time was its dispatcher's, which is gone."""
 
@@ -46,6 +46,7 @@ class Recorder:
         self._began: datetime | None = None
         self._run_id: UUID | None = None
         self._untold: Untold | None = None
+        self._away = False
 
     async def __aenter__(self) -> Self:
         await self._server.__aenter__()
@@ -100,7 +101,7 @@ class Recorder:
                 self._run_id = await self._server.begin(FLOW, name=name, key=f"{self._key}/{self._bursts}", tags=[TAG])
                 await self._end_forsaken(at - FORSAKEN)
         except TROUBLE as error:
-            log.warning("a burst of mails is not recorded yet: %s", str(error) or type(error).__name__)
+            self._missed(error)
 
     async def _end_burst(self) -> None:
         if self._began is None:
@@ -132,9 +133,14 @@ class Recorder:
             await self._server.show(run_id, FLOW, row, shown)
             await self._server.end(run_id, state="COMPLETED", message=shown)
         except TROUBLE as error:
-            log.warning("Prefect's server could not be told of mails: %s", str(error) or type(error).__name__)
-            return
-        self._untold = None
+            self._missed(error)
+        else:
+            self._untold, self._away = None, False
+
+    def _missed(self, error: Exception) -> None:
+        if not self._away:
+            log.warning("mails go out and are recorded later: %s", str(error) or type(error).__name__)
+        self._away = True
 
     async def _end_forsaken(self, since: datetime) -> None:
         for run_id in await self._server.running(FLOW, tag=TAG, since=since):

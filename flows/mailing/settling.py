@@ -8,37 +8,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
-from uuid import UUID
 
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
-
-from core.attention import attention
-from core.clock import utcnow
-from core.db import transaction
-from core.emails import claims, outcomes
 from core.emails.claims import Claimed
 from core.emails.outcomes import Ended, Written
-from core.models import Email
 from flows.backoff import Backoff
+from flows.mailing.desk import Desk, Held, Settled
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.02
 LOCKED_SECONDS = 0.05
 """How long to leave a row that somebody else had locked."""
-
-Held = tuple[UUID, str]
-"""A mail and the name under which its lease is held."""
-
-
-class Settled(NamedTuple):
-    """What one transaction did: leave to send, or what stopped the mail; verdicts; and what is to be asked again."""
-
-    begun: dict[UUID, str]
-    written: list[Written]
-    held: set[UUID]
 
 
 class Settler:
@@ -87,6 +67,13 @@ class Settler:
             log.warning("mails were left to their leases", extra={"mails": len(self._ended)})
 
     async def _run(self) -> None:
+        desk = Desk()
+        try:
+            await self._settle_at(desk)
+        finally:
+            desk.close()
+
+    async def _settle_at(self, desk: Desk) -> None:
         loop, backoff, took = asyncio.get_running_loop(), Backoff(), 0.0
         while True:
             await self._work.wait()
@@ -97,7 +84,7 @@ class Settler:
                 continue
             begun = loop.time()
             try:
-                settled = await asyncio.to_thread(settle, asking, list(ended.values()))
+                settled = await asyncio.to_thread(desk.settle, asking, list(ended.values()))
             except Exception:
                 if backoff.first:
                     log.exception("mails wait for the database; it is tried again")
@@ -137,30 +124,3 @@ class Settler:
             if leave is not None and not leave.done():
                 leave.set_result(status == "sending")
         return bool(settled.held)
-
-
-def settle(asking: Sequence[Held], ended: Sequence[Ended]) -> Settled:
-    """One transaction: write the verdicts, tell admins where they must know, and give leave to send."""
-    now = utcnow()
-    with transaction() as db:
-        written = outcomes.write(db, ended, now=now)
-        begun = claims.begin(db, asking)
-        done = begun.keys() | {mail.id for mail in written}
-        left = {(e.id, e.owner) for e in ended}.union(asking)
-        held = outcomes.still_held(db, [pair for pair in left if pair[0] not in done])
-        for mail in written:
-            tell_admins(db, mail)
-    return Settled(begun, written, held)
-
-
-def tell_admins(db: Session, mail: Written) -> None:
-    """Have a mail that is dead or uncertain seen by people; that this fails must not keep other mails from going."""
-    if mail.status not in ("dead", "uncertain"):
-        return
-    try:
-        with db.begin_nested():
-            attention(db, db.get_one(Email, mail.id), now=utcnow())
-    except OperationalError:
-        raise
-    except Exception:
-        log.exception("admins could not be told of a mail", extra={"email_id": str(mail.id)})

@@ -7,12 +7,14 @@ after it; both are what «exactly once» rests on. MAIL and RCPT go in one packe
 import asyncio
 import re
 from base64 import b64encode
+from typing import NamedTuple
 
 from core.emails.outcomes import End, Reply, Stage
 from flows.mailing.line import Line
 from flows.mailing.servers import MailServer
 
 CHUNK = 65536
+CLOSING = 421
 _BREAKS = re.compile(rb"\r\n|\r|\n")
 
 
@@ -22,6 +24,16 @@ class Failed(Exception):
     def __init__(self, end: End) -> None:
         self.end = end
         super().__init__(f"{end.stage}: {end.reply.code if end.reply else end.why}")
+
+
+class Envelope(NamedTuple):
+    """From whom and to whom a mail goes, and what else its server must be able to take."""
+
+    sender: str
+    recipient: str
+    size: int
+    ascii: bool
+    smtputf8: bool
 
 
 class Connection:
@@ -34,6 +46,7 @@ class Connection:
         self.stage: Stage = "connect"
         self.sent = 0
         """Mails it has carried."""
+        self._behind: Envelope | None = None
 
     @classmethod
     async def open(cls, server: MailServer) -> "Connection":
@@ -60,29 +73,34 @@ class Connection:
         """Whether another mail may be tried on it."""
         return self._line.lost is None and not self._line.transport.is_closing()
 
-    async def envelope(self, sender: str, recipient: str, content: bytes, *, smtputf8: bool) -> None:
-        """MAIL and RCPT. Raises Failed; when the server refused, the connection is ready for the next mail."""
+    async def envelope(self, to: Envelope) -> None:
+        """MAIL and RCPT, unless they were sent behind the mail before.
+
+        Raises Failed; when the server refused, the connection is ready for the next mail.
+        """
+        behind, self._behind = self._behind, None
+        if behind is not None and behind is not to:
+            await self.reset()
         self.stage = "sender"
-        mail = self._mail(sender, content, smtputf8=smtputf8)
-        rcpt = f"RCPT TO:<{recipient}>"
-        if "PIPELINING" in self._extensions:
-            self._say(mail, rcpt)
-        else:
-            self._say(mail)
+        pipelining = "PIPELINING" in self._extensions
+        if behind is not to:
+            mail, rcpt = self._commands(to)
+            self._say(mail, *([rcpt] if pipelining else []))
         reply = await self._answer("after MAIL")
         if reply.code >= 300:
             await self._refused("sender", reply)
         self.stage = "recipient"
-        if "PIPELINING" not in self._extensions:
-            self._say(rcpt)
+        if not pipelining:
+            self._say(f"RCPT TO:<{to.recipient}>")
         reply = await self._answer("after RCPT")
         if reply.code >= 300:
             await self._refused("recipient", reply)
 
-    async def data(self, content: bytes) -> Reply:
+    async def data(self, content: bytes, behind: Envelope | None = None) -> Reply:
         """DATA, the content and the final dot: the server's answer to it. Raises Failed.
 
-        ``stage`` becomes ``dot`` once the last byte may have left this process, and never sooner than that.
+        ``stage`` becomes ``dot`` once the last byte may have left this process, and never later than that. ``behind``
+        is the envelope of the mail that will follow: where the server allows, it saves a packet each way.
         """
         self.stage = "data"
         self._say("DATA")
@@ -90,17 +108,18 @@ class Connection:
         if reply.code != 354:
             await self._refused("data", reply)
         await asyncio.sleep(0)  # a server that hung up behind its answer is noticed before anything is sent
-        await self._pour(stuffed(content))
+        await self._pour(stuffed(content), self._sent_behind(behind))
         self.stage = "dot"
         reply = await self._answer("after the final dot", self._times.dot)
         self.stage = "sender"
         self.sent += 1
-        if reply.code == 421:
+        if reply.code == CLOSING:
             self._line.end("the server is closing")
         return reply
 
     async def reset(self) -> None:
         """Forget the present mail, before DATA; a connection that cannot is no longer usable."""
+        self._behind = None
         try:
             self._say("RSET")
             for _ in range(self._line.expected + len(self._line.replies)):  # a pipelined RCPT's answer may come first
@@ -122,45 +141,63 @@ class Connection:
         """Hang up, wherever the present mail is; before the final dot the server throws it away."""
         self._line.transport.abort()
 
-    async def _pour(self, content: bytes) -> None:
-        """Write all of it, and wait until none of it waits in this process."""
+    async def _pour(self, content: bytes, behind: bytes) -> None:
+        """Write all of it, and wait until none of it waits in this process. Raises Failed while the dot still does."""
         line, loop = self._line, asyncio.get_running_loop()
         line.expected += 1
         for start in range(0, len(content), CHUNK):
+            chunk, last = content[start : start + CHUNK], start + CHUNK >= len(content)
             if line.lost is None and not line.replies:
-                line.transport.write(content[start : start + CHUNK])
-            deadline = loop.time() + self._times.block
-            while line.held_back and line.lost is None and not line.replies:
-                await line.changed(deadline, "to take the mail")
-            unsent = line.held_back or start + CHUNK < len(content)
-            if line.replies and unsent:
+                line.transport.write(chunk + behind if last else chunk)
+                if line.transport.is_closing():
+                    line.lost = "the connection broke while the mail was sent"  # at this write: nothing of it has left
+                    raise self._failed()
+                if last and behind:
+                    return  # should some of it wait, it may be what is behind the dot, so the dot counts as gone
+                deadline = loop.time() + self._times.block
+                while line.held_back and line.lost is None and not line.replies:
+                    await line.changed(deadline, "to take the mail")
+                if last and not line.held_back:
+                    return  # even when the connection was lost meanwhile: it was after the dot had left
+            if line.replies:
                 # answered before the end; what was begun cannot be taken back, so the connection ends
                 reply = line.replies.popleft()
                 line.end("the server answered before the end")
                 if reply.code >= 400:
                     raise Failed(End("data", reply))
-        if line.lost is None and line.transport.is_closing():
-            line.lost = "the connection broke while the mail was sent"  # the write itself failed: no dot has left
-        if line.lost is not None:
-            raise self._failed()
+            if line.lost is not None:
+                raise self._failed()
 
-    def _mail(self, sender: str, content: bytes, *, smtputf8: bool) -> str:
-        command = f"MAIL FROM:<{sender}>"
+    def _sent_behind(self, to: Envelope | None) -> bytes:
+        """The commands that may go in one packet with the end of the mail before (RFC 2920)."""
+        if to is None or "PIPELINING" not in self._extensions:
+            return b""
+        try:
+            commands = self._commands(to)
+        except Failed:
+            return b""  # told when its turn comes
+        self._behind = to
+        self._line.expected += len(commands)
+        return "".join(f"{command}\r\n" for command in commands).encode()
+
+    def _commands(self, to: Envelope) -> tuple[str, str]:
+        """MAIL and RCPT for this server. Raises Failed when it cannot take such a mail."""
+        command = f"MAIL FROM:<{to.sender}>"
         limit = self._extensions.get("SIZE", "")
         if "SIZE" in self._extensions:
-            if limit.isdigit() and 0 < int(limit) < len(content):
+            if limit.isdigit() and 0 < int(limit) < to.size:
                 raise Failed(End("sender", Reply(552, f"larger than the {limit} bytes that the server takes")))
-            command += f" SIZE={len(content)}"
-        if not content.isascii() and "8BITMIME" in self._extensions:
+            command += f" SIZE={to.size}"
+        if not to.ascii and "8BITMIME" in self._extensions:
             command += " BODY=8BITMIME"
-        if smtputf8:
+        if to.smtputf8:
             if "SMTPUTF8" not in self._extensions:
                 raise Failed(End("sender", Reply(553, "the server takes no international addresses")))
             command += " SMTPUTF8"
-        return command
+        return command, f"RCPT TO:<{to.recipient}>"
 
     async def _refused(self, stage: Stage, reply: Reply) -> None:
-        if reply.code == 421:
+        if reply.code == CLOSING:
             self._line.end("the server is closing")
         elif reply.code < 400:
             self._line.end(f"the server said {reply.code}, which is no answer here")
@@ -182,7 +219,8 @@ class Connection:
 
     async def _secure(self) -> None:
         server, line = self._server, self._line
-        if line.replies or line.parser.pending:  # RFC 3207: what was said in clear before TLS is nobody's word
+        if line.lost is not None or line.replies or line.parser.pending:
+            # RFC 3207: what was said in clear before TLS is nobody's word
             raise Failed(End("connect", why="the server spoke between STARTTLS and TLS"))
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._times.connect):  # asyncio's own limit does not hold when the peer goes away
