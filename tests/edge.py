@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
@@ -60,7 +61,8 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.ws.transport.abort()
+        if self.ws.state is not State.CLOSED:  # a transport that has closed by itself has no loop to abort in
+            self.ws.transport.abort()
 
     async def say(self, data: bytes | str) -> None:
         """Send one WebSocket message as it is."""
@@ -127,7 +129,8 @@ class Client:
         """Die at once: a TCP reset, with no word of STOMP or WebSocket."""
         sock = self.ws.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.ws.transport.abort()
+        if self.ws.state is not State.CLOSED:  # a transport that has closed by itself has no loop to abort in
+            self.ws.transport.abort()
 
 
 def frame(command: str, headers: Mapping[str, str] | None = None, body: bytes = b"", **more: str) -> bytes:
