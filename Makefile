@@ -17,7 +17,7 @@ up: .venv/.installed ## set everything up and run the whole stack here; Ctrl-C s
 test: .venv/.installed ## lint, types, floors, then every test on real parts
 	@deployments/setup.sh node
 	@$(MAKE) --no-print-directory lint
-	@$(RUN)pytest -m "soak or not soak"
+	@$(RUN)pytest -m "soak or not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.installed ## say what is missing here and how to get it
 	@$(RUN)greenroom check

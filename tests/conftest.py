@@ -49,3 +49,11 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith(("GREENROOM_", "PREFECT_"))]:
         del os.environ[name]
     os.environ["GREENROOM_JWT_SECRET"] = parts.SECRET
+
+
+LONGEST = ("test_stack", "test_jobs_faults", "test_sending_soak", "test_jobs", "test_flows")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: of the processes that share the run, none is left with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

@@ -1,6 +1,7 @@
 """What fixtures are made of: servers as child processes, databases from a template, an API to talk to."""
 
 import asyncio
+import fcntl
 import json
 import os
 import queue
@@ -207,9 +208,11 @@ def _ready(api: Api) -> bool:
 def install_js_clients() -> Path:
     """The folder of the real STOMP clients, installed by npm from the lock when they are not there."""
     folder = ROOT / "tests" / "js"
-    if not (folder / "node_modules" / ".package-lock.json").exists():
-        done = subprocess.run(["npm", "ci"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, f"npm could not install the STOMP clients:\n{done.stderr[-2000:]}"
+    with (folder / "package.json").open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # the tests' processes would install into one folder at once
+        if not (folder / "node_modules" / ".package-lock.json").exists():
+            done = subprocess.run(["npm", "ci"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 0, f"npm could not install the STOMP clients:\n{done.stderr[-2000:]}"
     return folder
 
 
