@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     )
     metrics_public: bool = Field(False, description="/metrics answers everybody, not only this machine")
     state_dir: Path = Field(Path("var"), description="where the local stack keeps its state")
+    browser_path: Path | None = Field(None, description="the Chromium that prints reports; absent: an installed one")
 
     prefect_api_url: str = Field(
         "http://127.0.0.1:4200/api", validation_alias="PREFECT_API_URL", description="Prefect's own setting"

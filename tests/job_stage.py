@@ -1,9 +1,7 @@
-"""A data set with known right answers for every job; and ``python -m tests.job_stage JOB NOW``, which runs one on it.
+"""A data set with known right answers for every job, and the jobs as the fault tests run them: in small batches."""
 
-That process is what the fault tests kill. It runs the job as its flow does, once, in small batches, and says so.
-"""
-
-import sys
+import multiprocessing
+import os
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -18,6 +16,7 @@ from core.db import transaction
 from core.models import Notification, Reminder, User
 from flows.mailing import sweeping
 from tests import factories
+from tests.parts import forget_settings
 
 JOBS: dict[str, Callable[..., Any]] = {
     "cleanup-sessions": lambda now: cleanup.clean_up(now=now, batch=3),
@@ -128,13 +127,20 @@ def contents(url: str) -> dict[str, list[Any]]:
         return {name: db.execute(query).fetchall() for name, query in CONTENTS.items()}
 
 
-def main() -> None:
-    """Run one job once."""
-    name, now = sys.argv[1], datetime.fromisoformat(sys.argv[2])
-    print("begun", flush=True)
-    JOBS[name](now)
-    print("done", flush=True)
+_forks = multiprocessing.get_context("forkserver")
+# its processes are past their imports, so that a kill at any moment meets the work
+_forks.set_forkserver_preload(["__main__", __name__])
 
 
-if __name__ == "__main__":
-    main()
+def started(job: str, now: datetime) -> multiprocessing.process.BaseProcess:
+    """The job at work in a process of its own, on this process's database and mail server."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("GREENROOM_")}
+    process = _forks.Process(target=_run, args=(job, now, environment))
+    process.start()
+    return process
+
+
+def _run(job: str, now: datetime, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    forget_settings()
+    JOBS[job](now)

@@ -5,14 +5,12 @@ SOAK scales the number of kills; 1, the default, is what CI can afford.
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import psycopg
 import pytest
 
 from tests import job_stage, smtp_server
-from tests.parts import ROOT, PostgresServer, eventually, forget_settings, own_database, use_database
+from tests.parts import PostgresServer, eventually, forget_settings, own_database, use_database
 
 pytestmark = pytest.mark.soak
 SOAK = float(os.environ.get("SOAK", "1"))
@@ -63,20 +61,6 @@ def mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[smtp_se
         yield server.box
 
 
-def child(job: str, now: datetime) -> "subprocess.Popen[str]":
-    """The job in a process of its own, past its imports."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.job_stage", job, now.isoformat()],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "begun\n", process.stderr and process.stderr.read()
-    return process
-
-
 def gone(url: str) -> None:
     """Wait until the server has seen that killed clients are gone: their locks are free then."""
     others = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s)"
@@ -84,16 +68,17 @@ def gone(url: str) -> None:
         eventually(lambda: db.execute(others, [db.info.backend_pid]).fetchone() == (True,), "only we are connected")
 
 
-def disturbed(kind: str, process: "subprocess.Popen[str]", url: str, after: float) -> None:
+def disturbed(kind: str, process: BaseProcess, url: str, after: float) -> None:
     """Kill the process, or cut its connections, so many seconds from now; and wait for its end."""
     time.sleep(after)
     if kind == "process":
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     else:
         with psycopg.connect(url, autocommit=True) as db:
             cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             db.execute(f"{cut} AND pid <> %s", [db.info.backend_pid])
-    process.communicate(timeout=60)
+    process.join(60)
+    assert process.exitcode is not None
 
 
 def settled(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -123,7 +108,7 @@ def test_whatever_is_killed_the_outcome_is_the_same(
         begun_with = job_stage.contents(url)
         assert undisturbed != begun_with, "there is something to do"
         for _ in range(KILLS):
-            disturbed(kind, child(job, stage.now), url, chance.uniform(0, seconds))
+            disturbed(kind, job_stage.started(job, stage.now), url, chance.uniform(0, seconds))
             gone(url)
         if job == "process-pending-notifications":
             # what a killed process held is free once its lease is over: here, at once
@@ -150,11 +135,10 @@ def test_two_at_once_are_as_one(stage: Stage, mailbox: smtp_server.Mailbox, job:
         alone = job_stage.contents(url)
     mailbox.accepted.clear()
     with stage.copy() as url:
-        both = [child(job, stage.now) for _ in range(2)]
+        both = [job_stage.started(job, stage.now) for _ in range(2)]
         for process in both:
-            out, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-            assert out == "done\n"
+            process.join(120)
+            assert process.exitcode == 0
         job_stage.JOBS[job](stage.now)  # what one of them passed over because the other had locked it
         assert job_stage.contents(url) == alone
     sent = [mail.message_id for mail in mailbox.accepted]

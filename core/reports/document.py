@@ -14,6 +14,8 @@ class Chart:
     figure: Mapping[str, Any]
     width: int
     height: int
+    alt: str = ""
+    """What it shows, for who cannot see it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,12 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One period's figures by the definitions of the metrics module."""
+    """One period's figures by the definitions of the metrics module; those of its weeks add up to the period's."""
 
     planned: int
+    """Sessions with a planned start in it; ``held.whole``."""
     completed: int
+    """Sessions completed of those that began in it; ``completion.part``."""
     show: Ratio
     no_show: Ratio
     held: Ratio
@@ -78,7 +80,7 @@ class Totals:
 
 
 class Stage(NamedTuple):
-    """A step of the funnel: how many of the period's sessions got at least there."""
+    """A step of the funnel: how many of the sessions invited in the period got at least there."""
 
     name: str
     sessions: int
@@ -90,7 +92,8 @@ class Week:
 
     monday: date
     outcomes: dict[str, int]
-    """By final status of sessions planned in it: completed, abandoned, no_show, cancelled, expired, and open."""
+    """What became of the sessions whose time it was (the planned start, else the begin, else the end of the
+    invitation): completed, abandoned, no_show, cancelled, expired, and open."""
     totals: Totals
 
 
@@ -109,13 +112,14 @@ class FeedbackTimes:
 
     in_time: Ratio
     curve: tuple[tuple[float, float], ...]
-    """(share of the deadline, share of feedback due that was in by then), rising; at most 101 points, up to 3.0."""
+    """(share of the deadline, share of feedback due that was in by then), rising from 0.0 to 3.0 in 76 points, one of
+    them 1.0; empty when none was due."""
     deadline_hours: Wait
     """The deadlines themselves: they are the interviews'."""
 
 
 class Load(NamedTuple):
-    """What one interviewer held in the period."""
+    """What one interviewer held in the period: sessions completed, from begin to end. Two may have the same name."""
 
     name: str
     sessions: int
@@ -126,12 +130,15 @@ class Attention(NamedTuple):
     """One thing that people should look at."""
 
     kind: str
-    """``feedback_overdue``, ``undecided``, ``no_show`` (no new attempt), ``interviewer_no_show``, ``expiring``,
-    ``mail``."""
+    """``interviewer_no_show``, ``mail``, ``feedback_overdue``, ``no_show`` (no new attempt), ``undecided``,
+    ``expiring``, in the order of their urgency."""
     session_id: UUID | None
     who: str
+    """Of feedback the interviewer's name, else the candidate's; of a mail the address it was for."""
     what: str
+    """The interview's title; of a mail its kind and what became of it."""
     at: datetime
+    """The planned start, the deadline, the end of the session, the expiry, or when the mail was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ class Dashboard:
     """The busiest first, at most fifteen."""
     interviewer_count: int
     heat: dict[tuple[int, int], int]
-    """(ISO weekday 1–7, hour 0–23 in the period's zone) → sessions that were to start then."""
+    """(ISO weekday 1–7, hour 0–23 in the period's zone) → sessions that were to start then; hours without are absent."""
     attention: tuple[Attention, ...]
     """The most urgent first, at most thirty."""
     attention_count: int
@@ -187,7 +194,7 @@ class QuestionFigures(NamedTuple):
     skill: str
     required: bool
     reached: int
-    """Started sessions that answered it or a later one."""
+    """Sessions begun in the period that answered it or a later one."""
     answered: int
     difficulty: float | None
     """Mean score / max score: near 1 is easy."""
@@ -198,7 +205,7 @@ class QuestionFigures(NamedTuple):
 
 
 class SkillWeek(NamedTuple):
-    """One skill in one week: mean share of points over n scored answers."""
+    """One skill in one week of the period: mean share of points over n scored answers; every skill has every week."""
 
     skill: str
     monday: date
@@ -320,5 +327,6 @@ class CandidateReport:
     """Of the newest five sessions that have any."""
     feedback: tuple[FeedbackLine, ...]
     attendance: dict[str, int]
-    """Sessions that had a time: completed, abandoned, no_show, interviewer_no_show, late, cancelled."""
+    """Sessions that had a time in the period: completed, abandoned, no_show, interviewer_no_show, cancelled, open;
+    and ``late``: how many of them began more than five minutes after it."""
     show: Ratio
