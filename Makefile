@@ -12,10 +12,12 @@ help: ## what there is
 	@deployments/setup.sh
 
 up: .venv/.installed ## set everything up and run the whole stack here; Ctrl-C stops it
+	@deployments/setup.sh browser
 	@exec $(RUN)greenroom up
 
 test: .venv/.installed ## lint, types, floors, then every test on real parts
 	@deployments/setup.sh node
+	@deployments/setup.sh browser needed
 	@$(MAKE) --no-print-directory lint
 	@$(RUN)pytest -m "soak or not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -38,7 +40,10 @@ bench: .venv/.installed ## measure: each prints what docs/benchmarks.md keeps
 	@$(RUN)python -m bench.live
 	@$(RUN)python -m bench.sweep
 	@$(RUN)python -m bench.jobs
+	@$(RUN)python -m bench.runs
 	@$(RUN)python -m bench.mail
+	@$(RUN)python -m bench.report_engine
+	@$(RUN)python -m bench.reports
 
 soak: .venv/.installed ## the fault tests, long
 	@SOAK=10 $(RUN)pytest -m soak

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
-from api import emails, errors, flows, health, metrics, notifications, people, sessions, unsubscribe
-from api.board import mail
+from api import emails, errors, flows, health, metrics, notifications, people, reports, sessions, unsubscribe
+from api.board import mail, report
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
@@ -61,12 +61,32 @@ def create_app(config: Settings | None = None) -> FastAPI:
         allow_origin_regex=None if origins else LOCALHOST,
         allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
         allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"),
-        expose_headers=("Last-Id", "Location", "Retry-After", "X-Request-Id"),
+        expose_headers=(
+            "Content-Disposition",
+            "Content-Range",
+            "ETag",
+            "Last-Id",
+            "Location",
+            "Retry-After",
+            "X-Request-Id",
+        ),
         allow_credentials=True,
     )
     app.add_middleware(RequestLog, answered=app.state.metrics.request)
     errors.install(app)
-    for part in (people, sessions, notifications, emails, unsubscribe, flows, health, metrics, mail):
+    for part in (
+        people,
+        sessions,
+        notifications,
+        emails,
+        reports,
+        unsubscribe,
+        flows,
+        health,
+        metrics,
+        mail,
+        report,
+    ):
         app.include_router(part.router)
     app.router.routes.append(WebSocketRoute("/ws", StompEndpoint(hub, config)))
     return app

@@ -72,11 +72,20 @@ class Runs(BaseModel):
     last_id: int
 
 
+class ArtifactOut(BaseModel):
+    """What a run shows in Prefect's UI: a table of its result, and a line that says it."""
+
+    id: UUID
+    key: str
+    description: str | None
+
+
 class RunDetail(RunOut):
-    """One run with its result, once it has one."""
+    """One run with its result, once it has one, and the artifact that shows it."""
 
     flow: str | None
     result: dict[str, Any] | None
+    artifact: ArtifactOut | None
 
 
 class NewRun(Input):
@@ -200,19 +209,24 @@ async def read_run(run_id: UUID, viewer: Asker, prefect: Server) -> RunDetail:
     require(viewer, *STAFF)
     row = await prefect.ask("GET", f"/flow_runs/{run_id}")
     flow = await prefect.ask("GET", f"/flows/{row['flow_id']}")
-    result = await _result(prefect, run_id, flow["name"])
-    return RunDetail.model_validate({**_run(row), "flow": flow["name"], "result": result})
+    shown = await _artifact(prefect, run_id, flow["name"])
+    more = {"flow": flow["name"], "artifact": shown, "result": _result(shown)}
+    return RunDetail.model_validate({**_run(row), **more})
 
 
-async def _result(prefect: Prefect, run_id: UUID, flow: str) -> dict[str, Any] | None:
-    """The row of the table that the run shows as its result (flows.run); None while there is none."""
+async def _artifact(prefect: Prefect, run_id: UUID, flow: str) -> dict[str, Any] | None:
+    """The table that the run shows (flows.run); None while there is none."""
     wanted = {"flow_run_id": {"any_": [str(run_id)]}, "type": {"any_": ["table"]}, "key": {"any_": [flow]}}
     newest = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 1}
-    for artifact in await prefect.ask("POST", "/artifacts/filter", newest):
-        data = artifact["data"]
-        rows = json.loads(data) if isinstance(data, str) else data
-        return dict(rows[0]) if rows else None
-    return None
+    found: list[dict[str, Any]] = await prefect.ask("POST", "/artifacts/filter", newest)
+    return found[0] if found else None
+
+
+def _result(shown: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The table's one row."""
+    data = shown["data"] if shown else None
+    rows = json.loads(data) if isinstance(data, str) else data
+    return dict(rows[0]) if rows else None
 
 
 @router.get("/{name}/runs")

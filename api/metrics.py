@@ -18,11 +18,12 @@ from starlette.types import Scope
 from api.local import from_here
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
-from core import outbox
+from core import jobs, outbox
 from core.db import transaction
 from core.emails import figures
 from core.errors import Forbidden
-from core.models import EmailKind, EmailStatus
+from core.models import EmailKind, EmailStatus, ReportStatus, ReportType
+from core.reports import counting
 from core.settings import settings
 
 router = APIRouter(tags=["health"])
@@ -46,9 +47,11 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Looked(NamedTuple):
-    """What the database said: mails, the log's newest id, and how long its first row not routed here has waited."""
+    """What the database said: mails, reports, jobs, the newest push id, how long the first not routed here waited."""
 
     mail: figures.Figures
+    reports: counting.ReportFigures
+    jobs: list[jobs.Figures]
     newest: int
     lag: float
 
@@ -124,6 +127,8 @@ class Metrics:
             )
             yield _gauge("greenroom_push_newest_id", f"The newest id of the log of pushes. {_SHARED}", looked.newest)
             yield from _of_mail(looked.mail)
+            yield from _of_reports(looked.reports)
+            yield from _of_jobs(looked.jobs)
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
@@ -172,13 +177,78 @@ def _of_mail(mail: figures.Figures) -> Iterator[Metric]:
     yield took
 
 
+def _of_jobs(counted: list[jobs.Figures]) -> Iterator[Metric]:
+    runs = CounterMetricFamily(
+        "greenroom_job_runs",
+        f"Runs of a job that are over, by how they ended; skipped: another run did its work. {_SHARED}",
+        labels=["job", "end"],
+    )
+    rows = CounterMetricFamily(
+        "greenroom_job_rows",
+        f"What completed runs of a job found, and what became of it; dry runs left out. {_SHARED}",
+        labels=["job", "outcome"],
+    )
+    late = CounterMetricFamily("greenroom_job_late_runs", f"Runs that did not start in time. {_SHARED}", labels=["job"])
+    is_late = GaugeMetricFamily(
+        "greenroom_job_is_late", f"Whether a run was late and none has begun since. {_SHARED}", labels=["job"]
+    )
+    success = GaugeMetricFamily(
+        "greenroom_job_last_success_timestamp_seconds", f"When a run last completed. {_SHARED}", labels=["job"]
+    )
+    for one in counted:
+        for end, count in one.runs.items():
+            runs.add_metric([one.job, end], count)
+        for outcome, count in one.rows.items():
+            rows.add_metric([one.job, outcome], count)
+        late.add_metric([one.job], one.late)
+        is_late.add_metric([one.job], one.is_late)
+        if one.completed_at is not None:
+            success.add_metric([one.job], one.completed_at.timestamp())
+    yield from (runs, rows, late, is_late, success)
+
+
+def _of_reports(reports: counting.ReportFigures) -> Iterator[Metric]:
+    by_state = {(c.status, c.type): c for c in reports.counted}
+    states = GaugeMetricFamily(
+        "greenroom_reports", f"Reports asked for, by status and type. {_SHARED}", labels=["status", "type"]
+    )
+    for pair in product(get_args(ReportStatus), get_args(ReportType)):
+        states.add_metric(list(pair), by_state[pair].reports if pair in by_state else 0)
+    yield states
+    again = GaugeMetricFamily(
+        "greenroom_report_retries", f"Attempts after the first of each report, by type. {_SHARED}", labels=["type"]
+    )
+    for kind in get_args(ReportType):
+        again.add_metric([kind], sum(c.again for c in reports.counted if c.type == kind))
+    yield again
+    yield _gauge(
+        "greenroom_report_overdue_seconds",
+        f"How long the report that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
+        reports.overdue_seconds,
+    )
+    yield _gauge("greenroom_report_kept_bytes", f"Bytes of all files that are kept. {_SHARED}", reports.kept_bytes)
+    window = (
+        f"among the newest {counting.RECENT_REPORTS} asked for in the last {counting.RECENT_MINUTES} minutes. "
+        f"A window and no counter. {_SHARED}"
+    )
+    yield _gauge("greenroom_report_recently_ready", f"Reports that became ready, {window}", reports.ready)
+    took = GaugeMetricFamily(
+        "greenroom_report_ready_seconds",
+        f"Quantiles of the seconds from the request to the file being kept, retries included, of those ready {window}",
+        labels=["quantile"],
+    )
+    for quantile, seconds in zip(counting.QUANTILES, reports.ready_seconds, strict=False):
+        took.add_metric([f"{quantile:g}"], seconds)
+    yield took
+
+
 def _look(cursor: int | None) -> Looked | None:
     try:
         with transaction() as db:
             db.execute(text("SET LOCAL statement_timeout = '10s'"))
             newest = outbox.newest(db)
             lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
-            return Looked(figures.figures(db), newest, max(0.0, lag))
+            return Looked(figures.figures(db), counting.figures(db), jobs.figures(db), newest, max(0.0, lag))
     except SQLAlchemyError:
         return None
 

@@ -125,7 +125,7 @@ def read_candidate(candidate_id: PathId, db: Db, viewer: Viewer) -> CandidateOut
 @router.patch("/candidates/{candidate_id}")
 def change_candidate(candidate_id: PathId, given: people.CandidatePatch, db: Db, viewer: Viewer) -> CandidateOut:
     """Change a candidate."""
-    return CandidateOut.model_validate(people.change_candidate(db, candidate_id, given, by=viewer))
+    return CandidateOut.model_validate(people.change_candidate(db, candidate_id, given, by=viewer, now=utcnow()))
 
 
 @router.post("/interviews", status_code=201, response_model=InterviewOut)

@@ -1,7 +1,8 @@
 """The jobs by the hundred thousand: ``python -m bench.jobs [--due 100000] [--seconds 60] [--sessions 1000000]``.
 
-Reminders and notifications sent by two workers at once, against plain SQL; how exact reminders are with a dispatcher;
-and cleanup of a fifth of all sessions. An embedded PostgreSQL is started for it, as the local stack runs it.
+Reminders and notifications by two workers and two dispatchers at once, and against plain SQL; how exact reminders
+are with a dispatcher; and cleanup of a fifth of all sessions. An embedded PostgreSQL is started for it, as the local
+stack runs it.
 """
 
 import argparse
@@ -14,32 +15,41 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import psutil
 import psycopg
 
-from bench import jobs_fill, jobs_plain
+from bench import jobs_exact, jobs_fill, jobs_plain
 from core import cleanup, notifications, reminders
 from core.clock import utcnow
+from core.db import snapshot
 from core.emails import queueing
-from tests.parts import PostgresServer, own_database, postgres_server
+from core.reports import metrics
+from core.reports.shapes import Dashboard, Period
+from tests.parts import PostgresServer, eventually, own_database, postgres_server
 
 BATCH = 200
-SECRET = "a secret of the benchmark's own, long"
 COUNTED = {
     "reminders sent": "SELECT count(*) FROM reminders WHERE status = 'sent'",
     "mails": "SELECT count(*) FROM emails WHERE kind = 'reminder'",
-    "their notifications": "SELECT count(*) FROM notifications WHERE category = 'reminder' AND status = 'delivered'",
-    "their receipts": """
-        SELECT count(*) FROM notification_receipts JOIN notifications ON id = notification_id
-        WHERE category = 'reminder'""",
-    "pushed": """
-        SELECT count(*) FROM push_events WHERE type = 'notification.created' AND payload->>'category' = 'reminder'""",
+    **{
+        f"{category}: {what}": query.format(category)
+        for category in ("reminder", "announcement")
+        for what, query in {
+            "notifications": "SELECT count(*) FROM notifications WHERE category = '{}' AND status = 'delivered'",
+            "receipts": """
+                SELECT count(*) FROM notification_receipts JOIN notifications ON id = notification_id
+                WHERE category = '{}'""",
+            "pushed": """
+                SELECT count(*) FROM push_events
+                WHERE type = 'notification.created' AND payload->>'category' = '{}'""",
+        }.items()
+    },
 }
+"""What there is of each thing that is due, once it is done: one."""
 
 
 def main() -> None:
@@ -55,63 +65,96 @@ def main() -> None:
         worker(given.worker)
         return
     with tempfile.TemporaryDirectory() as folder, postgres_server(Path(folder), durable=True) as server:
-        sending(server, given.due)
-        precision(server, given.seconds)
+        print(f"{given.due} due reminders and {given.due} pending notifications; batches of {BATCH} and 500")
+        together(server, given.due)
+        cost(server, given.due)
+        jobs_exact.precision(server, given.seconds)
         cleaning(server, given.sessions)
 
 
 # sending
 
 
-def sending(server: PostgresServer, due: int) -> None:
-    """Two workers over all that is due: exactly one effect each; then one of each kind, for the cost."""
-    print(f"\n{due} due reminders, {due} pending notifications; batches of {BATCH}")
-    for what, workers in (("core", 2), ("core", 1), ("plain", 1)):
+def together(server: PostgresServer, due: int) -> None:
+    """Two workers and two dispatchers at once over all that is due: exactly one effect each."""
+    with own_database(server) as url, tempfile.TemporaryDirectory() as folder:
+        _fill(url, due)
+        with _backend_cpu(server, url) as spent:
+            begun = time.monotonic()
+            dispatchers = [jobs_exact.dispatcher(url, folder) for _ in range(2)]
+            results = _workers("core", 2, url)
+            eventually(lambda: _all_done(url, due), "nothing is left", seconds=60)
+            wall = time.monotonic() - begun
+            times = [psutil.Process(each.pid).cpu_times() for each in dispatchers]
+            for each in dispatchers:
+                each.kill()
+                each.wait()
+    theirs = sum(each.user + each.system for each in times)
+    client, rendering = (sum(one[name] for one in results) for name in ("client", "rendering"))
+    ours = sum(one["reminders"] for one in results), sum(one["notifications"] for one in results)
+    print(
+        f"2 workers and 2 dispatchers: {2 * due} rows in {wall:.1f} s, {2 * due / wall:.0f}/s; the workers sent"
+        f" {ours[0]:.0f} reminders and {ours[1]:.0f} notifications, the dispatchers the rest; CPU a row"
+        f" {1e6 * (client + theirs + spent[0]) / (2 * due):.0f} µs (workers {1e6 * client / (2 * due):.0f}, of it"
+        f" rendering {1e6 * rendering / (2 * due):.0f}; dispatchers, their starts included,"
+        f" {1e6 * theirs / (2 * due):.0f}; backends {1e6 * spent[0] / (2 * due):.0f}); every count is {due}",
+        flush=True,
+    )
+
+
+def cost(server: PostgresServer, due: int) -> None:
+    """One worker, and plain SQL that writes the same: CPU time a row, and what of it rendering takes."""
+    rest: dict[str, float] = {}
+    for what in ("core", "plain"):
         with own_database(server) as url:
-            now = utcnow()
-            jobs_fill.reminders(url, due=due, start=now + timedelta(minutes=59), now=now, pending=workers == 2)
+            _fill(url, due)
             with _backend_cpu(server, url) as spent:
-                begun = time.monotonic()
-                results = _workers(what, workers, url)
-                wall = time.monotonic() - begun
-            with psycopg.connect(url) as db:
-                counts = {name: db.execute(query).fetchone()[0] for name, query in COUNTED.items()}  # type: ignore[index,arg-type]
-                left = db.execute("SELECT count(*) FROM notifications WHERE status = 'pending'").fetchone()
-            assert set(counts.values()) == {due}, counts
-            assert left == (0,)
-        sent = sum(one["done"] for one in results)
-        assert sent == due, sent
-        client, rendering = (sum(one[name] for one in results) for name in ("client", "rendering"))
-        other = sum(one["notifications"] for one in results)
-        cpu = client + spent[0]
+                [one] = _workers(what, 1, url)
+            assert (one["reminders"], one["notifications"]) == (due, due), one
+            assert _all_done(url, due)
+        cpu = one["client"] + spent[0]
+        rest[what] = cpu - one["rendering"]
         print(
-            f"{workers} × {what}: reminders and notifications in {wall:.1f} s; a row: CPU {1e6 * cpu / due:.0f} µs"
-            f" (client {1e6 * client / due:.0f}, backend {1e6 * spent[0] / due:.0f}),"
-            f" rendering {1e6 * rendering / due:.0f} µs of it, pending notifications {1e6 * other / due:.0f} µs client;"
-            f" reminders {due / max(one['wall'] for one in results):.0f}/s; every count {due}",
+            f"1 × {what}: {2 * due} rows in {one['wall']:.1f} s, {2 * due / one['wall']:.0f}/s; CPU a row"
+            f" {1e6 * cpu / (2 * due):.0f} µs (client {1e6 * one['client'] / (2 * due):.0f}, of it rendering"
+            f" {1e6 * one['rendering'] / (2 * due):.0f}; backend {1e6 * spent[0] / (2 * due):.0f});"
+            f" {1e6 * one['rendering'] / due:.0f} µs a reminder is rendering",
             flush=True,
         )
+    print(f"core without rendering / plain SQL: {rest['core'] / rest['plain']:.2f} (target: at most 2)", flush=True)
+
+
+def _fill(url: str, due: int) -> None:
+    now = utcnow()
+    jobs_fill.reminders(url, due=due, start=now + timedelta(minutes=59), now=now, pending=True)
+
+
+def _all_done(url: str, due: int) -> bool:
+    """Whether everything was sent; that nothing was sent twice."""
+    with psycopg.connect(url) as db:
+        counts = {name: db.execute(query).fetchone()[0] for name, query in COUNTED.items()}  # type: ignore[index,arg-type]
+    assert max(counts.values()) <= due, counts
+    return set(counts.values()) == {due}
 
 
 def worker(what: str) -> None:
     """One worker in this process; prints its result for its parent."""
-    result: dict[str, float] = {"rendering": 0.0, "notifications": 0.0}
+    result: dict[str, float] = {"rendering": 0.0}
     url = os.environ["GREENROOM_DATABASE_URL"]
     if what == "core":
         _time_rendering(result)
     before, begun, memory = time.process_time(), time.monotonic(), psutil.Process().memory_info().rss
     if what == "core":
-        result["done"] = _until_nothing_is_left(lambda: reminders.send_due(now=utcnow(), batch=BATCH))
+        result["reminders"] = _until_nothing_is_left(lambda: reminders.send_due(now=utcnow(), batch=BATCH))
+        result["notifications"] = notifications.deliver_due(now=utcnow()).done
     elif what == "plain":
         with psycopg.connect(url) as db:
-            result["done"] = jobs_plain.send(db, now=utcnow(), batch=BATCH)
+            result["reminders"] = jobs_plain.send(db, now=utcnow(), batch=BATCH)
+            result["notifications"] = jobs_plain.deliver(db, now=utcnow(), batch=500)
     else:
         result |= _cleaned()
     result["wall"] = time.monotonic() - begun
     result["client"] = time.process_time() - before
-    if what == "core":
-        notifications.deliver_due(now=utcnow())
-        result["notifications"] = time.process_time() - before - result["client"]
     result["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - memory) / 1e6
     print(result)
 
@@ -175,52 +218,6 @@ def _backend_cpu(server: PostgresServer, url: str) -> Iterator[list[float]]:
     spent[0] = sum(seen.values())
 
 
-# precision
-
-
-def precision(server: PostgresServer, seconds: int) -> None:
-    """20 reminders due a second, and a dispatcher: from ``due_at`` to a row that others see."""
-    with own_database(server) as url, tempfile.TemporaryDirectory() as folder:
-        now = utcnow()
-        first = now + timedelta(seconds=8)
-        start = first + timedelta(minutes=60)
-        jobs_fill.reminders(url, due=20 * seconds, start=start, now=now, step=0.1)
-        environment = os.environ | {
-            "GREENROOM_DATABASE_URL": url,
-            "GREENROOM_JWT_SECRET": SECRET,
-            "GREENROOM_STATE_DIR": folder,
-            "PREFECT_API_URL": "http://127.0.0.1:9/api",
-            "GREENROOM_SMTP_URL": "smtp://127.0.0.1:9",
-        }
-        command = [sys.executable, "-m", "deployments.cli", "dispatcher"]
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        late: list[float] = []
-        try:
-            with psycopg.connect(url, autocommit=True) as db:
-                known: set[Any] = set()
-                deadline = time.monotonic() + 8 + seconds + 60
-                while len(known) < 20 * seconds and time.monotonic() < deadline:
-                    query = """
-                        SELECT e.id, extract(epoch FROM clock_timestamp() - s.scheduled_start + interval '1 hour')
-                        FROM emails e JOIN sessions s ON s.id = e.session_id
-                        WHERE e.kind = 'reminder' AND e.created_at > clock_timestamp() - interval '5 s'"""
-                    for id_, seconds_late in db.execute(query):
-                        if id_ not in known:
-                            known.add(id_)
-                            late.append(float(seconds_late))
-                    time.sleep(0.02)
-        finally:
-            process.terminate()
-            process.wait()
-        assert len(late) == 20 * seconds, f"{len(late)} of {20 * seconds} were sent"
-        cuts = quantiles(late, n=100)
-        print(
-            f"\n20 due a second for {seconds} s: due → committed mail row p50 {cuts[49]:.3f} s, p99 {cuts[98]:.3f} s,"
-            f" earliest {min(late):.3f}, latest {max(late):.3f} (seen by a look each 20 ms)",
-            flush=True,
-        )
-
-
 # cleanup
 
 
@@ -230,20 +227,26 @@ def cleaning(server: PostgresServer, sessions: int) -> None:
         with own_database(server) as url:
             old = sessions // share
             jobs_fill.sessions(url, sessions=sessions, old=old, now=utcnow())
-            counted = "SELECT status, count(*) FROM sessions GROUP BY 1 ORDER BY 1"
-            with psycopg.connect(url) as db:
-                before = db.execute(counted).fetchall()
+            now = utcnow()
+            before = _reported(now)
+            assert before.stamp.n == sessions
             [result] = _workers("cleanup", 1, url)
             with psycopg.connect(url) as db:
                 gone = db.execute("SELECT count(*) FROM sessions WHERE deleted_at IS NOT NULL").fetchone()
-                assert gone == (old,), gone
-                assert db.execute(counted).fetchall() == before, "what reports count has changed"
+            assert gone == (old,), gone
+            assert _reported(now) == before, "what reports say has changed"
         print(
             f"\ncleanup of {old} of {sessions} sessions and {old} pushes: {result['wall']:.1f} s in"
             f" {result['transactions']:.0f} transactions, the longest {1000 * result['longest']:.0f} ms (no lock is"
-            f" held longer); client's memory +{result['memory']:.1f} MB; counts by status unchanged",
+            f" held longer); client's memory +{result['memory']:.1f} MB; the dashboard of half a year is unchanged",
             flush=True,
         )
+
+
+def _reported(now: datetime) -> Dashboard:
+    """What the dashboard says of the last half year."""
+    with snapshot() as db:
+        return metrics.dashboard(db, Period(now - timedelta(days=182), now, "UTC"), as_of=now)
 
 
 def _cleaned() -> dict[str, float]:

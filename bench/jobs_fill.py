@@ -54,15 +54,19 @@ def reminders(url: str, *, due: int, start: datetime, now: datetime, step: float
 
 
 _ENDED = """
-    INSERT INTO sessions (id, candidate_id, interview_id, status, status_at, ics_uid, sweep_at, invitation_expires_at)
-    SELECT gen_random_uuid(), 1 + k %% 1000, 1 + k %% 20,
-           CASE WHEN k <= %(old)s THEN (ARRAY['abandoned', 'expired'])[1 + k %% 2]
-                ELSE (ARRAY['completed', 'abandoned', 'expired', 'no_show', 'cancelled'])[1 + k %% 5] END,
-           CASE WHEN k <= %(old)s THEN %(now)s::timestamptz - interval '31 days' - k * interval '1 s'
-                WHEN k %% 5 IN (1, 2) THEN %(now)s::timestamptz - interval '10 days'
-                ELSE %(now)s::timestamptz - interval '90 days' END,
-           k::text, NULL, NULL
-    FROM generate_series(1, %(sessions)s) k;
+    INSERT INTO sessions (id, candidate_id, interview_id, status, status_at, ics_uid, sweep_at, created_at,
+                          invitation_expires_at, started_at, ended_at)
+    SELECT gen_random_uuid(), 1 + k %% 1000, 1 + k %% 20, status, at, k::text, NULL, at - interval '10 days', at,
+           CASE WHEN status IN ('completed', 'abandoned') THEN at - interval '1 hour' END, at
+    FROM (
+        SELECT k,
+               CASE WHEN k <= %(old)s THEN (ARRAY['abandoned', 'expired'])[1 + k %% 2]
+                    ELSE (ARRAY['completed', 'abandoned', 'expired', 'no_show', 'cancelled'])[1 + k %% 5] END AS status,
+               CASE WHEN k <= %(old)s THEN %(now)s::timestamptz - interval '31 days' - k * interval '1 s'
+                    WHEN k %% 5 IN (1, 2) THEN %(now)s::timestamptz - interval '10 days'
+                    ELSE %(now)s::timestamptz - interval '90 days' END AS at
+        FROM generate_series(1, %(sessions)s) k
+    ) ended;
     INSERT INTO push_events (destination, type, payload, created_at)
     SELECT '/topic/sessions', 'session.late', '{}', %(now)s::timestamptz - interval '8 days'
     FROM generate_series(1, %(old)s)

@@ -1,4 +1,4 @@
-"""What sending reminders writes, as one hand-written statement a batch, each row's words given: the yardstick."""
+"""What reminders and notifications write, as one hand-written statement a batch, words given: the yardstick."""
 
 from datetime import datetime
 
@@ -61,6 +61,38 @@ _PUSH = """
 """
 
 
+_DELIVER = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM notifications WHERE status = 'pending' AND not_before <= %(now)s
+        ORDER BY not_before, id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+    ), told AS (
+        UPDATE notifications n SET status = 'delivered', delivered_at = %(now)s FROM due WHERE n.id = due.id
+        RETURNING n.id, n.user_id
+    ), receipts AS (
+        INSERT INTO notification_receipts (user_id, notification_id) SELECT user_id, id FROM told
+    )
+    SELECT id, user_id FROM told
+"""
+
+
+def deliver(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
+    """Deliver every pending notification; how many."""
+    total = 0
+    while True:
+        with db.transaction():
+            told = db.execute(_DELIVER, {"now": now, "batch": batch}).fetchall()
+            if not told:
+                return total
+            _push(db, [id_ for id_, _ in told], [user for _, user in told])
+        total += len(told)
+
+
+def _push(db: psycopg.Connection, ids: list[int], users: list[int]) -> None:
+    db.execute("SELECT pg_advisory_xact_lock(7747, 1)")
+    db.execute(_PUSH, {"ids": ids, "users": users})
+    db.execute("SELECT pg_notify('greenroom_push', '')")
+
+
 def send(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
     """Send everything that is due; how many."""
     total, words = 0, {"texts": [TEXT] * batch, "htmls": [HTML] * batch, "files": [FILE] * batch}
@@ -70,7 +102,5 @@ def send(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
             told = db.execute(_SEND, given).fetchall()
             if not told:
                 return total
-            db.execute("SELECT pg_advisory_xact_lock(7747, 1)")
-            db.execute(_PUSH, {"ids": [row[0] for row in told], "users": [row[1] for row in told]})
-            db.execute("SELECT pg_notify('greenroom_push', '')")
+            _push(db, [row[0] for row in told], [row[1] for row in told])
         total += len(told)

@@ -67,7 +67,7 @@ def samples() -> dict[str, Draft]:
         start=datetime(2026, 11, 22, tzinfo=UTC),
         end=datetime(2026, 11, 23, tzinfo=UTC),
         data_as_of=datetime(2026, 11, 23, 6, tzinfo=UTC),
-        file=pdf,
+        files=(pdf,),
         daily=True,
     )
     letter = (

@@ -66,8 +66,8 @@ def main() -> None:
         changes.mail_moves = lambda *_, **__: None
         print(json.dumps({"core": run_core, "plain": run_plain, "explain": run_explained}[given.run](given.batch)))
         return
-    with _server() as url, _databases(url, given.sessions, given.due) as server:
-        _measure(server, given.rounds, given.batch)
+    with server() as url, _databases(url, given.sessions, given.due) as filled:
+        _measure(filled, given.rounds, given.batch)
 
 
 def _measure(server: str, rounds: int, batch: int) -> None:
@@ -212,23 +212,24 @@ def _sums(url: str) -> dict[str, list[tuple[str, int, str]]]:
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def server() -> Iterator[str]:
+    """The URL of the server that was given, or of one of our own while the block lasts."""
     if url := os.environ.get("GREENROOM_DATABASE_URL"):
         yield url
         return
-    with tempfile.TemporaryDirectory() as folder, postgres_server(Path(folder)) as server:
-        yield server.url
+    with tempfile.TemporaryDirectory() as folder, postgres_server(Path(folder)) as own:
+        yield own.url
 
 
 @contextmanager
 def _databases(url: str, sessions: int, due: int) -> Iterator[str]:
     """The filled template, gone when the block ends."""
-    _recreate(url, TEMPLATE)
+    recreate(url, TEMPLATE)
     try:
-        migrate(_at(url, TEMPLATE))
+        migrate(at(url, TEMPLATE))
         began = time.time()
-        fill(_at(url, TEMPLATE), sessions=sessions, due=due)
-        with psycopg.connect(_at(url, TEMPLATE)) as db:
+        fill(at(url, TEMPLATE), sessions=sessions, due=due)
+        with psycopg.connect(at(url, TEMPLATE)) as db:
             facts = (
                 "SELECT count(*), count(*) FILTER (WHERE sweep_at <= %s), pg_database_size(current_database()) / 1e9"
             )
@@ -239,32 +240,34 @@ def _databases(url: str, sessions: int, due: int) -> Iterator[str]:
         yield url
     finally:
         for name in (COPY, TEMPLATE):
-            _drop(url, name)
+            drop(url, name)
 
 
 @contextmanager
 def _copy(url: str) -> Iterator[str]:
     """An identical copy of the template."""
-    _recreate(url, COPY, TEMPLATE)
+    recreate(url, COPY, TEMPLATE)
     try:
-        yield _at(url, COPY)
+        yield at(url, COPY)
     finally:
-        _drop(url, COPY)
+        drop(url, COPY)
 
 
-def _recreate(url: str, name: str, template: str = "template1") -> None:
-    _drop(url, name)
+def recreate(url: str, name: str, template: str = "template1") -> None:
+    """Make a database anew, as a copy of another."""
+    drop(url, name)
     with psycopg.connect(url, autocommit=True) as admin:
         names = sql.Identifier(name), sql.Identifier(template)
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
 
 
-def _drop(url: str, name: str) -> None:
+def drop(url: str, name: str) -> None:
+    """Drop a database if it is there, whoever uses it."""
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _at(url: str, name: str) -> str:
+def at(url: str, name: str) -> str:
     """The URL of another database of the same server."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from core.models import Role, SessionStatus
+from core.models import ReportType, Role, SessionStatus
 
 
 def session_topic(session_id: UUID) -> str:
@@ -167,6 +167,48 @@ class NotificationUnread(PushEvent):
 
     def destinations(self) -> tuple[str, ...]:
         return (user_queue(self.user_id, "notifications"),)
+
+
+class ReportChange(PushEvent):
+    """Where somebody's report stands: to their own queue. ``attempts`` are those begun so far."""
+
+    report_id: UUID
+    user_id: int
+    report_type: ReportType
+    attempts: int
+
+    def destinations(self) -> tuple[str, ...]:
+        return (user_queue(self.user_id, "reports"),)
+
+
+class ReportQueued(ReportChange):
+    """It waits to be made; again, with the reason, when an attempt came to nothing."""
+
+    type = "report.queued"
+    parameters: dict[str, Any]
+    reason: str | None = None
+
+
+class ReportRunning(ReportChange):
+    type = "report.running"
+
+
+class ReportReady(ReportChange):
+    """``url`` is its file's, below this deployment's address."""
+
+    type = "report.ready"
+    url: str
+    filename: str
+    content_type: str
+    size: int
+    sha256: str
+    data_as_of: datetime
+    expires_at: datetime
+
+
+class ReportFailed(ReportChange):
+    type = "report.failed"
+    reason: str
 
 
 class FlowState(PushEvent):

@@ -1,16 +1,17 @@
 """Users and candidates: made and changed by staff."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, time
 from typing import TypeVar, cast
+from uuid import UUID
 
 from psycopg import errors as pg
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core import outbox
+from core import outbox, reminders
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.events import AccountChanged
 from core.fields import Address, Id, Input, Line, Moment, Zone, changes
@@ -67,6 +68,7 @@ class CandidatePatch(Input):
     withdrawn_at: Moment | None = None
 
 
+_HOURS = {"timezone", "quiet_from", "quiet_until"}
 _NULLABLE = {"quiet_from", "quiet_until", "source", "user_id", "applied_at", "hired_at", "withdrawn_at"}
 
 
@@ -84,11 +86,22 @@ def create_user(db: Session, given: NewUser, *, by: Viewer) -> User:
 
 
 def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now: datetime) -> User:
-    """Change a user; a new role or a raised token version closes their sockets. Raises as ``create_user``, NotFound."""
+    """Change a user; a new role or a raised token version closes their sockets, new quiet hours move reminders.
+
+    Raises as ``create_user``, and NotFound.
+    """
     require(by, *STAFF)
-    user = _living(db, User, user_id, "user", lock=True)
-    _may_give(by, user.role)
     named = changes(given, _NULLABLE)
+
+    def held() -> User:
+        return _living(db, User, user_id, "user", lock=True)
+
+    told: Collection[UUID] = ()
+    if named.keys() & _HOURS:
+        user, told = reminders.hold_user(db, user_id, held)
+    else:
+        user = held()
+    _may_give(by, user.role)
     if "role" in named:
         _may_give(by, named["role"])
     version = named.get("token_version")
@@ -102,6 +115,7 @@ def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now:
             setattr(user, name, value)
         _check_quiet(user.quiet_from, user.quiet_until)
         db.flush()
+    reminders.follow_hours(db, told, now=now)
     if ends:
         outbox.publish(
             db, AccountChanged(user_id=user.id, token_version=user.token_version, role=cast(Role, user.role))
@@ -121,16 +135,25 @@ def create_candidate(db: Session, given: NewCandidate, *, by: Viewer, now: datet
     return candidate
 
 
-def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, by: Viewer) -> Candidate:
-    """Change a candidate. Raises as ``create_candidate``, and NotFound."""
+def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, by: Viewer, now: datetime) -> Candidate:
+    """Change a candidate; a new sign-in brings its quiet hours. Raises as ``create_candidate``, and NotFound."""
     require(by, *STAFF)
-    candidate = _living(db, Candidate, candidate_id, "candidate", lock=True)
     named = changes(given, _NULLABLE)
+
+    def held() -> Candidate:
+        return _living(db, Candidate, candidate_id, "candidate", lock=True)
+
+    told: Collection[UUID] = ()
+    if "user_id" in named:
+        candidate, told = reminders.hold_candidate(db, candidate_id, held)
+    else:
+        candidate = held()
     _check_sign_in(db, named.get("user_id"))
     with _one_address(db, Candidate, named.get("email"), named.get("user_id")):
         for name, value in named.items():
             setattr(candidate, name, value)
         db.flush()
+    reminders.follow_hours(db, told, now=now)
     return candidate
 
 

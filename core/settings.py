@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         None, min_length=32, repr=False, description="signs the links in mails; absent: JWT_SECRET does"
     )
     email_queue_capacity: int = Field(100, ge=0, description="on-demand mails that may wait; 0: any number")
+    report_concurrency: int = Field(2, ge=1, le=5, description="reports that a dispatcher makes at once")
+    report_queue_capacity: int = Field(50, ge=0, description="reports asked for that may be unfinished; 0: any number")
     retention_days: int = Field(30, ge=1, description="days that abandoned and expired sessions stay in lists")
     timezone: str = Field("UTC", description="the platform's zone for schedules and daily reports")
     host: str = Field("127.0.0.1", description="the address the API listens on")
@@ -134,6 +136,10 @@ class Settings(BaseSettings):
         if value is not None and (urlsplit(value).scheme not in ("http", "https") or "{id}" not in value):
             raise ValueError("must be a URL like https://app.example.com/interviews/{id}")
         return value
+
+    def session_page(self, session_id: object) -> str:
+        """Where a session opens for who may see it: ``SESSION_URL``, or the board."""
+        return (self.session_url or self.public_url.rstrip("/") + "/#session/{id}").replace("{id}", str(session_id))
 
     @property
     def database_file(self) -> Path:

@@ -1,6 +1,7 @@
 """The ``greenroom`` command. Each part imports what it needs when it is called: Prefect alone takes a second."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +38,9 @@ def api() -> None:
 
 
 @app.command()
-def worker(pool: Annotated[str, typer.Option(help="work pool to take runs from")] = "local") -> None:
+def worker(
+    pool: Annotated[str, typer.Option(envvar="GREENROOM_POOL", help="work pool to take runs from")] = "local",
+) -> None:
     """Execute scheduled flow runs."""
     from core.settings import settings
 
@@ -104,6 +107,26 @@ def jobs() -> None:
 
     for line in report(settings()):
         typer.echo(line)
+
+
+@app.command()
+def report(
+    type_: Annotated[
+        str, typer.Argument(metavar="TYPE", help="dashboard-pdf, dashboard-csv, interview-pdf, candidate-pdf")
+    ],
+    interview: Annotated[int | None, typer.Option(help="the interview's id, of interview-pdf")] = None,
+    candidate: Annotated[int | None, typer.Option(help="the candidate's id, of candidate-pdf")] = None,
+    start: Annotated[str | None, typer.Option(help="a date, or a time with its offset; absent: 30 days back")] = None,
+    end: Annotated[str | None, typer.Option(help="the period ends before it; absent: today")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file or folder; absent: here")] = None,
+) -> None:
+    """Write one report to a file, and print where it lies."""
+    from core.settings import settings
+
+    settings().database()  # what is wrong is said before a second of imports
+    from deployments.reporting import write
+
+    typer.echo(write(type_, output, interview_id=interview, candidate_id=candidate, start=start, end=end))
 
 
 @app.command()

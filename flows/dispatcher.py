@@ -26,6 +26,8 @@ from flows.mailing.mailer import Mailer
 from flows.mailing.recording import Recorder
 from flows.mailing.tally import Tally
 from flows.prefect_api import PrefectServer
+from flows.rendering.recording import Recorder as ReportRecorder
+from flows.rendering.renderer import Renderer
 from flows.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -72,8 +74,13 @@ def _exit() -> None:
 
 async def _everything() -> None:
     tally = Tally()
-    async with Recorder(_prefect(), tally), Mailer(settings(), tally=tally) as mailer:
-        await dispatch((mailer.look, remind, notify))
+    async with (
+        ReportRecorder(_prefect()) as recorder,
+        Renderer(settings(), recorder=recorder) as renderer,
+        Recorder(_prefect(), tally),
+        Mailer(settings(), tally=tally) as mailer,
+    ):
+        await dispatch((mailer.look, renderer.look, remind, notify))
 
 
 async def remind() -> datetime | None:

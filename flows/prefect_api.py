@@ -136,6 +136,12 @@ class PrefectServer:
         table = {"key": flow, "type": "table", "data": json.dumps([row]), "description": description}
         await self._post("/artifacts/", {**table, "flow_run_id": str(run_id)})
 
+    async def link(self, run_id: UUID, key: str, url: str, text: str) -> None:
+        """A link among what the run shows."""
+        said = "".join(f"\\{each}" if each in "[]()\\`*_<>!&#" else each for each in text)
+        link = {"key": key, "type": "markdown", "data": f"[{said}]({url})", "description": said}
+        await self._post("/artifacts/", {**link, "flow_run_id": str(run_id)})
+
     async def end(self, run_id: UUID, *, state: str, message: str) -> None:
         """Bring the run to this final state, whatever it was in."""
         final = {"type": state, "name": state.title(), "message": message}

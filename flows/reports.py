@@ -1,13 +1,29 @@
-"""Reports: the daily ones are asked for; whoever renders takes them from there."""
+"""Reports: the daily ones are asked for, and one that an operator wants; the dispatcher makes them."""
 
+import time
 from datetime import date as Day  # noqa: N812 - the parameter is called date, as people give it
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from prefect import State, flow
+import httpx
+from prefect import State, flow, get_run_logger, runtime
+from prefect.artifacts import acreate_link_artifact
+from prefect.exceptions import PrefectException
+from prefect.states import Failed
+from pydantic import BaseModel
 
 from core import reports
+from core.clock import utcnow
+from core.db import transaction
+from core.emails import report_page
+from core.errors import GreenroomError
+from core.models import ReportStatus, ReportType
+from flows.rendering.recording import ASKED_BY_A_RUN
 from flows.run import job, slot_name
+
+PATIENCE_SECONDS = 600.0
+LOOK_SECONDS = 0.5
 
 
 @flow(name="generate-daily-reports", flow_run_name=slot_name)
@@ -20,3 +36,88 @@ async def generate_daily_reports(
     dry_run: say which would be asked for, change nothing.
     """
     return await job(reports.ask_daily, now=now, dry_run=dry_run, own_slot=True, date=date, until=until)
+
+
+class Generated(BaseModel):
+    """What became of the report: ``done`` with its file, ``failed`` with the reason; of a dry run only found."""
+
+    now: datetime
+    dry_run: bool
+    found: int = 1
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    report_id: UUID | None = None
+    type: ReportType
+    status: ReportStatus | None = None
+    reason: str | None = None
+    filename: str | None = None
+    size: int | None = None
+    url: str | None = None
+
+
+class NotMade(GreenroomError):
+    """No dispatcher made the report while a run waited for it."""
+
+
+@flow(name="generate-report", flow_run_name=slot_name)
+async def generate_report(
+    type: ReportType,
+    start: str | None = None,
+    end: str | None = None,
+    interview_id: int | None = None,
+    candidate_id: int | None = None,
+    dry_run: bool = False,
+) -> Generated | State[Any]:
+    """Asks for a report, and waits until the dispatcher has made it. Admins may download it.
+
+    start, end: the period, before end, as dates or times; the last 30 days unless given. interview_id, candidate_id:
+    what it is about. dry_run: check what is asked for, make nothing.
+    """
+    given = reports.NewReport.model_validate(
+        {"type": type, "start": start, "end": end, "interview_id": interview_id, "candidate_id": candidate_id}
+    )
+    key = f"{ASKED_BY_A_RUN}{runtime.flow_run.id}"
+    result = await job(ask_and_wait, now=None, dry_run=dry_run, own_slot=True, given=given, key=key)
+    if isinstance(result, Generated) and result.url is not None:
+        try:
+            await acreate_link_artifact(key="report", link=result.url, link_text=result.filename)
+        except (PrefectException, httpx.HTTPError) as error:
+            # the report is there: a run that cannot show it has not failed
+            get_run_logger().warning("The link could not be shown: %s", error)
+    if isinstance(result, Generated) and result.failed:
+        return Failed(message=result.reason)
+    return result
+
+
+def ask_and_wait(*, now: datetime, dry_run: bool, given: reports.NewReport, key: str) -> Generated:
+    """Ask for the report, once for a key, and wait for what becomes of it. Raises Invalid and NotMade."""
+    if dry_run:
+        with transaction() as db:
+            reports.check(db, given, now=now)
+        return Generated(now=now, dry_run=True, type=given.type)
+    with transaction() as db:
+        report_id = reports.ask_as_house(db, given, key=key, now=utcnow()).id
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with transaction() as db:
+            found = reports.outcome(db, report_id)
+        if found.status in ("ready", "failed"):
+            break
+        if time.monotonic() > deadline:
+            raise NotMade(f"Report {report_id} is {found.status} after {PATIENCE_SECONDS:g} s; does a dispatcher run?")
+        time.sleep(LOOK_SECONDS)
+    ready = found.status == "ready"
+    return Generated(
+        now=now,
+        dry_run=False,
+        done=int(ready),
+        failed=int(not ready),
+        report_id=report_id,
+        type=given.type,
+        status=found.status,
+        reason=found.reason,
+        filename=found.file.filename if found.file else None,
+        size=found.file.size if found.file else None,
+        url=report_page(report_id) if ready else None,
+    )

@@ -31,6 +31,7 @@ from sqlalchemy import Connection, text
 from core.clock import utcnow
 from core.db import LOCKS, engine
 from core.errors import Invalid, Unavailable
+from core.settings import settings
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -196,8 +197,9 @@ async def _show(result: BaseModel) -> None:
     row = result.model_dump(mode="json")
     told = headline(row)
     get_run_logger().info(told)
+    about = "\n\n".join([told, *filter(None, [links(row)])])
     try:
-        await acreate_table_artifact(key=str(runtime.flow_run.flow_name), table=[row], description=told)
+        await acreate_table_artifact(key=str(runtime.flow_run.flow_name), table=[row], description=about)
     except (PrefectException, httpx.HTTPError) as error:
         # the work is done and committed: a run that cannot show it has not failed
         get_run_logger().warning("The result could not be shown: %s", error)
@@ -210,6 +212,13 @@ def headline(result: dict[str, Any]) -> str:
     listed = ", ".join(f"{name} {count}" for name, count in shares.items())
     line = f"{counts}{f' ({listed})' if listed else ''}."
     return f"Dry run: {line}" if result.get("dry_run") else line[:1].upper() + line[1:]
+
+
+def links(result: dict[str, Any]) -> str:
+    """The sample's sessions as Markdown, each a link to where it opens; empty when it has none."""
+    sample = [one for one in result.get("sample", ()) if isinstance(one, dict)]
+    ids = dict.fromkeys(one["session_id"] for one in sample if "session_id" in one)
+    return ", ".join(f"[{id_}]({settings().session_page(id_)})" for id_ in ids)
 
 
 def _flow_run() -> FlowRun | None:

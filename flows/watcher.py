@@ -14,13 +14,11 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from core import outbox
+from core import jobs
 from core.clock import utcnow
 from core.db import transaction
 from core.events import FLOWS, FlowState
 from core.models import PushEventRow
-from core.notifications import Told as Notice
-from core.notifications import job_told, tell
 from flows import prefect_api
 from flows.backoff import Backoff
 from flows.prefect_api import TERMINAL, Changes, PrefectServer, Run, RunState
@@ -124,6 +122,8 @@ class Watcher:
         if not untold:
             self._remember(state.id for state in history)
             return []
+        if history[-1].id != run.state_id:  # it went on after it was read, and has times now that it had not then
+            run = next(iter(await self._server.runs([run.id])), run)
         flow, deployment = await self._server.flow_name(run), await self._server.deployment_name(run)
         result = await self._server.result(run, flow) if untold[-1].type in TERMINAL else None
         return [(state.id, _flow_state(run, state, flow, deployment, result)) for state in untold]
@@ -170,15 +170,13 @@ def _flow_state(
 
 
 def store(told: list[Told]) -> None:
-    """Push these states, in order, those pushed before left out, and tell admins of trouble.
+    """Push these states, in order, those pushed before left out; count them, and tell admins of trouble.
 
     One that the log refuses is logged and left out.
     """
     try:
         with transaction() as db:
-            for state_id, change in told:
-                outbox.publish(db, change, dedupe_key=f"prefect:{state_id}")
-            tell(db, [alarm for _, change in told if (alarm := trouble(change))], now=utcnow())
+            jobs.note(db, told, now=utcnow())
     except TROUBLE:
         raise
     except Exception:
@@ -187,15 +185,6 @@ def store(told: list[Told]) -> None:
             return
         for one in told:
             store([one])
-
-
-def trouble(change: FlowState) -> Notice | None:
-    """What admins are told of a job's state: that it is late, or failed; once a run. None: nothing."""
-    if change.deployment is None:
-        return None
-    if change.state_name == "Late":
-        return job_told(change.run_id, change.deployment, "late")
-    return job_told(change.run_id, change.deployment, "failed") if change.state in ("FAILED", "CRASHED") else None
 
 
 def newest_told() -> datetime | None:

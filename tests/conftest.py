@@ -3,11 +3,16 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import parts
 from tests.parts import Api, Database, PostgresServer
+from tests.stack import Stack
+
+if TYPE_CHECKING:
+    from tests.prefect_server import PrefectProcess
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +44,22 @@ def api(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def prefect(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator["PrefectProcess"]:
+    """One Prefect server for the run, on a database of its own."""
+    from tests import prefect_server  # noqa: PLC0415 - it imports Prefect for seconds, and few tests need it
+
+    with prefect_server.running(postgres, tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One local stack for the run; a test that stops it has to be the last that counts on it."""
+    with Stack(tmp_path_factory.mktemp("stack") / "var") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def js_clients() -> Path:
     """The folder of the real STOMP clients, installed from npm when they are not there yet."""
     return parts.install_js_clients()
@@ -51,7 +72,15 @@ def pytest_configure() -> None:
     os.environ["GREENROOM_JWT_SECRET"] = parts.SECRET
 
 
-LONGEST = ("test_stack", "test_jobs_faults", "test_sending_soak", "test_jobs", "test_flows")
+LONGEST = (
+    "test_stack",
+    "test_jobs_faults",
+    "test_sending_soak",
+    "test_pools",
+    "test_watcher",
+    "test_flows",
+    "test_jobs",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

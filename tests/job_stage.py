@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -36,9 +37,9 @@ JOBS: dict[str, Callable[..., Any]] = {
 }
 
 
-def fill(size: int) -> datetime:
-    """Work for every job, ``size`` of each kind; gives the time at which it is due."""
-    now = utcnow()
+def fill(size: int, now: datetime | None = None) -> datetime:
+    """Work for every job, ``size`` of each kind; gives the time at which it is due: now, or the time given."""
+    now = now or utcnow()
     with transaction() as db:
         for n in range(size):
             who = factories.people(db, reminder_offsets=[60], questions=2)
@@ -132,9 +133,9 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["__main__", __name__])
 
 
-def started(job: str, now: datetime) -> multiprocessing.process.BaseProcess:
-    """The job at work in a process of its own, on this process's database and mail server."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith("GREENROOM_")}
+def started(job: str, now: datetime, **variables: str) -> multiprocessing.process.BaseProcess:
+    """The job at work in a process of its own, on this process's database and mail server, with these variables."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("GREENROOM_")} | variables
     process = _forks.Process(target=_run, args=(job, now, environment))
     process.start()
     return process
@@ -142,5 +143,6 @@ def started(job: str, now: datetime) -> multiprocessing.process.BaseProcess:
 
 def _run(job: str, now: datetime, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    time.tzset()
     forget_settings()
     JOBS[job](now)

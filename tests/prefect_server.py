@@ -23,6 +23,8 @@ from prefect.settings import (
 from tests.parts import PostgresServer, eventually, free_port
 
 AUTH = "tests:of the flows"
+LATE_SECONDS = 3
+"""After which a run that nobody took is late; Prefect's default is 15."""
 
 
 class PrefectProcess:
@@ -37,6 +39,10 @@ class PrefectProcess:
             "PREFECT_SERVER_API_AUTH_STRING": AUTH,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_ENABLED": "false",
+            # the same rules as by default, looked at more often
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": str(LATE_SECONDS),
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
             "DO_NOT_TRACK": "1",
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -47,7 +47,8 @@ def test_nothing_is_missing_here(here: pytest.MonkeyPatch, capsys: pytest.Captur
     lines = said(capsys, 0)
     looked_at = [line.split()[1] for line in lines]
     assert list(dict.fromkeys(looked_at)) == [
-        *("python", "packages", "prefect", "settings", "node", "tokens", "state", "database", "ports", "stack")
+        *("python", "packages", "prefect", "settings", "node", "browser", "fonts", "tokens", "state"),
+        *("database", "ports", "stack"),
     ]
     assert troubles(lines) == []
     assert list(Path.cwd().iterdir()) == []
@@ -102,6 +103,19 @@ def test_node_is_only_for_the_tests(here: pytest.MonkeyPatch, capsys: pytest.Cap
     here.setenv("PATH", str(Path.cwd()))
     [line] = troubles(said(capsys, 0))
     for word in ("warn", "node and npm", "apt-get install nodejs npm", "brew install node"):
+        assert word in line
+
+
+def test_a_browser_that_cannot_be_run(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    here.setenv("GREENROOM_BROWSER_PATH", "/no/browser")
+    [line] = troubles(said(capsys, 1))
+    for word in ("missing", "/no/browser", "apt-get install chromium-headless-shell", "GREENROOM_BROWSER_PATH"):
+        assert word in line
+    Path("broken").write_text("#!/bin/sh\necho 'libnss3.so: cannot open' >&2; exit 127\n")
+    Path("broken").chmod(0o755)
+    here.setenv("GREENROOM_BROWSER_PATH", str(Path("broken").absolute()))
+    [line] = troubles(said(capsys, 1))
+    for word in ("missing", "libnss3.so: cannot open", "chromium-headless-shell"):
         assert word in line
 
 

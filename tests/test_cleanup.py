@@ -20,6 +20,7 @@ from core.models import (
     NotificationReceipt,
     Report,
     ReportFile,
+    ReportSlice,
     SessionStatus,
 )
 from tests import factories
@@ -122,10 +123,10 @@ def test_files_words_keys_and_receipts(database: str) -> None:
             )  # fmt: skip
             db.flush()
             db.add(
-                ReportFile(
-                    report_id=reports[name], filename="a", content_type="text/csv", size=1, sha256="", content=b"a"
-                )
+                ReportFile(report_id=reports[name], filename="a", content_type="text/csv", size=1, sha256="")
             )
+            db.flush()
+            db.add(ReportSlice(report_id=reports[name], ordinal=0, content=b"a"))
         mails = {}
         old, young = {"created_at": NOW - days(90) - TICK}, {"created_at": NOW - days(90)}
         for name, more in {
@@ -157,6 +158,7 @@ def test_files_words_keys_and_receipts(database: str) -> None:
     assert clean_up(now=NOW, batch=1).by_kind == expected
 
     assert {id_ for (id_,) in rows("SELECT report_id FROM report_files")} == {reports["young"], reports["for ever"]}
+    assert len(rows("SELECT FROM report_slices")) == 2
     assert len(rows("SELECT FROM reports")) == 3
     with_words = {id_ for (id_,) in rows("SELECT id FROM emails WHERE text_body IS NOT NULL AND html_body IS NOT NULL")}
     assert with_words == {mails[name] for name in ("young", "queued", "sending", "retries")}

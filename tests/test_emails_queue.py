@@ -22,6 +22,7 @@ from core.models import (
     InterviewSession,
     Report,
     ReportFile,
+    ReportSlice,
 )
 from tests import factories as make
 from tests.factories import People
@@ -172,7 +173,9 @@ def a_report(people: People, *, status: str = "ready", size: int = 3, **more: ob
         db.flush()
         if status == "ready":
             file = {"filename": "dashboard.pdf", "content_type": "application/pdf", "sha256": "0"}
-            db.add(ReportFile(report_id=report_id, size=size, content=b"x" * size, **file))
+            db.add(ReportFile(report_id=report_id, size=size, **file))
+            db.flush()
+            db.add(ReportSlice(report_id=report_id, ordinal=0, content=b"x" * size))
     return report_id
 
 
@@ -200,13 +203,13 @@ def test_a_daily_report_goes_to_those_who_subscribed(people: People) -> None:
 
 
 def test_a_report_that_failed_or_is_too_large_has_no_file(people: People) -> None:
-    failed = a_report(people, status="failed", email_to="boss@example.com", last_error="Traceback: secret")
-    large = a_report(people, size=emails.queueing.ATTACHED_UP_TO + 1, email_to="boss@example.com")
+    failed = a_report(people, status="failed", email_to="boss@example.com", last_error="The database was away.")
+    large = a_report(people, size=emails.reporting.ATTACHED_UP_TO + 1, email_to="boss@example.com")
     for report_id in (failed, large):
         with transaction() as db:
             [queued] = emails.queue_report_ready(db, report_id, now=NOW)
             mail = db.get_one(Email, queued.id)
-            assert "Traceback" not in f"{mail.text_body}{mail.html_body}"
-            assert (f"/api/reports/{report_id}/file" in (mail.text_body or "")) == (report_id == large)
+            assert ("The database was away." in (mail.text_body or "")) == (report_id == failed)
+            assert (f"/reports/{report_id}\n" in (mail.text_body or "")) == (report_id == large)
             files = db.scalars(select(EmailAttachment).where(EmailAttachment.email_id == queued.id)).all()
             assert files == []

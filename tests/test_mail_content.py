@@ -224,9 +224,9 @@ def test_all_mails_of_a_session_are_one_conversation() -> None:
 
 @pytest.mark.parametrize("problem", [None, "There were no sessions in that time."])
 def test_a_report_tells_its_period_and_its_file_or_what_went_wrong(problem: str | None) -> None:
-    file = Attachment("dashboard.pdf", "application/pdf", b"%PDF" + bytes(284_000)) if problem is None else None
+    files = (Attachment("dashboard.pdf", "application/pdf", b"%PDF" + bytes(284_000)),) if problem is None else ()
     start = datetime(2026, 11, 22, tzinfo=UTC)
-    notice = ReportNotice("Dashboard", start, start + timedelta(days=1), NOW, file, problem=problem)
+    notice = ReportNotice("Dashboard", start, start + timedelta(days=1), NOW, files, problem=problem)
     mail = render_report(notice, Recipient("rita@example.com", "Rita", "Europe/Berlin"), now=NOW)
     assert "Sun 22 Nov 2026, UTC" in mail.text and "10:30 Berlin time (UTC+1)" in mail.text
     if problem:
@@ -234,7 +234,7 @@ def test_a_report_tells_its_period_and_its_file_or_what_went_wrong(problem: str 
         assert not mail.attachments
     else:
         assert mail.subject == "Dashboard: Sun 22 Nov 2026, UTC" and "dashboard.pdf, 284 KB" in mail.text
-        assert mail.attachments == (file,)
+        assert mail.attachments == files
 
 
 @given(st.text(max_size=400))

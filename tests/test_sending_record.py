@@ -23,16 +23,10 @@ from flows.mailing.recording import FLOW, Recorder
 from flows.mailing.servers import MailServer
 from flows.mailing.tally import Tally
 from flows.prefect_api import PrefectServer
-from tests import parts, prefect_server
+from tests import parts
 from tests.prefect_server import AUTH, PrefectProcess
 from tests.sending import queued, statuses
 from tests.smtp_server import Running, serving
-
-
-@pytest.fixture(scope="module")
-def prefect(postgres: parts.PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectProcess]:
-    with prefect_server.running(postgres, tmp_path_factory.mktemp("prefect")) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

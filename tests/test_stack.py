@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,8 @@ import psutil
 import psycopg
 import pytest
 
-from tests.parts import ROOT, JsClient, eventually
+from tests import smtp_server, stack_faults
+from tests.parts import ROOT, JsClient, PostgresServer, eventually
 from tests.stack import Stack
 
 ADMIN, RECRUITER, CANDIDATE = "admin@demo.example", "recruiter@demo.example", "candidate@demo.example"
@@ -27,13 +27,6 @@ SCHEDULES = {
     "send-reminders": "0 * * * *",
     SWEEP: "*/10 * * * *",
 }
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the module."""
-    with Stack(tmp_path_factory.mktemp("stack") / "var") as running:
-        yield running
 
 
 def test_it_is_ready_and_names_every_part(stack: Stack) -> None:
@@ -282,3 +275,13 @@ def test_ctrl_c_leaves_no_process_and_the_second_start_reuses_the_state(stack: S
         (killing,) = db.execute("SELECT count(*) FROM interviews WHERE title LIKE 'Killing %'").fetchone() or (0,)
     assert killing == 5
     assert stack.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.soak
+def test_whatever_part_is_killed_the_tables_are_those_of_an_undisturbed_run(
+    stack: Stack, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last, because it puts its own rows in the place of the demo's."""
+    with smtp_server.serving() as server, stack_faults.paused(stack) as house:
+        monkeypatch.setenv("GREENROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        stack_faults.kill_parts(house, postgres, server.box)

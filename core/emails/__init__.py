@@ -11,10 +11,10 @@ from core.emails.queueing import (
     queue_interview_reminder,
     queue_interview_reminders,
     queue_interview_reschedule,
-    queue_report_ready,
     withdraw,
 )
 from core.emails.reading import EmailFilter, cancel, get, page, retry
+from core.emails.reporting import queue_daily_report, queue_report_ready, report_page
 from core.emails.storing import Queued
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "cancel",
     "get",
     "page",
+    "queue_daily_report",
     "queue_email",
     "queue_farewell",
     "queue_interview_cancellation",
@@ -36,6 +37,7 @@ __all__ = [
     "queue_interview_reschedule",
     "queue_on_demand",
     "queue_report_ready",
+    "report_page",
     "retry",
     "withdraw",
 ]

@@ -3,7 +3,6 @@
 Sessions are locked by whoever changes them; rendering reads them as this transaction left them.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -13,18 +12,15 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core.emails.content import About, ReportNotice, about, render, render_generic, render_report
+from core.emails.content import About, about, render, render_generic
 from core.emails.content.rendering import SessionKind
 from core.emails.drafts import Attachment, Draft, Kind, Recipient
 from core.emails.storing import Mail, Queued, store
 from core.errors import Invalid, NotFound
-from core.models import Report, ReportFile, User
-from core.settings import settings
+from core.models import User
 
 OF_ONE_SCHEDULE: tuple[Kind, ...] = ("invitation", "reschedule", "reminder")
 """Kinds that say when a session is: untrue once it is rescheduled or cancelled."""
-ATTACHED_UP_TO = 5 * 1024 * 1024
-"""Bytes of a report that still goes with its mail; of a larger one only the link does."""
 
 Side = Literal["candidate", "interviewer"]
 BOTH: tuple[Side, ...] = ("candidate", "interviewer")
@@ -34,12 +30,6 @@ def session_key(kind: Kind, session_id: UUID, version: int, recipient: Recipient
     """The key that makes a session's mail be queued once for a schedule and a recipient."""
     who = recipient.party if recipient.party == "candidate" else f"{recipient.party}-{recipient.user_id}"
     return "/".join(map(str, (kind, session_id, version, who, *more)))
-
-
-def report_key(report_id: UUID, recipient: Recipient) -> str:
-    """The key that makes a report be mailed once to a recipient; an address is not readable in it."""
-    who = recipient.user_id or hashlib.sha256(recipient.address.lower().encode()).hexdigest()[:32]
-    return f"report/{report_id}/{who}"
 
 
 def queue_email(
@@ -152,23 +142,6 @@ def queue_interview_complete(db: Session, session_ids: Sequence[UUID], *, now: d
     return store(db, mails, now=now)
 
 
-def queue_report_ready(db: Session, report_id: UUID, *, now: datetime, to: Sequence[Recipient] = ()) -> list[Queued]:
-    """Mail a report that is ready, or tell that it failed: to whom it was asked for, or to the given recipients.
-
-    Raises NotFound; nothing is queued for one that nobody wants mailed.
-    """
-    report = db.get(Report, report_id, populate_existing=True)
-    if report is None or report.status not in ("ready", "failed"):
-        raise NotFound("finished report", report_id)
-    recipients = to or ([Recipient(report.email_to)] if report.email_to else ())
-    notice = _notice(db, report)
-    mails = [
-        Mail(render_report(notice, recipient, now=now), report_key(report_id, recipient), recipient.user_id)
-        for recipient in recipients
-    ]
-    return store(db, mails, now=now)
-
-
 _WITHDRAW = text("""
     UPDATE emails SET
         status = CASE WHEN uncertain_at IS NULL THEN 'cancelled' ELSE 'uncertain' END,
@@ -251,34 +224,3 @@ def _farewell(db: Session, a: About, interviewer_id: int | None, now: datetime) 
     if user:
         former = Recipient(user.email, user.name, user.timezone, "interviewer", user.id)
         yield session_mail("cancellation", a, former, now)
-
-
-_TITLES = {
-    "dashboard_pdf": "Dashboard",
-    "dashboard_csv": "Dashboard",
-    "interview_pdf": "Interview report",
-    "candidate_pdf": "Candidate report",
-}
-
-
-def _notice(db: Session, report: Report) -> ReportNotice:
-    size = db.scalar(select(ReportFile.size).where(ReportFile.report_id == report.id))
-    file = None
-    if size is not None and size <= ATTACHED_UP_TO:
-        kept = db.get_one(ReportFile, report.id)
-        file = Attachment(kept.filename, kept.content_type, kept.content)
-    ready = report.status == "ready"
-    return ReportNotice(
-        _TITLES[report.type],
-        start=_moment(report.parameters.get("start")),
-        end=_moment(report.parameters.get("end")),
-        data_as_of=report.data_as_of,
-        file=file,
-        url=f"{settings().public_url.rstrip('/')}/api/reports/{report.id}/file" if ready else None,
-        daily=report.dedupe_key is not None,
-        problem=None if ready else "It could not be made. You can ask for it again.",
-    )
-
-
-def _moment(given: object) -> datetime | None:
-    return datetime.fromisoformat(given) if isinstance(given, str) else None

@@ -1,11 +1,11 @@
 """Every table of Greenroom, as DOMAIN describes them; times are UTC, names are the field's own."""
 
 from core.models.base import Base
-from core.models.log import IdempotencyKey, PushEventRow, PushLog
+from core.models.log import IdempotencyKey, JobCount, PushEventRow, PushLog
 from core.models.mail import Email, EmailAttachment, EmailKind, EmailPace, EmailStatus, EmailSuppression
 from core.models.notices import Notification, NotificationPreference, NotificationReceipt, Reminder
 from core.models.people import ROLES, Candidate, Role, User
-from core.models.reports import Report, ReportFile
+from core.models.reports import Report, ReportFile, ReportSlice, ReportStatus, ReportType
 from core.models.sessions import (
     BUSY,
     OPEN,
@@ -37,6 +37,7 @@ __all__ = [
     "IdempotencyKey",
     "Interview",
     "InterviewSession",
+    "JobCount",
     "Notification",
     "NotificationPreference",
     "NotificationReceipt",
@@ -46,6 +47,9 @@ __all__ = [
     "Reminder",
     "Report",
     "ReportFile",
+    "ReportSlice",
+    "ReportStatus",
+    "ReportType",
     "Role",
     "SessionEvent",
     "SessionStatus",

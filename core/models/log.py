@@ -1,4 +1,4 @@
-"""The durable log of everything pushed, and the answers already given."""
+"""The durable log of everything pushed, the counts that outlive it, and the answers already given."""
 
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,17 @@ class PushLog(Base):
     pruned_through: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
     __table_args__ = (CheckConstraint("one", name="one"),)
+
+
+class JobCount(Base):
+    """How often something has happened to a job, and when last: runs are forgotten, and counts must only grow."""
+
+    __tablename__ = "job_counts"
+
+    job: Mapped[str] = mapped_column(primary_key=True)
+    what: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    last_at: Mapped[datetime]
 
 
 class IdempotencyKey(Base):

@@ -63,7 +63,7 @@ class Email(Base):
         Index("emails_on_demand", "due_at", postgresql_where=text("status = 'queued' AND on_demand")),
         Index("emails_attention", "id", postgresql_where=text("status IN ('dead', 'uncertain')")),
         Index("emails_of_session", "session_id", postgresql_where=text("session_id IS NOT NULL")),
-        Index("emails_by_time", "created_at"),
+        Index("emails_by_time", "created_at", postgresql_include=["status"]),
         Index("emails_counted", "status", "kind", "attempts"),
         Index("emails_content", "created_at", postgresql_where=text("text_body IS NOT NULL OR html_body IS NOT NULL")),
     )

@@ -31,6 +31,7 @@ class Reminder(Base):
         one_of("status", ("planned", "sent", "skipped", "void")),
         UniqueConstraint("session_id", "schedule_version", "recipient", "offset_minutes"),
         Index("reminders_due", "due_at", postgresql_where=text("status = 'planned'")),
+        Index("reminders_by_due", "due_at", postgresql_include=["status", "reason", "sent_at", "send_by"]),
         Index("reminders_skipped", "send_by", postgresql_where=text("status = 'skipped'")),
     )
 

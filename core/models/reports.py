@@ -1,16 +1,17 @@
 """Reports asked for, and their rendered bytes."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.models.base import Base, Created, one_of
 
-REPORT_TYPES = ("dashboard_pdf", "dashboard_csv", "interview_pdf", "candidate_pdf")
+ReportType = Literal["dashboard_pdf", "dashboard_csv", "interview_pdf", "candidate_pdf"]
+ReportStatus = Literal["queued", "running", "ready", "failed"]
 
 
 class Report(Base):
@@ -19,13 +20,16 @@ class Report(Base):
     __tablename__ = "reports"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    type: Mapped[str]
-    status: Mapped[str] = mapped_column(server_default="queued")
+    type: Mapped[ReportType] = mapped_column(Text)
+    status: Mapped[ReportStatus] = mapped_column(Text, server_default="queued")
     parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
     request_hash: Mapped[str]
-    """Hash of type and parameters: identical requests of one person in flight are one."""
+    """Hash of type, parameters and address: identical requests of one person in flight are one."""
     requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    """Nobody: the house itself asked, for a day or for an operator's run."""
     email_to: Mapped[str | None]
+    due_at: Mapped[Created]
+    """When it is made, or tried again."""
     data_as_of: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0")
     lease_owner: Mapped[str | None]
@@ -37,8 +41,8 @@ class Report(Base):
     expires_at: Mapped[datetime | None]
 
     __table_args__ = (
-        one_of("type", REPORT_TYPES),
-        one_of("status", ("queued", "running", "ready", "failed")),
+        one_of("type", get_args(ReportType)),
+        one_of("status", get_args(ReportStatus)),
         Index(
             "reports_in_flight",
             "requested_by",
@@ -46,14 +50,14 @@ class Report(Base):
             unique=True,
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
-        Index("reports_waiting", "created_at", postgresql_where=text("status = 'queued'")),
+        Index("reports_waiting", "due_at", postgresql_where=text("status = 'queued'")),
         Index("reports_lease", "lease_until", postgresql_where=text("status = 'running'")),
         Index("reports_by_requester", "requested_by", "id"),
     )
 
 
 class ReportFile(Base):
-    """A ready report's bytes, with size and SHA-256."""
+    """A ready report's file: its name, kind, size and SHA-256."""
 
     __tablename__ = "report_files"
 
@@ -62,4 +66,13 @@ class ReportFile(Base):
     content_type: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
+
+
+class ReportSlice(Base):
+    """A part of a file's bytes, so that a file larger than memory can be written and read."""
+
+    __tablename__ = "report_slices"
+
+    report_id: Mapped[UUID] = mapped_column(ForeignKey("report_files.report_id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     content: Mapped[bytes] = mapped_column(LargeBinary)

@@ -3,7 +3,7 @@
 from core.notifications.due import Delivered, deliver_due, next_due
 from core.notifications.inbox import Box, change_preferences, get, mark_archived, mark_read, mark_seen, page, read_all
 from core.notifications.making import NewNotification, create, withdraw
-from core.notifications.occasions import job_told, report_told
+from core.notifications.occasions import job_back, job_failed, job_late, report_told
 from core.notifications.telling import Told, tell
 from core.notifications.unread import count, counts
 
@@ -18,7 +18,9 @@ __all__ = [
     "create",
     "deliver_due",
     "get",
-    "job_told",
+    "job_back",
+    "job_failed",
+    "job_late",
     "mark_archived",
     "mark_read",
     "mark_seen",

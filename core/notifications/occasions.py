@@ -3,7 +3,7 @@
 (DOMAIN, "Who is told what"; what sessions say is in ``core.sessions.told``, what mails say in ``core.attention``.)
 """
 
-from typing import Literal
+from datetime import datetime
 from uuid import UUID
 
 from core.notifications.telling import Told
@@ -22,13 +22,41 @@ def report_told(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -
     )
 
 
-def job_told(run_id: UUID, deployment: str, trouble: Literal["late", "failed"]) -> Told:
-    """To admins: a job's run is late, or failed; once a run."""
+def job_failed(run_id: UUID, job: str) -> Told:
+    """To admins: a job's run failed; once a run."""
     return Told(
-        category=f"job_{trouble}",
-        title=f"Job {trouble}: {deployment}",
-        body=f"A run of {deployment} {'has not started in time' if trouble == 'late' else 'failed'}.",
-        dedupe_key=f"job/{run_id}/{trouble}",
+        category="job_failed",
+        title=f"Job failed: {job}",
+        body=f"A run of {job} failed.",
+        dedupe_key=f"job/{run_id}/failed",
         role="admin",
-        data={"run_id": str(run_id), "deployment": deployment},
+        data={"run_id": str(run_id), "deployment": job},
     )
+
+
+def job_late(run_id: UUID, job: str, *, since: datetime | None) -> Told:
+    """To admins: a job's runs do not start in time; once for all that are late since the last that began."""
+    return Told(
+        category="job_late",
+        title=f"Job late: {job}",
+        body=f"A run of {job} has not started in time. Others that follow it are not told of one by one.",
+        dedupe_key=_late_key(job, since),
+        role="admin",
+        data={"run_id": str(run_id), "deployment": job},
+    )
+
+
+def job_back(run_id: UUID, job: str, *, since: datetime | None) -> Told:
+    """To admins: runs of a job that was late start again; once for each time that it was told to be late."""
+    return Told(
+        category="job_back",
+        title=f"Job runs again: {job}",
+        body=f"A run of {job} has started; it was told to be late.",
+        dedupe_key=f"{_late_key(job, since)}/over",
+        role="admin",
+        data={"run_id": str(run_id), "deployment": job},
+    )
+
+
+def _late_key(job: str, since: datetime | None) -> str:
+    return f"job/{job}/late/{since.isoformat() if since else 'first'}"

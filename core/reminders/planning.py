@@ -46,7 +46,7 @@ def plan(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> int:
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for session_id, version, start, offsets, party, *quiet in db.execute(_SCHEDULES, {"ids": array(session_ids)}):
         for offset in sorted(set(offsets), reverse=True):
-            due_at, send_by = window(start, timedelta(minutes=offset), _quiet(*quiet))
+            due_at, send_by = window(start, timedelta(minutes=offset), quiet_hours(*quiet))
             late = due_at < now
             row = (session_id, version, party, offset, due_at, send_by, "skipped" if late else "planned")
             for name, value in zip(_COLUMNS, (*row, TOO_LATE if late else None), strict=True):
@@ -87,5 +87,6 @@ def replan(db: Session, session_id: UUID, *, now: datetime) -> None:
     plan(db, [session_id], now=now)
 
 
-def _quiet(begin: time | None, end: time | None, zone: str | None) -> QuietHours | None:
+def quiet_hours(begin: time | None, end: time | None, zone: str | None) -> QuietHours | None:
+    """What a user's row says of when they are not to be reminded."""
     return QuietHours(begin, end, times.zone(zone)) if begin and end and zone else None

@@ -1,7 +1,5 @@
 """The daily reports are asked for: the dashboard of each day that is over, once (DOMAIN, "The jobs", 4)."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import date as Day  # noqa: N812 - parameters are called date, as people give them
 from datetime import datetime, time, timedelta
@@ -17,6 +15,7 @@ from core.clock import uuid7
 from core.db import array, insert_many, transaction
 from core.errors import Invalid
 from core.models import Report
+from core.reports.requests import request_hash
 from core.settings import settings
 
 TYPES = ("dashboard_pdf", "dashboard_csv")
@@ -75,9 +74,10 @@ def daily_key(day: Day, kind: str) -> str:
     return f"daily/{day.isoformat()}/{kind}"
 
 
-def request_hash(kind: str, parameters: dict[str, Any]) -> str:
-    """What tells two requests apart."""
-    return hashlib.sha256(json.dumps([kind, parameters], sort_keys=True).encode()).hexdigest()
+def day_of(dedupe_key: str | None) -> Day | None:
+    """The day that a report with this key is of; None: it is no daily one."""
+    parts = (dedupe_key or "").split("/")
+    return Day.fromisoformat(parts[1]) if len(parts) == 3 and parts[0] == "daily" else None
 
 
 def bounds(day: Day, zone: ZoneInfo) -> tuple[datetime, datetime]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from core.errors import BadSettings
 from core.settings import Settings, load
-from deployments.check import installed, running
+from deployments.check import installed, printing, running
 from deployments.check.finding import Finding, Findings, first_line
 
 
@@ -29,6 +29,8 @@ def _checks(settings: Settings | None) -> Iterator[tuple[str, Callable[[], Findi
     yield "prefect", installed.prefect
     yield "settings", installed.settings
     yield "node", installed.node
+    yield "browser", printing.browser
+    yield "fonts", printing.fonts
     if settings is None:
         yield "the rest", lambda: iter([Finding("warn", "not looked at before the settings are right")])
         return

@@ -6,10 +6,14 @@ One short-lived process for all, because importing Prefect takes seconds and 80 
 
 import asyncio
 import contextlib
+import os
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import yaml
 from prefect.cli import app as prefect_cli
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -18,11 +22,10 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.workers.process import ProcessWorker
 
-from core.errors import Unavailable
+from core.errors import GreenroomError, Unavailable
+from deployments.local import pools
 
-POOL = "local"
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 ZOMBIES = AutomationCore(
@@ -45,16 +48,16 @@ ZOMBIES = AutomationCore(
 )
 
 
-async def prepare(client: PrefectClient, *, pool: str = POOL) -> None:
+async def prepare(client: PrefectClient, environ: Mapping[str, str]) -> None:
     """Make the work pool and the zombie automation where they are absent; what is there is left as it is."""
+    name = environ["GREENROOM_POOL"]
     try:
-        await client.read_work_pool(pool)
+        await client.read_work_pool(name)
     except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
+        template = pools.template(await client.read_worker_metadata(), environ)
+        pool = WorkPoolCreate(name=name, type=environ["GREENROOM_POOL_TYPE"], base_job_template=template)
         with contextlib.suppress(ObjectAlreadyExists):  # somebody else was as quick
-            await client.create_work_pool(
-                WorkPoolCreate(name=pool, type=ProcessWorker.type, base_job_template=template)
-            )
+            await client.create_work_pool(pool)
     if not await client.read_automations_by_name(ZOMBIES.name):
         await client.create_automation(ZOMBIES)
 
@@ -71,17 +74,41 @@ async def server_ready(client: PrefectClient, *, within: float = 120) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _prepare() -> None:
+async def _prepare() -> set[str]:
+    """The server ready to be deployed to; the names of deployments that are paused there."""
     async with get_client() as client:
         await server_ready(client)
-        await prepare(client)
+        await prepare(client, os.environ)
+        return {deployment.name for deployment in await client.read_deployments() if deployment.paused}
+
+
+@contextlib.contextmanager
+def _with_pauses(prefect_file: Path, paused: set[str]) -> Iterator[Path]:
+    """The same file, in which what is paused on the server is so: Prefect's command would wake it."""
+    written = yaml.safe_load(prefect_file.read_text())
+    for deployment in written["deployments"]:
+        deployment["paused"] = deployment["name"] in paused
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(written, file, sort_keys=False)
+        file.flush()
+        yield Path(file.name)
 
 
 def main(prefect_file: Path) -> None:
-    """Prepare the server, then deploy just as ``prefect --no-prompt deploy --all`` does; exits non-zero on trouble."""
-    asyncio.run(_prepare())
-    sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file)]
-    prefect_cli()
+    """Prepare the server, then deploy as ``prefect --no-prompt deploy --all`` does; exits non-zero on trouble.
+
+    Variables that prefect.yaml names and nobody has set get their defaults: Prefect would take them as they are
+    written, or for empty.
+    """
+    for name, default in {**pools.LOCAL, "GREENROOM_TIMEZONE": "UTC"}.items():
+        os.environ[name] = os.environ.get(name) or default
+    try:
+        paused = asyncio.run(_prepare())
+    except GreenroomError as error:
+        sys.exit(f"greenroom: {error}")
+    with _with_pauses(prefect_file, paused) as file:
+        sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        prefect_cli()
 
 
 if __name__ == "__main__":

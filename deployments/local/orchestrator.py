@@ -15,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import psutil
 
 from core.errors import GreenroomError
-from deployments.local import probe
+from deployments.local import pools, probe
 
 DATABASE_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-POOL = "local"
+POOL = pools.LOCAL["GREENROOM_POOL"]
 
 # of another Prefect (Cloud, another profile): with these our clients would not find or not believe our server
 FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_CLOUD_API_URL")

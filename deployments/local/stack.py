@@ -12,7 +12,7 @@ from pathlib import Path
 import deployments
 from core.errors import GreenroomError
 from core.settings import PREFIX, Settings
-from deployments.local import deployed, orchestrator, ports, postgres, probe, processes, state, welcome
+from deployments.local import deployed, orchestrator, pools, ports, postgres, probe, processes, state, welcome
 from deployments.local.orchestrator import Orchestrator
 from deployments.local.screen import Screen
 from deployments.local.supervisor import Part, Supervisor
@@ -242,6 +242,7 @@ class _Stack:
             "MALLOC_ARENA_MAX": "2",  # a process of threads keeps a heap for each otherwise
             **prefect.client_env(os.environ),
             **chosen,
+            **pools.LOCAL,
             "PATH": path,  # a deployment's «python» is ours, virtual environment activated or not
             f"{PREFIX}DATABASE_URL": database,
             f"{PREFIX}SMTP_URL": self.settings.smtp_url or f"smtp://{LOOPBACK}:{self.settings.capture_port}",

@@ -104,7 +104,7 @@ def render_report(report: ReportNotice, recipient: Recipient, *, now: datetime) 
         html=html,
         category=category,
         headers=headers,
-        attachments=(report.file,) if report.file else (),
+        attachments=report.files,
     )
 
 

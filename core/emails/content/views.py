@@ -13,17 +13,17 @@ from core.settings import settings
 
 @dataclass(frozen=True, slots=True)
 class ReportNotice:
-    """A report to tell of: ready, with its file or where to get it, or failed, with the reason.
+    """A report to tell of: ready, with its files or where to get them, or failed, with the reason.
 
-    Its period is [``start``, ``end``).
+    Its period is [``start``, ``end``). ``links`` are what is not attached: what to write on it, and where it opens.
     """
 
     title: str
     start: datetime | None = None
     end: datetime | None = None
     data_as_of: datetime | None = None
-    file: Attachment | None = None
-    url: str | None = None
+    files: tuple[Attachment, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     daily: bool = False
     problem: str | None = None
 
@@ -35,9 +35,7 @@ def brand() -> str:
 
 def session_url(about: About) -> str:
     """Where the session opens for who may see it: ``SESSION_URL``, or the board."""
-    given = settings()
-    where = given.session_url or given.public_url.rstrip("/") + "/#session/{id}"
-    return where.replace("{id}", str(about.session_id))
+    return settings().session_page(about.session_id)
 
 
 def session_view(
@@ -116,8 +114,8 @@ def report_view(report: ReportNotice, recipient: Recipient, *, now: datetime) ->
         facts.append(("Period", period(report.start, report.end, settings().timezone)))
     if report.data_as_of:
         facts.append(("Data as of", short_moment(report.data_as_of, recipient.timezone)))
-    if report.file:
-        facts.append(("Attached", f"{one_line(report.file.filename, 60)}, {size(len(report.file.content))}"))
+    for file in report.files:
+        facts.append(("Attached", f"{one_line(file.filename, 60)}, {size(len(file.content))}"))
     return {
         "brand": brand(),
         "to": one_line(recipient.name or "", 150) or None,
@@ -127,8 +125,8 @@ def report_view(report: ReportNotice, recipient: Recipient, *, now: datetime) ->
         "period": facts[0][1] if report.start and report.end else None,
         "made": When.of(now, now, recipient.timezone),
         "problem": one_line(report.problem, 500) if report.problem else None,
-        "attached": report.file is not None,
-        "url": report.url,
+        "attached": bool(report.files),
+        "links": [(one_line(label, 60), url) for label, url in report.links],
         "daily": report.daily,
     }
 

@@ -126,6 +126,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("delivered_at IS NULL AND destination LIKE '/user/%%'"),
     )
     op.create_table(
+        "job_counts",
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("job", "what", name=op.f("job_counts_pkey")),
+    )
+    op.create_table(
         "push_log",
         sa.Column("one", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("pruned_through", sa.BigInteger(), server_default="0", nullable=False),
@@ -239,6 +247,7 @@ def upgrade() -> None:
         sa.Column("request_hash", sa.Text(), nullable=False),
         sa.Column("requested_by", sa.BigInteger(), nullable=True),
         sa.Column("email_to", sa.Text(), nullable=True),
+        sa.Column("due_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("data_as_of", sa.DateTime(timezone=True), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_owner", sa.Text(), nullable=True),
@@ -271,7 +280,7 @@ def upgrade() -> None:
         "reports_lease", "reports", ["lease_until"], unique=False, postgresql_where=sa.text("status = 'running'")
     )
     op.create_index(
-        "reports_waiting", "reports", ["created_at"], unique=False, postgresql_where=sa.text("status = 'queued'")
+        "reports_waiting", "reports", ["due_at"], unique=False, postgresql_where=sa.text("status = 'queued'")
     )
     op.create_table(
         "report_files",
@@ -280,11 +289,23 @@ def upgrade() -> None:
         sa.Column("content_type", sa.Text(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
-        sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["report_id"], ["reports.id"], name=op.f("report_files_report_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("report_id", name=op.f("report_files_pkey")),
+    )
+    op.create_table(
+        "report_slices",
+        sa.Column("report_id", sa.Uuid(), nullable=False),
+        sa.Column("ordinal", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["report_id"],
+            ["report_files.report_id"],
+            name=op.f("report_slices_report_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("report_id", "ordinal", name=op.f("report_slices_pkey")),
     )
     op.create_table(
         "sessions",
@@ -470,7 +491,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("status IN ('dead', 'uncertain')"),
     )
-    op.create_index("emails_by_time", "emails", ["created_at"], unique=False)
+    op.create_index("emails_by_time", "emails", ["created_at"], unique=False, postgresql_include=["status"])
     op.create_index("emails_counted", "emails", ["status", "kind", "attempts"], unique=False)
     op.create_index(
         "emails_due", "emails", ["priority", "due_at"], unique=False, postgresql_where=sa.text("status = 'queued'")
@@ -609,6 +630,13 @@ def upgrade() -> None:
         "reminders_due", "reminders", ["due_at"], unique=False, postgresql_where=sa.text("status = 'planned'")
     )
     op.create_index(
+        "reminders_by_due",
+        "reminders",
+        ["due_at"],
+        unique=False,
+        postgresql_include=["status", "reason", "sent_at", "send_by"],
+    )
+    op.create_index(
         "reminders_skipped", "reminders", ["send_by"], unique=False, postgresql_where=sa.text("status = 'skipped'")
     )
     op.create_index(
@@ -710,6 +738,9 @@ def downgrade() -> None:
     op.drop_index(
         "notifications_deleted", table_name="notifications", postgresql_where=sa.text("deleted_at IS NOT NULL")
     )
+    op.drop_index(
+        "reminders_by_due", table_name="reminders", postgresql_include=["status", "reason", "sent_at", "send_by"]
+    )
     op.drop_index("reminders_skipped", table_name="reminders", postgresql_where=sa.text("status = 'skipped'"))
     op.drop_index("reminders_due", table_name="reminders", postgresql_where=sa.text("status = 'planned'"))
     op.drop_table("reminders")
@@ -745,7 +776,7 @@ def downgrade() -> None:
     op.drop_index("emails_lease", table_name="emails", postgresql_where=sa.text("lease_until IS NOT NULL"))
     op.drop_index("emails_due", table_name="emails", postgresql_where=sa.text("status = 'queued'"))
     op.drop_index("emails_counted", table_name="emails")
-    op.drop_index("emails_by_time", table_name="emails")
+    op.drop_index("emails_by_time", table_name="emails", postgresql_include=["status"])
     op.drop_index("emails_attention", table_name="emails", postgresql_where=sa.text("status IN ('dead', 'uncertain')"))
     op.drop_table("emails")
     op.drop_table("answers")
@@ -772,6 +803,7 @@ def downgrade() -> None:
     )
     op.drop_index("sessions_by_candidate", table_name="sessions")
     op.drop_table("sessions")
+    op.drop_table("report_slices")
     op.drop_table("report_files")
     op.drop_index("reports_waiting", table_name="reports", postgresql_where=sa.text("status = 'queued'"))
     op.drop_index("reports_lease", table_name="reports", postgresql_where=sa.text("status = 'running'"))
@@ -789,6 +821,7 @@ def downgrade() -> None:
     op.drop_index("users_email_living", table_name="users", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_table("users")
     op.drop_table("push_log")
+    op.drop_table("job_counts")
     op.drop_index(
         "push_events_undelivered",
         table_name="push_events",

@@ -1,0 +1,104 @@
+"""Mails that bring a report: its file where it is small enough, else a link that asks for a sign-in."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.emails.content import ReportNotice, render_report
+from core.emails.drafts import Attachment, Recipient
+from core.emails.storing import Mail, Queued, store
+from core.errors import NotFound
+from core.models import Report, ReportFile, ReportSlice
+from core.settings import settings
+
+ATTACHED_UP_TO = 5 * 1024 * 1024
+"""Bytes of all files of a mail; what does not fit goes as a link."""
+_TITLES = {
+    "dashboard_pdf": "Dashboard",
+    "dashboard_csv": "Dashboard",
+    "interview_pdf": "Interview report",
+    "candidate_pdf": "Candidate report",
+}
+
+
+def report_key(about: object, recipient: Recipient) -> str:
+    """The key that makes a report, or a day's, be mailed once to a recipient; an address is not readable in it."""
+    who = recipient.user_id or hashlib.sha256(recipient.address.lower().encode()).hexdigest()[:32]
+    return f"report/{about}/{who}"
+
+
+def report_page(report_id: UUID) -> str:
+    """Where a browser opens a report, after a sign-in."""
+    return f"{settings().public_url.rstrip('/')}/reports/{report_id}"
+
+
+def queue_report_ready(db: Session, report_id: UUID, *, now: datetime, to: Sequence[Recipient] = ()) -> list[Queued]:
+    """Mail a report that is ready, or tell that it failed: to whom it was asked for, or to the given recipients.
+
+    Raises NotFound; nothing is queued for one that nobody wants mailed.
+    """
+    report = db.get(Report, report_id, populate_existing=True)
+    if report is None or report.status not in ("ready", "failed"):
+        raise NotFound("finished report", report_id)
+    return _queue(db, [report], report.id, to or ([Recipient(report.email_to)] if report.email_to else ()), now)
+
+
+def queue_daily_report(
+    db: Session, report_ids: Sequence[UUID], *, day: str, to: Sequence[Recipient], now: datetime
+) -> list[Queued]:
+    """Mail a day's reports that are ready, all in one mail, once to each recipient."""
+    reports = [db.get_one(Report, id_, populate_existing=True) for id_ in report_ids]
+    return _queue(db, reports, day, to, now)
+
+
+def _queue(
+    db: Session, reports: Sequence[Report], about: object, to: Sequence[Recipient], now: datetime
+) -> list[Queued]:
+    if not to:
+        return []
+    notice = _notice(db, reports)
+    mails = [
+        Mail(render_report(notice, recipient, now=now), report_key(about, recipient), recipient.user_id)
+        for recipient in to
+    ]
+    return store(db, mails, now=now)
+
+
+def _notice(db: Session, reports: Sequence[Report]) -> ReportNotice:
+    files: list[Attachment] = []
+    links: list[tuple[str, str]] = []
+    room = ATTACHED_UP_TO
+    for report in reports:
+        kept = db.get(ReportFile, report.id)
+        if kept is None:
+            continue
+        if kept.size <= room:
+            room -= kept.size
+            slices = select(ReportSlice.content).where(ReportSlice.report_id == report.id)
+            content = b"".join(db.scalars(slices.order_by(ReportSlice.ordinal)))
+            files.append(Attachment(kept.filename, kept.content_type, content))
+        else:
+            named = "Open the report" if len(reports) == 1 else f"Open {kept.filename}"
+            links.append((named, report_page(report.id)))
+    first = reports[0]
+    problem = None
+    if first.status == "failed":
+        problem = f"{first.last_error or 'It could not be made.'} You can ask for it again."
+    return ReportNotice(
+        _TITLES[first.type],
+        start=_moment(first.parameters.get("start")),
+        end=_moment(first.parameters.get("end")),
+        data_as_of=first.data_as_of,
+        files=tuple(files),
+        links=tuple(links),
+        daily=(first.dedupe_key or "").startswith("daily/"),
+        problem=problem,
+    )
+
+
+def _moment(given: object) -> datetime | None:
+    return datetime.fromisoformat(given) if isinstance(given, str) else None

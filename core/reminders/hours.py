@@ -1,0 +1,102 @@
+"""Planned reminders follow the quiet hours of those who get them, when these or their zone change."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.db import array
+from core.reminders.planning import TOO_LATE, quiet_hours
+from core.reminders.windows import MOVABLE, window
+
+T = TypeVar("T")
+
+_MOVABLE = int(MOVABLE.total_seconds()) // 60
+_TOLD = f"""
+    SELECT s.id FROM sessions s
+    WHERE s.id IN ({{}}) AND s.status = 'scheduled' AND s.deleted_at IS NULL AND EXISTS (
+        SELECT FROM reminders r
+        WHERE r.session_id = s.id AND r.status = 'planned' AND r.offset_minutes >= {_MOVABLE}
+    )
+    ORDER BY s.id
+"""  # noqa: S608 - made of the constants of this module
+_USER = _TOLD.format("""
+    SELECT id FROM sessions WHERE interviewer_id = :id
+    UNION ALL
+    SELECT sessions.id FROM candidates c JOIN sessions ON sessions.candidate_id = c.id WHERE c.user_id = :id
+""")
+_CANDIDATE = _TOLD.format("SELECT id FROM sessions WHERE candidate_id = :id")
+_LOCK = " FOR UPDATE OF s"
+_THEIR_CANDIDATE = text("SELECT FROM candidates WHERE user_id = :id FOR UPDATE")
+
+
+def hold_user(db: Session, user_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+    """Lock the sessions of which this user is to be reminded, then what ``lock`` locks of the user; gives both.
+
+    Everybody locks sessions before people. Once the user is held, nobody can book with their older hours.
+    """
+
+    def locked() -> T:
+        db.execute(_THEIR_CANDIDATE, {"id": user_id})
+        return lock()
+
+    return _hold(db, _USER, user_id, locked)
+
+
+def hold_candidate(db: Session, candidate_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+    """The same for a candidate, who may get a user with quiet hours, or lose them."""
+    return _hold(db, _CANDIDATE, candidate_id, lock)
+
+
+def _hold(db: Session, told: str, id_: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+    while True:
+        with db.begin_nested() as attempt:
+            sessions = set(db.scalars(text(told + _LOCK), {"id": id_}))
+            locked = lock()
+            if sessions.issuperset(db.scalars(text(told), {"id": id_})):
+                return locked, sessions
+            attempt.rollback()  # one was booked meanwhile; with its lock after the person's we might wait for ever
+
+
+# A candidate who cannot sign in has no quiet hours.
+_PLANNED: TextClause = text(f"""
+    SELECT r.id, r.due_at, r.offset_minutes, s.scheduled_start, u.quiet_from, u.quiet_until, u.timezone
+    FROM reminders r
+    JOIN sessions s ON s.id = r.session_id
+    JOIN candidates c ON c.id = s.candidate_id
+    LEFT JOIN users u ON u.id = CASE r.recipient WHEN 'candidate' THEN c.user_id ELSE s.interviewer_id END
+    WHERE s.id = ANY(CAST(:ids AS uuid[])) AND r.status = 'planned' AND r.offset_minutes >= {_MOVABLE}
+    ORDER BY r.id FOR UPDATE OF r
+""")  # noqa: S608 - our own number
+_MOVE = text("""
+    UPDATE reminders SET due_at = given.due_at, send_by = given.send_by, status = given.status, reason = given.reason
+    FROM unnest(CAST(:id AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:send_by AS timestamptz[]),
+                CAST(:status AS text[]), CAST(:reason AS text[])) AS given(id, due_at, send_by, status, reason)
+    WHERE reminders.id = given.id
+""")
+
+
+def follow_hours(db: Session, session_ids: Collection[UUID], *, now: datetime) -> int:
+    """Move what is planned for these held sessions to where the quiet hours now have it; gives how many moved.
+
+    As when it is planned, one whose time is past then is ``skipped: too late``.
+    """
+    if not session_ids:
+        return 0
+    db.flush()
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", "due_at", "send_by", "status", "reason")}
+    for id_, was, offset, start, *quiet in db.execute(_PLANNED, {"ids": array(list(session_ids))}):
+        due_at, send_by = window(start, timedelta(minutes=offset), quiet_hours(*quiet))
+        if due_at != was:
+            late = due_at < now
+            row = id_, due_at, send_by, "skipped" if late else "planned", TOO_LATE if late else None
+            for name, value in zip(columns, row, strict=True):
+                columns[name].append(value)
+    if columns["id"]:
+        db.execute(_MOVE, {name: array(values) for name, values in columns.items()})
+        outbox.wake(db)
+    return len(columns["id"])

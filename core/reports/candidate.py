@@ -1,0 +1,223 @@
+"""The pages of one candidate's analytics: when they came, how they scored, and what interviewers say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+
+from markupsafe import Markup
+
+from core.reports import words
+from core.reports.document import Document
+from core.reports.figures import bars, dots, times
+from core.reports.figures.card import Card
+from core.reports.pages import Tile, document, told
+from core.reports.shapes import AnswerLine, CandidateReport, SessionLine
+
+_RECOMMENDS = {"strong_yes": "Strong yes", "yes": "Yes", "no": "No", "strong_no": "Strong no"}
+_DECIDED = {"advance": "advances", "reject": "rejected", "hold": "on hold"}
+_PER_SESSION = 30
+"""Questions of a session in the table at most."""
+_FEEDBACK = 12
+"""Recommendations told in full at most, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question of a session with its score by each source."""
+
+    ordinal: int
+    text: str
+    skill: str
+    ai: str
+    person: str
+    by: str
+    of: str
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A session's scored questions."""
+
+    session: SessionLine | None
+    when: str
+    rows: tuple[Asked, ...]
+    left_out: int
+
+
+def lay_out(data: CandidateReport) -> Document:
+    """One candidate's analytics as charts and pages."""
+    zone = data.stamp.period.zone
+    skills = dots.skills(data.skills)
+    cards: list[Card] = [
+        times.timeline(data.sessions, zone),
+        times.trend(data.sessions),
+        bars.outcomes(data.attendance, key="attendance", attended=True),
+        *skills,
+    ]
+    return document(
+        "candidate",
+        data.stamp,
+        name="Candidate analytics",
+        title=f"Candidate analytics, {words.shorten(data.name, 80)}",
+        cards=cards,
+        lead=_lead(data),
+        tiles=tiles(data),
+        waits=waits(data.sessions),
+        waits_title=_waits_title(data.sessions),
+        data=data,
+        facts=_facts(data),
+        skills=skills,
+        answered=_answered(data),
+        recommends=_RECOMMENDS,
+        feedback=sorted(data.feedback, key=lambda line: line.submitted_at, reverse=True)[:_FEEDBACK],
+    )
+
+
+def _lead(data: CandidateReport) -> Markup:
+    done = sum(line.status == "completed" for line in data.sessions)
+    n = data.stamp.n
+    if not n:
+        return Markup.escape("No session in this period.")
+    said = [f"{words.count(n, 'session').capitalize()}, {'none' if not done else f'{done:,}'} completed."]
+    scored = [line for line in data.sessions if line.score is not None]
+    if scored:
+        last = scored[-1]
+        result = "passed" if (last.score or 0) >= last.pass_score else "did not pass"
+        text = Markup("The newest score is {} for {}, and {} (line {}).").format(
+            words.number(round(last.score or 0, 1)), words.name(last.interview), result, words.number(last.pass_score)
+        )
+    else:
+        text = Markup.escape("No session is scored yet.")
+    said_of = ""
+    if data.feedback:
+        newest = max(data.feedback, key=lambda line: line.submitted_at)
+        by = words.name(newest.interviewer, 40)
+        said_of = Markup(" {} recommends: {}.").format(
+            by, _RECOMMENDS.get(newest.recommendation, newest.recommendation).lower()
+        )
+    return Markup.escape(" ".join(said)) + " " + text + said_of
+
+
+def _facts(data: CandidateReport) -> list[tuple[str, str]]:
+    zone = data.stamp.period.zone
+
+    def on(at: datetime | None) -> str:
+        return words.day(at, zone) if at else words.UNDEFINED
+
+    found = [("Mail", data.email), ("Source", data.source or words.UNDEFINED), ("Applied", on(data.applied_at))]
+    if data.hired_at:
+        found.append(("Hired", on(data.hired_at)))
+    if data.withdrawn_at:
+        found.append(("Withdrawn", on(data.withdrawn_at)))
+    return found
+
+
+def tiles(data: CandidateReport) -> list[Tile]:
+    """The candidate in four figures."""
+    scored = [line for line in data.sessions if line.score is not None]
+    best = max((line.score or 0 for line in scored), default=None)
+    passed = sum((line.score or 0) >= line.pass_score for line in scored)
+    newest = scored[-1] if scored else None
+    decided = [line for line in data.sessions if line.decision]
+    return [
+        told(
+            "Sessions",
+            f"{data.stamp.n:,}",
+            words.count(sum(x.status == "completed" for x in data.sessions), "completed", "completed"),
+        ),
+        told(
+            "Newest score",
+            words.UNDEFINED if newest is None else words.number(round(newest.score or 0, 1)),
+            "not scored yet" if newest is None else f"passes at {words.number(newest.pass_score)}",
+        ),
+        told(
+            "Best score",
+            words.UNDEFINED if best is None else words.number(round(best, 1)),
+            f"{passed} of {len(scored)} passed" if scored else "n = 0",
+        ),
+        told(
+            "Show rate",
+            words.ratio(data.show),
+            f"{data.show.part} of {data.show.whole}" if data.show.whole else "n = 0",
+            few=0 < data.show.whole < words.FEW,
+        ),
+        told(
+            "Newest decision",
+            _DECIDED.get(decided[-1].decision or "", decided[-1].decision or "").capitalize()
+            if decided
+            else words.UNDEFINED,
+            words.day(decided[-1].decided_at, data.stamp.period.zone)
+            if decided and decided[-1].decided_at
+            else "not decided yet",
+        ),
+    ]
+
+
+def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
+    """How long the candidate's sessions took from step to step, by their medians."""
+    return [
+        told(
+            label,
+            words.hours(median(known)) if known else words.UNDEFINED,
+            f"n = {len(known)}",
+            few=len(known) < words.FEW,
+        )
+        for label, known in _steps(sessions)
+    ]
+
+
+def _waits_title(sessions: Sequence[SessionLine]) -> str:
+    for label, known in reversed(_steps(sessions)[:2]):
+        if known:
+            return f"{label}: {words.hours(median(known))}{'' if len(known) == 1 else ' is the median'}"
+    return "No session was opened or started yet"
+
+
+def _steps(sessions: Sequence[SessionLine]) -> list[tuple[str, list[float]]]:
+    pairs: list[tuple[str, list[tuple[datetime | None, datetime | None]]]] = [
+        ("Invited to opened", [(line.invited_at, line.opened_at) for line in sessions]),
+        ("Invited to started", [(line.invited_at, line.started_at) for line in sessions]),
+        ("Planned to actual start", [(line.scheduled_start, line.started_at) for line in sessions]),
+        ("Start to end", [(line.started_at, line.ended_at) for line in sessions]),
+        ("Ended to decided", [(line.ended_at, line.decided_at) for line in sessions]),
+    ]
+    return [(label, [(b - a).total_seconds() / 3600 for a, b in ends if a and b]) for label, ends in pairs]
+
+
+def _answered(data: CandidateReport) -> list[Answered]:
+    lines = {line.session_id: line for line in data.sessions}
+    found = []
+    for session in dict.fromkeys(answer.session_id for answer in data.answers):
+        answers = [answer for answer in data.answers if answer.session_id == session]
+        ordinals = sorted({answer.ordinal for answer in answers})
+        rows = tuple(
+            _asked([answer for answer in answers if answer.ordinal == ordinal]) for ordinal in ordinals[:_PER_SESSION]
+        )
+        line = lines.get(session)
+        at = line and (line.started_at or line.scheduled_start or line.invited_at)
+        when = words.day(at, data.stamp.period.zone) if at else ""
+        found.append(Answered(line, when, rows, len(ordinals) - len(rows)))
+    return found
+
+
+def _asked(answers: Sequence[AnswerLine]) -> Asked:
+    first = answers[0]
+    score = {answer.source: answer.score for answer in answers}
+    by = next((answer.scored_by for answer in answers if answer.source == "human" and answer.scored_by), None)
+    seconds = next((answer.seconds for answer in answers if answer.seconds is not None), None)
+    return Asked(
+        first.ordinal,
+        first.text,
+        first.skill,
+        _score(score.get("ai")),
+        _score(score.get("human")),
+        by or "",
+        words.number(first.max_score),
+        seconds,
+    )
+
+
+def _score(value: float | None) -> str:
+    return words.UNDEFINED if value is None else words.number(round(value, 1))

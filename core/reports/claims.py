@@ -1,0 +1,143 @@
+"""Which process makes which report: claims under a lease, by the database's clock."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.db import array
+from core.events import ReportQueued, ReportRunning
+from core.models import ReportType
+
+LEASE = timedelta(seconds=30)
+"""How long a report stays with a process of which nothing is heard."""
+
+
+class Claimed(NamedTuple):
+    """A report to make, as it was claimed by ``owner``: a name that no other claim ever has."""
+
+    id: UUID
+    type: ReportType
+    parameters: dict[str, Any]
+    requested_by: int | None
+    dedupe_key: str | None
+    attempts: int
+    created_at: datetime
+    owner: str
+
+
+_DUE = """(r.status = 'queued' AND r.due_at <= clock_timestamp()
+            OR r.status = 'running' AND r.lease_until < clock_timestamp())"""
+# A year that is filled in afterwards must not keep people waiting, so days go last. The reports of a day are taken
+# together, if only one more than there was room for: they are to be of one snapshot.
+_CLAIM = text(f"""
+    WITH due AS MATERIALIZED (
+        SELECT r.id, r.dedupe_key, coalesce(r.dedupe_key LIKE 'daily/%', false) AS daily FROM reports r
+        WHERE {_DUE} ORDER BY daily, r.due_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), beside AS MATERIALIZED (
+        SELECT r.id FROM reports r
+        WHERE r.dedupe_key LIKE 'daily/%' AND {_DUE} AND r.id NOT IN (SELECT id FROM due) AND EXISTS (
+            SELECT FROM due WHERE due.daily AND split_part(due.dedupe_key, '/', 2) = split_part(r.dedupe_key, '/', 2)
+        )
+        ORDER BY r.id FOR UPDATE SKIP LOCKED
+    ), mine AS (
+        SELECT id, daily FROM due UNION ALL SELECT id, true FROM beside
+    ), claimed AS (
+        UPDATE reports r SET status = 'running', attempts = attempts + 1, lease_owner = :owner,
+            lease_until = clock_timestamp() + CAST(:lease AS interval)
+        FROM mine WHERE r.id = mine.id
+        RETURNING mine.daily, r.*
+    )
+    SELECT id, type, parameters, requested_by, dedupe_key, attempts, created_at, lease_owner
+    FROM claimed ORDER BY daily, due_at, id
+""")  # noqa: S608 - a constant of this module
+
+
+def claim(db: Session, *, owner: str, limit: int) -> list[Claimed]:
+    """Take up to ``limit`` reports that are due, or whose lease ran out, and what else is due of their days.
+
+    Those that somebody waits for come first. ``owner`` must be new for each claim. One whose process ended comes again
+    with more attempts: the caller judges.
+    """
+    rows = db.execute(_CLAIM, {"owner": owner, "limit": limit, "lease": LEASE})
+    claimed = [Claimed._make(row) for row in rows]
+    outbox.publish_many(
+        db,
+        [
+            ReportRunning(report_id=one.id, user_id=one.requested_by, report_type=one.type, attempts=one.attempts)
+            for one in claimed
+            if one.requested_by is not None
+        ],
+    )
+    return claimed
+
+
+# What somebody has locked is being brought to its end.
+_MINE = """
+    SELECT r.id FROM reports r
+    JOIN unnest((SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[]))) AS given(id, owner)
+        ON given.id = r.id AND given.owner = r.lease_owner
+    WHERE r.status = 'running' ORDER BY r.id FOR UPDATE OF r SKIP LOCKED
+"""
+_RENEW = text(f"""
+    UPDATE reports SET lease_until = clock_timestamp() + CAST(:lease AS interval) WHERE id IN ({_MINE})
+""")  # noqa: S608 - a constant of this module
+_RELEASE = text(f"""
+    UPDATE reports SET status = 'queued', attempts = attempts - 1, due_at = clock_timestamp(), lease_owner = NULL,
+        lease_until = NULL
+    WHERE id IN ({_MINE}) RETURNING id, attempts
+""")  # noqa: S608 - a constant of this module
+
+
+def renew(db: Session, held: Iterable[Claimed]) -> None:
+    """Hold these reports for another lease, where they are still their owners'."""
+    if given := _given(list(held)):
+        db.execute(_RENEW, {**given, "lease": LEASE})
+
+
+def release(db: Session, held: Iterable[Claimed]) -> None:
+    """Give these reports back, as if they had not been claimed: this process ends."""
+    mine = {one.id: one for one in held}
+    if not mine:
+        return
+    for id_, attempts in db.execute(_RELEASE, _given(list(mine.values()))):
+        announce_queued(db, mine[id_], attempts=attempts)
+    outbox.wake(db)
+
+
+def announce_queued(db: Session, claimed: Claimed, *, attempts: int, reason: str | None = None) -> None:
+    """Tell who asked that the report waits again."""
+    if claimed.requested_by is not None:
+        again = ReportQueued(
+            report_id=claimed.id,
+            user_id=claimed.requested_by,
+            report_type=claimed.type,
+            attempts=attempts,
+            parameters=claimed.parameters,
+            reason=reason,
+        )
+        outbox.publish(db, again)
+
+
+def _given(held: Sequence[Claimed]) -> dict[str, str]:
+    if not held:
+        return {}
+    return {"ids": array([one.id for one in held]), "owners": array([one.owner for one in held])}
+
+
+_NEXT = text("""
+    SELECT least(
+        (SELECT min(due_at) FROM reports WHERE status = 'queued'),
+        (SELECT min(lease_until) FROM reports WHERE status = 'running')
+    )
+""")
+
+
+def next_due(db: Session) -> datetime | None:
+    """When a report is due next, or a lease runs out; None: nothing is planned."""
+    found: datetime | None = db.execute(_NEXT).scalar_one()
+    return found

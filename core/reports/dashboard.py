@@ -1,0 +1,193 @@
+"""The dashboard's pages: tiles, charts and lists from what was read for it."""
+
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
+
+from core.reports import chance, words
+from core.reports.document import Document
+from core.reports.figures import bars, curve, dots, heat, lines, rates, scores, stacks
+from core.reports.pages import Tile, counted, document, rated, told, waited
+from core.reports.shapes import Attention, Dashboard, Operations, Ratio, Totals, Wait
+
+_KINDS = {
+    "feedback_overdue": "Feedback overdue",
+    "undecided": "No decision yet",
+    "no_show": "No-show, no new attempt",
+    "interviewer_no_show": "Interviewer missing",
+    "expiring": "Invitation ends",
+    "mail": "Mail not delivered",
+}
+
+
+def lay_out(data: Dashboard) -> Document:
+    """The dashboard as charts and pages."""
+    span = words.span(data.stamp.period)
+    cards = [
+        bars.funnel(data.funnel),
+        stacks.outcomes(data.weeks, data.previous_weeks, data.stamp.period),
+        dots.waits(data.totals, data.previous, span.before),
+        lines.completed(data, span),
+        *rates.rates(data, span),
+        scores.histogram(data.histogram, data.scores, data.totals.passed, data.pass_scores),
+        scores.positions(data.positions),
+        curve.feedback(data.feedback),
+        bars.loads(data.interviewers, data.interviewer_count),
+        heat.week(data.heat, data.stamp.period),
+    ]
+    return document(
+        "dashboard",
+        data.stamp,
+        name="Interview dashboard",
+        title=f"Interview dashboard, {span.title}",
+        cards=cards,
+        lead=lead(data, span),
+        tiles=tiles(data),
+        operations=operations(data.operations),
+        notes=notes(data),
+        attention=[one._replace(kind=_kind(one)) for one in data.attention],
+        attention_count=data.attention_count,
+        attention_title=_attention(data.attention_count),
+    )
+
+
+def lead(data: Dashboard, span: words.Span) -> Markup:
+    """What the figures say, in two or three sentences; only what chance hardly makes is called a change."""
+    now, then = data.totals, data.previous
+    if not data.stamp.n:
+        said = ["No session falls into this period."]
+    else:
+        said = [_volume(now, then, span)]
+        moved = [*_moved(now, then)]
+        if moved:
+            said.append(words.listed(moved[:3]).capitalize() + ".")
+        elif now.show.whole >= words.FEW:
+            said.append(f"{words.ratio(now.show)} of the candidates expected came; nothing else clearly changed.")
+    text = Markup.escape(" ".join(said))
+    if data.attention_count:
+        text += Markup(' <a href="#attention">{}</a>.').format(_attention(data.attention_count))
+    return text
+
+
+def _volume(now: Totals, then: Totals, span: words.Span) -> str:
+    done = words.count(now.completed, "interview") + (" was" if now.completed == 1 else " were") + " completed"
+    done = done[0].upper() + done[1:]
+    if chance.counts_differ(now.completed, then.completed) and then.completed >= words.FEW:
+        change = 100 * (now.completed - then.completed) / then.completed
+        return f"{done}, {abs(change):.0f}% {'more' if change > 0 else 'fewer'} than {span.earlier}."
+    return f"{done}; {words.number(then.completed)} {span.earlier}."
+
+
+def _moved(now: Totals, then: Totals) -> Sequence[str]:
+    found: list[str] = []
+    ratios: list[tuple[str, Callable[[Totals], Ratio]]] = [
+        ("the show rate", lambda t: t.show),
+        ("the pass rate", lambda t: t.passed),
+        ("feedback in time", lambda t: t.feedback_in_time),
+        ("completion", lambda t: t.completion),
+        ("invite conversion", lambda t: t.conversion),
+    ]
+    for label, of in ratios:
+        a, b = of(now), of(then)
+        if chance.ratios_differ(a, b) and words.ratio(a) != words.ratio(b):
+            found.append(f"{label} {_way((a.value or 0) - (b.value or 0))} to {words.ratio(a)} from {words.ratio(b)}")
+    spans: list[tuple[str, Callable[[Totals], Wait]]] = [
+        ("the time to hire", lambda t: t.time_to_hire),
+        ("the time to decision", lambda t: t.time_to_decision),
+        ("the scheduling delay", lambda t: t.scheduling_delay),
+    ]
+    for label, wait in spans:
+        x, y = wait(now), wait(then)
+        if chance.waits_differ(x, y) and words.hours(x.median) != words.hours(y.median):
+            way = _way((x.median or 0) - (y.median or 0))
+            found.append(f"{label} {way} to {words.hours(x.median)} from {words.hours(y.median)}")
+    return found
+
+
+def _way(change: float) -> str:
+    return "rose" if change > 0 else "fell"
+
+
+def tiles(data: Dashboard) -> list[Tile]:
+    """The period's figures against those of the period before."""
+    now, then = data.totals, data.previous
+
+    def course(of: Callable[[Totals], Ratio]) -> list[Ratio]:
+        return [of(week.totals) for week in data.weeks]
+
+    return [
+        counted("Sessions planned", now.planned, then.planned, [float(w.totals.planned) for w in data.weeks]),
+        counted("Completed", now.completed, then.completed, [float(w.totals.completed) for w in data.weeks], good=1),
+        rated("Show rate", now.show, then.show, course(lambda t: t.show)),
+        rated("No-show rate", now.no_show, then.no_show, course(lambda t: t.no_show), good=-1),
+        rated("Held rate", now.held, then.held, course(lambda t: t.held)),
+        rated("Completion", now.completion, then.completion, course(lambda t: t.completion)),
+        rated("Invite conversion", now.conversion, then.conversion, course(lambda t: t.conversion)),
+        rated("Pass rate", now.passed, then.passed, course(lambda t: t.passed), good=0),
+        rated("Feedback in time", now.feedback_in_time, then.feedback_in_time, course(lambda t: t.feedback_in_time)),
+        waited("Median time to hire", now.time_to_hire, then.time_to_hire, [w.totals.time_to_hire for w in data.weeks]),
+        waited(
+            "Median scheduling delay",
+            now.scheduling_delay,
+            then.scheduling_delay,
+            [w.totals.scheduling_delay for w in data.weeks],
+        ),
+        waited(
+            "Median time to decision",
+            now.time_to_decision,
+            then.time_to_decision,
+            [w.totals.time_to_decision for w in data.weeks],
+        ),
+    ]
+
+
+def operations(data: Operations) -> list[Tile]:
+    """How the backstage did."""
+    reminders = data.reminders_in_time
+    return [
+        told(
+            "Reminders in time",
+            words.ratio(reminders),
+            f"{words.number(reminders.part)} of {words.number(reminders.whole)}",
+            few=0 < reminders.whole < words.FEW,
+        ),
+        told("Mails sent", words.number(data.mails_sent)),
+        told("Mails dead", words.number(data.mails_dead), "refused or given up"),
+        told("Mails uncertain", words.number(data.mails_uncertain), "perhaps delivered"),
+        told("Late runs", words.number(data.late_runs), "of scheduled jobs"),
+    ]
+
+
+def notes(data: Dashboard) -> list[tuple[str, str]]:
+    """At most three things to act on, each with the figures that say so."""
+    found: list[tuple[str, str]] = []
+    feedback, missed, work = data.totals.feedback_in_time, data.totals.no_show, data.operations
+    late = feedback.whole - feedback.part
+    if late:
+        said = f"{words.of(Ratio(late, feedback.whole))} of the feedback due came after its deadline or is missing."
+        found.append(("Ask for feedback", said))
+    if missed.part:
+        said = f"{words.of(missed)} of the candidates expected did not come."
+        found.append(("Act on no-shows", said))
+    failed = [
+        f"{words.count(n, 'mail')} {what}"
+        for n, what in ((work.mails_dead, "could not be delivered"), (work.mails_uncertain, "may not have arrived"))
+        if n
+    ]
+    if failed:
+        found.append(("Look after mail", words.listed(failed) + "."))
+    if work.late_runs:
+        found.append(("See why jobs ran late", f"{words.count(work.late_runs, 'run')} of scheduled jobs began late."))
+    if not data.attention_count and not found and data.stamp.n:
+        found.append(("Nothing to act on", "No feedback is late, nobody was missing, and all mail went out."))
+    return found[:3]
+
+
+def _attention(n: int) -> str:
+    if not n:
+        return "Nothing needs attention"
+    return f"{words.number(n)} thing{' needs' if n == 1 else 's need'} attention"
+
+
+def _kind(one: Attention) -> str:
+    return _KINDS.get(one.kind, one.kind.replace("_", " ").capitalize())

@@ -1,0 +1,165 @@
+"""Lines over weeks, beside those of the period before; and how many interviews were completed."""
+
+from collections.abc import Sequence
+from math import ceil, floor
+
+from core.reports import chance
+from core.reports.document import Chart
+from core.reports.figures import house
+from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.figures.weeks import MOST, Step, labels, steps, unit
+from core.reports.shapes import Dashboard
+from core.reports.words import FEW, Span, count, number
+
+_MARGIN = (34, 14, 58, 22)
+
+
+def completed(data: Dashboard, span: Span) -> Card:
+    """Completed interviews by week, beside the time before."""
+    key, before = "completed", span.before
+    now, then = data.totals.completed, data.previous.completed
+    found, earlier = both(data)
+    said = f"Interviews completed, by {unit(found)}, beside {before}"
+    if not now and not then:
+        return nothing(key, "No interviews were completed in this period", f"Interviews completed, beside {before}")
+    if now + then < 3:
+        return alone(key, _volume(now, then, 0, span), f"Interviews completed; {number(then)} {span.earlier}")
+    if len(found) < 2 or now < FEW:
+        said = f"Interviews completed, beside {before}"
+        chart = two([then, now], [number(then), number(now)], now + then, span)
+    else:
+        series = [step.count(lambda week: week.totals.completed) for step in found]
+        past = [step.count(lambda week: week.totals.completed) for step in earlier]
+        chart = drawn(found, [float(n) for n in series], [float(n) for n in past], [number(n) for n in series], now)
+        said += "; hollow: cut by the period's ends" if any(step.cut for step in found) else ""
+    uncut = [step.count(lambda week: week.totals.completed) for step in found if not step.cut]
+    finding = _volume(now, then, chance.trend(uncut), span)
+    return made(key, finding, said, now, chart, [f"this {now}", f"before {then}"], things="completed interview")
+
+
+def _volume(now: int, then: int, trend: int, span: Span) -> str:
+    if not now:
+        return f"No interview was completed, after {number(then)} {span.earlier}"
+    done = count(now, "interview") + (" was" if now == 1 else " were") + " completed"
+    if not chance.counts_differ(now, then):
+        return done if now < FEW else f"{number(now)} interviews, no clear change"
+    way = {1: ", on a rising trend", -1: ", on a falling trend"}.get(trend, "")
+    if then < FEW:
+        return f"{number(now)} interviews, after {number(then)}{way}"
+    change = 100 * (now - then) / then
+    size = number(abs(round(change, 1 if abs(change) < 9.95 else 0)))
+    return f"{size}% {'more' if change > 0 else 'fewer'} interviews{way}"
+
+
+def both(data: Dashboard, size: int = 0) -> tuple[list[Step], list[Step]]:
+    """Both periods' weeks, in steps of the same length; of at least so many weeks."""
+    size = max(size, -(-max(len(data.weeks), len(data.previous_weeks)) // MOST), 1)
+    return steps(data.weeks, data.stamp.period, size), steps(data.previous_weeks, None, size)
+
+
+def drawn(
+    found: Sequence[Step],
+    series: Sequence[float | None],
+    past: Sequence[float | None],
+    texts: Sequence[str],
+    n: int,
+    *,
+    weak: Sequence[bool] = (),
+    share: bool = False,
+) -> Chart:
+    """This period's line over the dashed one before; the last value stands beside its point."""
+    past = past[: len(series)]
+    known = [v for v in (*series, *past) if v is not None]
+    low, high, marks = _scale(known, share)
+    hollow = [step.cut for step in found] if not weak else list(weak)
+    colour = house.tone(n, house.BLUE)
+    last = max((i for i, v in enumerate(series) if v is not None), default=0)
+    few = len(series) <= 16
+    before = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(range(len(past))),
+        "y": list(past),
+        "line": {"color": house.FAINT, "width": 1.4, "dash": "3px,3px"},
+    }
+    this = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": list(range(len(series))),
+        "y": list(series),
+        "line": {"color": colour, "width": 2.2},
+        "marker": {
+            "size": [7 if i == last else 5 if h or few else 0.1 for i, h in enumerate(hollow)],
+            "opacity": 1,
+            "color": ["#ffffff" if h else colour for h in hollow],
+            "line": {"color": colour, "width": 1.4},
+        },
+        "cliponaxis": False,
+    }
+    if not share:
+        this |= {"fill": "tozeroy", "fillcolor": house.WASH if n >= FEW else "#f3f4f7"}
+    end = float(series[last] or 0)
+    was = [v for v in past if v is not None]
+    was = was if len(was) > 1 else []
+    notes = [_beside(last, end, house.bold(texts[last]), colour, 11)]
+    if was:
+        at = max(i for i, v in enumerate(past) if v is not None)
+        apart = (high - low) * 15 / (house.TALL - _MARGIN[1] - _MARGIN[3])
+        y = was[-1]
+        if at >= last - 1 and abs(y - end) < apart:
+            y = end - apart if y <= end and end - apart >= low else end + apart
+        notes.append(_beside(max(at, last), y, "before", house.GREY, 10))
+    return house.chart(
+        [this, before],
+        width=house.HALF,
+        height=house.TALL,
+        margin=_MARGIN,
+        xaxis=house.ticks(labels(found), 5)
+        | {"range": [-0.3, len(series) - 0.7], "ticks": "outside", "ticklen": 3, "tickcolor": house.RULE},
+        yaxis=house.marks(marks, "%" if share else "") | {"range": [low, high], "showgrid": True},
+        annotations=notes,
+    )
+
+
+def _beside(x: float, y: float, text: str, colour: str, size: float) -> house.Figure:
+    return house.note(x, y, text, xanchor="left", yanchor="middle", xshift=7, font={"size": size, "color": colour})
+
+
+def _scale(known: Sequence[float], share: bool) -> tuple[float, float, list[float]]:
+    """Counts from zero; shares around what there is, but never so near that noise looks like news."""
+    if not share:
+        marks = house.steps(max(known, default=1) or 1, 5)
+        return 0, marks[-1], marks
+    low = max(0, 10 * floor((min(known, default=0) - 4) / 10))
+    high = min(100, 10 * ceil((max(known, default=100) + 4) / 10))
+    while high - low < _LEAST:
+        low, high = (low - 10, high) if high == 100 else (low, high + 10)
+    size = 10 if high - low <= 50 else 20
+    return low, high + (high - low) / 60, [float(at) for at in range(high, low - 1, -size)]
+
+
+_LEAST = 40
+"""Points that an axis of shares spans at least."""
+
+
+def two(values: Sequence[float], texts: Sequence[str], n: int, span: Span, high: float = 0) -> Chart:
+    """Two bars in place of a line that would have one point."""
+    trace = {
+        "type": "bar",
+        "x": [0, 1],
+        "y": list(values),
+        "text": list(texts),
+        "textposition": "outside",
+        "cliponaxis": False,
+        "textfont": {"size": 11, "color": house.INK},
+        "marker": {"color": [house.FAINTER, house.tone(n, house.BLUE)]},
+    }
+    return house.chart(
+        [trace],
+        width=house.HALF,
+        height=house.TALL,
+        margin=(34, 20, 34, 24),
+        bargap=0.5,
+        xaxis={"tickvals": [0, 1], "ticktext": [span.before, span.now], "range": [-0.6, 1.6]},
+        yaxis=house.axis(range=[0, high or house.top(values)]),
+    )

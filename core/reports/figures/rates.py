@@ -1,0 +1,112 @@
+"""Ratios by week: who came, what was held, which invitations and scores led on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.reports import chance
+from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.figures.lines import both, drawn, two
+from core.reports.figures.weeks import enough, unit
+from core.reports.shapes import Dashboard, Ratio, Totals
+from core.reports.words import FEW, UNDEFINED, Span, of, ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A ratio to draw over weeks: its name and definition, and sentences about one, few, or none of what it counts."""
+
+    key: str
+    title: str
+    definition: str
+    of: Callable[[Totals], Ratio]
+    thing: str
+    one: tuple[str, str]
+    few: str
+    none: str
+
+
+RATES = (
+    Rate(
+        "show_rate",
+        "Show rate",
+        "Started / (started + candidate no-shows)",
+        lambda t: t.show,
+        "expected session",
+        ("The one candidate expected came", "The one candidate expected did not come"),
+        "expected candidates came",
+        "No candidate was expected in this period",
+    ),
+    Rate(
+        "held_rate",
+        "Held rate",
+        "Completed / planned, cancelled included",
+        lambda t: t.held,
+        "planned session",
+        ("The one session planned was completed", "The one session planned was not completed"),
+        "planned sessions were completed",
+        "No session was planned in this period",
+    ),
+    Rate(
+        "conversion",
+        "Invite conversion",
+        "Ever started / invitations started or past their end",
+        lambda t: t.conversion,
+        "invitation",
+        ("The one invitation led to a start", "The one invitation was not taken up"),
+        "invitations led to a start",
+        "No invitation came to its end in this period",
+    ),
+    Rate(
+        "pass_rate",
+        "Pass rate",
+        "Scores at or above the line / scored sessions",
+        lambda t: t.passed,
+        "scored session",
+        ("The one score passes", "The one score does not pass"),
+        "scores pass",
+        "No session was scored in this period",
+    ),
+)
+
+
+def rates(data: Dashboard, span: Span) -> list[Card]:
+    """Each rate by week, weeks of fewer than twenty hollow; too few of a period for weeks are two bars."""
+    return [_rate(rate, data, span) for rate in RATES]
+
+
+def _rate(rate: Rate, data: Dashboard, span: Span) -> Card:
+    now, then = rate.of(data.totals), rate.of(data.previous)
+    if not now.whole:
+        return nothing(rate.key, rate.none, rate.definition)
+    if now.whole == 1:
+        return alone(rate.key, rate.one[0] if now.part else rate.one[1], rate.definition)
+    found, earlier = both(data, enough(data.weeks, now.whole))
+    if len(found) < 3 or now.whole < FEW:
+        said = f"{rate.definition}, beside {span.before}"
+        texts = [of(r) if r.whole else UNDEFINED for r in (then, now)]
+        chart = two([100 * (r.value or 0) for r in (then, now)], texts, now.whole, span, high=100)
+    else:
+        said = f"{rate.definition}, by {unit(found)}"
+        series = [step.ratio(lambda week: rate.of(week.totals)) for step in found]
+        past = [step.ratio(lambda week: rate.of(week.totals)) for step in earlier]
+        chart = drawn(
+            found,
+            [None if r.value is None else 100 * r.value for r in series],
+            [None if r.value is None else 100 * r.value for r in past] if then.whole >= FEW else [],
+            [ratio(r) for r in series],
+            now.whole,
+            weak=[r.whole < FEW for r in series],
+            share=True,
+        )
+        said += "; hollow: n < 20" if any(0 < r.whole < FEW for r in series) else ""
+    numbers = [f"this period {ratio(now)} of {now.whole}", f"before {ratio(then)} of {then.whole}"]
+    return made(rate.key, _said(rate, now, then), said, now.whole, chart, numbers, things=rate.thing)
+
+
+def _said(rate: Rate, now: Ratio, then: Ratio) -> str:
+    if now.whole < FEW:
+        return f"{of(now)} {rate.few}"
+    if chance.ratios_differ(now, then):
+        way = "rose" if now.part * then.whole > then.part * now.whole else "fell"
+        return f"{rate.title} {way} to {ratio(now)} from {ratio(then)}"
+    return f"{rate.title} {ratio(now)}" + (", no clear change" if then.whole >= FEW else "")

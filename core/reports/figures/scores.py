@@ -1,0 +1,191 @@
+"""Scores: their histogram with the line to pass, and boxes by position."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from core.reports import chance
+from core.reports.document import Chart
+from core.reports.figures import house
+from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.shapes import Ratio, Scores, Spread
+from core.reports.words import FEW, all_of, count, name, number, of, ratio
+
+_BINS = 20
+
+
+def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequence[float]) -> Card:
+    """How scores lie, in steps of five points, with the line to pass; several lines are a band."""
+    key, unit = "histogram", "Scored sessions by score, 0–100, in steps of five points"
+    n = sum(bins)
+    if not n:
+        return nothing(key, "No session was scored in this period", unit)
+    if n == 1:
+        return alone(key, _passing(passed, n, scores), unit)
+    low, high = min(lines, default=0.0), max(lines, default=0.0)
+    marks = house.steps(max(bins), 3)
+    trace = {
+        "type": "bar",
+        "x": [2.5 + 5 * i for i in range(_BINS)],
+        "y": list(bins),
+        "width": 4.4,
+        "marker": {
+            "color": [
+                house.tone(n, house.BLUE if lines and 5 * i >= high else house.PALE, house.FAINT) for i in range(_BINS)
+            ]
+        },
+    }
+    shapes, notes = [], []
+    if lines:
+        shapes = [
+            house.line(
+                x0=x,
+                x1=x,
+                y0=0,
+                y1=1,
+                yref="paper",
+                layer="above",
+                line={"color": house.INK, "width": 1.2, "dash": "4px,3px"},
+            )
+            for x in {low, high}
+        ]
+        said = f"pass {number(low)}" if low == high else f"pass {number(low)}–{number(high)}"
+        right = high <= 72
+        notes = [
+            house.note(
+                high if right else low,
+                1.0,
+                house.bold(said),
+                yref="paper",
+                yanchor="bottom",
+                xanchor="left" if right else "right",
+                xshift=-2 if right else 2,
+                font={"size": 10, "color": house.INK},
+            )
+        ]
+    chart = house.chart(
+        [trace],
+        width=house.HALF,
+        height=house.TALL,
+        margin=(34, 20, 10, 22),
+        shapes=shapes,
+        annotations=notes,
+        xaxis={"range": [0, 100], "tickvals": [0, 20, 40, 60, 80, 100]},
+        yaxis=house.marks(marks) | {"range": [0, marks[-1]], "showgrid": True},
+    )
+    numbers = [f"{5 * i} to {5 * i + 5}: {b}" for i, b in enumerate(bins) if b]
+    return made(key, _passing(passed, n, scores), unit, n, chart, numbers, things="scored session")
+
+
+def _passing(passed: Ratio, n: int, scores: Spread) -> str:
+    middle = "" if scores.median is None else f"; the median is {number(round(scores.median, 1))}"
+    if not passed.whole:
+        return f"{count(n, 'score')}{middle}"
+    if passed.whole == 1:
+        only = "" if scores.median is None else f": {number(round(scores.median, 1))}"
+        return f"The one scored session {'passed' if passed.part else 'did not pass'}{only}"
+    if passed.part in (0, passed.whole):
+        some = all_of(passed.whole) if passed.part else f"None of {passed.whole:,}"
+        return f"{some} scored sessions passed{middle}"
+    return f"{of(passed)} scored sessions passed" if passed.whole < FEW else f"{ratio(passed)} passed{middle}"
+
+
+def positions(found: Sequence[Scores]) -> Card:
+    """Scores by position: boxes hold the middle half; the clearly highest stands out."""
+    key, unit = "positions", "Score by position; box: the middle half; at the right n"
+    rows = [row for row in found if row.spread.n and row.spread.median is not None]
+    if not rows:
+        return nothing(key, "No session was scored in this period", "Score by position")
+    rows = sorted(rows, key=lambda row: -(row.spread.median or 0))
+    best = clearly_first([row.spread for row in rows])
+    n = sum(row.spread.n for row in rows)
+    if n == 1:
+        return alone(key, _highest(rows, best), "Score by position")
+    chart = boxes(
+        [row.position for row in rows],
+        [row.spread for row in rows],
+        [row.outliers for row in rows],
+        strong=0 if best else None,
+        longest=140,
+        ends=(0, 100),
+        marks=[0, 25, 50, 75, 100],
+    )
+    numbers = [f"{row.position}: median {number(round(row.spread.median or 0, 1))}, n {row.spread.n}" for row in rows]
+    return made(key, _highest(rows, best), unit, n, chart, numbers, things="scored session")
+
+
+def _highest(rows: Sequence[Scores], best: bool) -> Markup | str:
+    medians = [round(row.spread.median or 0, 1) for row in rows]
+    if len(rows) == 1:
+        of_n = "one score" if rows[0].spread.n == 1 else f"median of {count(rows[0].spread.n, 'score')}"
+        return name(rows[0].position, 30) + f": {of_n} {number(medians[0])}"
+    if best:
+        return name(rows[0].position, 34) + f" scores highest: median {number(medians[0])}"
+    if medians[0] == medians[-1]:
+        return f"{len(rows)} positions share the median {number(medians[0])}"
+    return f"Medians of {len(rows)} positions: {number(medians[-1])} to {number(medians[0])}"
+
+
+def clearly_first(spreads: Sequence[Spread]) -> bool:
+    """Whether the first, of spreads sorted by median, lies clearly above each of the others."""
+    return len(spreads) > 1 and all(chance.medians_differ(spreads[0], other) for other in spreads[1:])
+
+
+def boxes(
+    labels: Sequence[str],
+    spreads: Sequence[Spread],
+    outliers: Sequence[Sequence[float]],
+    *,
+    strong: int | None,
+    longest: int,
+    ends: tuple[float, float],
+    marks: Sequence[float],
+    width: int = house.HALF,
+    row: int = 34,
+) -> Chart:
+    """Boxes from left to right, the first on top, n at their right; those of fewer than twenty are grey."""
+    traces: list[house.Figure] = []
+    for at, one in enumerate(spreads):
+        colour = house.tone(one.n, house.BLUE if at == strong else house.GREY)
+        fill = house.WASH if at == strong else "#f4f6fa"
+        traces.append(
+            {
+                "type": "box",
+                "orientation": "h",
+                "y": [at],
+                "q1": [one.first],
+                "median": [one.median],
+                "q3": [one.third],
+                "lowerfence": [one.low],
+                "upperfence": [one.high],
+                "width": 0.56,
+                "whiskerwidth": 0.5,
+                "line": {"color": colour, "width": 1.2 if at != strong else 1.8},
+                "fillcolor": fill,
+            }
+        )
+    points = [(value, at) for at, values in enumerate(outliers) for value in values]
+    if points:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [value for value, _ in points],
+                "y": [at for _, at in points],
+                "marker": {"size": 3, "color": house.FAINT},
+                "cliponaxis": False,
+            }
+        )
+    named, left = house.lines_of(labels, longest)
+    return house.chart(
+        traces,
+        width=width,
+        height=max(row * max(len(spreads), 3) + 24, house.TALL if width == house.HALF else 0),
+        margin=(left, 2, 40, 22),
+        xaxis=house.marks(marks) | {"range": list(ends), "showgrid": True},
+        yaxis=named,
+        annotations=[
+            house.note(1.0, at, f"{one.n:,}", xref="paper", xanchor="left", xshift=6, yanchor="middle")
+            for at, one in enumerate(spreads)
+        ],
+    )

@@ -1,0 +1,106 @@
+"""The pages of one interview's analytics: outcomes, scores, and its questions one by one."""
+
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
+
+from core.reports import chance, words
+from core.reports.document import Document
+from core.reports.figures import bars, dots, heat, points, scores, stacks, times
+from core.reports.pages import Tile, counted, document, rated, told
+from core.reports.shapes import InterviewReport, QuestionFigures, Ratio, Totals
+
+_ROWS = 36
+"""Questions in the table at most."""
+
+
+def lay_out(data: InterviewReport) -> Document:
+    """One interview's analytics as charts and pages."""
+    span = words.span(data.stamp.period)
+    cards = [
+        bars.outcomes(data.outcomes),
+        stacks.outcomes(data.weeks, (), data.stamp.period),
+        scores.histogram(data.histogram, data.scores, data.totals.passed, (data.pass_score,)),
+        points.ai_human(data.ai_human),
+        bars.drop_off(data.started, data.questions),
+        dots.questions(data.questions),
+        heat.skills(data.skills),
+        times.answers(data.questions),
+    ]
+    return document(
+        "interview",
+        data.stamp,
+        name="Interview analytics",
+        title=f"Interview analytics, {words.shorten(data.title, 80)}, {span.title}",
+        cards=cards,
+        lead=_lead(data, span),
+        tiles=tiles(data),
+        data=data,
+        questions=data.questions[:_ROWS],
+        discrimination=_discrimination(data.questions),
+    )
+
+
+def _lead(data: InterviewReport, span: words.Span) -> Markup:
+    if not data.stamp.n:
+        return Markup.escape("No session of this interview falls into this period.")
+    now, then = data.totals, data.previous
+    done = words.count(now.completed, "session")
+    stopped = now.completion.whole - now.completion.part
+    verb = "was" if now.completed == 1 else "were"
+    said = [f"{done[0].upper()}{done[1:]} {verb} completed" + (f", {stopped:,} abandoned." if stopped else ".")]
+    if now.passed.whole:
+        passed = f"{words.of(now.passed)} scored {'session' if now.passed.whole == 1 else 'sessions'} passed"
+        if now.passed.whole >= words.FEW:
+            passed = f"{words.ratio(now.passed)} of those scored passed"
+        if chance.ratios_differ(now.passed, then.passed):
+            passed += f", after {words.ratio(then.passed)} {span.earlier}"
+        said.append(passed + ".")
+    hard = _hardest(data.questions)
+    if hard:
+        said.append(hard)
+    return Markup.escape(" ".join(said))
+
+
+def _hardest(questions: Sequence[QuestionFigures]) -> str:
+    known = [q for q in questions if q.difficulty is not None and q.scored >= words.FEW]
+    if len(known) < 2:
+        return ""
+    known = sorted(known, key=lambda q: q.difficulty or 0)
+    low, high = (100 * (q.difficulty or 0) for q in (known[0], known[-1]))
+    if dots.hardest(known):
+        return f"Question {known[0].ordinal} earns the least: {low:.0f}% of its points on average."
+    return f"Questions earn {low:.0f}% to {high:.0f}% of their points."
+
+
+def _discrimination(questions: Sequence[QuestionFigures]) -> str:
+    weak = [str(q.ordinal) for q in questions if q.discrimination is not None and q.discrimination < 0.2]
+    if not weak:
+        return ""
+    noun, verb = ("Question", "tells") if len(weak) == 1 else ("Questions", "tell")
+    return f"{noun} {words.listed(weak)} {verb} little apart: the correlation with the rest of the score is under 0.20."
+
+
+def tiles(data: InterviewReport) -> list[Tile]:
+    """The interview's figures against those of the period before."""
+    now, then = data.totals, data.previous
+
+    def course(of: Callable[[Totals], Ratio]) -> list[Ratio]:
+        return [of(week.totals) for week in data.weeks]
+
+    middle = data.scores.median
+    return [
+        counted("Sessions planned", now.planned, then.planned, [float(w.totals.planned) for w in data.weeks]),
+        counted("Completed", now.completed, then.completed, [float(w.totals.completed) for w in data.weeks], good=1),
+        rated("Show rate", now.show, then.show, course(lambda t: t.show)),
+        rated("Completion", now.completion, then.completion, course(lambda t: t.completion)),
+        told(
+            "Median score",
+            words.UNDEFINED if middle is None else words.number(round(middle, 1)),
+            f"n = {data.scores.n:,}; passes at {words.number(data.pass_score)}",
+            few=0 < data.scores.n < words.FEW,
+        ),
+        rated("Pass rate", now.passed, then.passed, course(lambda t: t.passed), good=0),
+        rated("Feedback in time", now.feedback_in_time, then.feedback_in_time, course(lambda t: t.feedback_in_time)),
+        rated("Invite conversion", now.conversion, then.conversion, course(lambda t: t.conversion)),
+    ]

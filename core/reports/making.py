@@ -1,0 +1,95 @@
+"""A report made: its data read in one snapshot, laid out and printed, or listed row by row."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core.db import snapshot
+from core.models import ReportType
+from core.reports.document import Document
+from core.reports.files import Spool
+from core.reports.outcomes import Made
+from core.reports.registry import REPORTS, Listed, Printed, filename
+
+GATHER_SECONDS = 60
+"""How long one statement of a report may take; a dashboard of a million sessions takes three."""
+
+
+class LaidOut(NamedTuple):
+    """A report that is to be printed; ``filename`` is what its PDF is called."""
+
+    document: Document
+    filename: str
+    as_of: datetime
+
+
+def prints(kind: ReportType) -> bool:
+    """Whether the report is printed, and not a list."""
+    return isinstance(REPORTS[kind], Printed)
+
+
+def lay_out(kind: ReportType, parameters: dict[str, Any]) -> LaidOut:
+    """Gather a printed report's data and lay them out. Raises NotFound when what it is about is gone."""
+    with snapshot() as db:
+        data = _gathered(db, kind, parameters, _begin(db))
+    return data()
+
+
+def printed(laid_out: LaidOut, pdf: bytes) -> Made:
+    """The file of a report that was printed."""
+    spool = Spool()
+    spool.write(pdf)
+    return Made(spool, laid_out.filename, Printed.content_type, laid_out.as_of)
+
+
+def list_rows(kind: ReportType, parameters: dict[str, Any], *, wrote: Callable[[int], None] | None = None) -> Made:
+    """The file of a report that is rows, with flat memory; ``wrote`` hears how many bytes there are so far."""
+    with snapshot() as db:
+        return _listed(db, kind, parameters, _begin(db), wrote)
+
+
+def both(parameters: dict[str, Any]) -> tuple[LaidOut, Made]:
+    """A period's dashboard and its sessions, of one snapshot."""
+    with snapshot() as db:
+        as_of = _begin(db)
+        data = _gathered(db, "dashboard_pdf", parameters, as_of)
+        made = _listed(db, "dashboard_csv", parameters, as_of, None)
+    try:
+        return data(), made
+    except BaseException:
+        made.spool.close()
+        raise
+
+
+def _gathered(db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime) -> Callable[[], LaidOut]:
+    """What lays the data out, once the snapshot is no longer needed."""
+    report = REPORTS[kind]
+    assert isinstance(report, Printed)  # noqa: S101 - the caller has asked
+    data = report.gather(db, parameters, as_of)
+    return lambda: LaidOut(report.lay_out(data), filename(report.name(data), report.ending), as_of)
+
+
+def _listed(
+    db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime, wrote: Callable[[int], None] | None
+) -> Made:
+    report = REPORTS[kind]
+    assert isinstance(report, Listed)  # noqa: S101 - the caller has asked
+    spool = Spool()
+    try:
+        for some in report.rows(db, parameters):
+            spool.write(some)
+            if wrote is not None:
+                wrote(spool.size)
+    except BaseException:
+        spool.close()
+        raise
+    return Made(spool, filename(report.name(parameters), report.ending), report.content_type, as_of)
+
+
+def _begin(db: Session) -> datetime:
+    db.execute(text(f"SET LOCAL statement_timeout = '{GATHER_SECONDS}s'"))
+    as_of: datetime = db.execute(text("SELECT now()")).scalar_one()
+    return as_of

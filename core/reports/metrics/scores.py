@@ -1,0 +1,38 @@
+"""How sessions were scored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.reports.metrics.moments import over
+from core.reports.metrics.spreads import BINS, SCORES, spread
+from core.reports.shapes import Scores, Spread
+
+POSITIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The scores of the sessions that began in a period."""
+
+    histogram: tuple[int, ...]
+    pass_scores: tuple[float, ...]
+    spread: Spread
+    positions: tuple[Scores, ...]
+
+
+def scores(db: Session, given: Mapping[str, Any], only: str = "") -> Scored:
+    """The scores of all sessions, or of ``only`` some."""
+    bins, lines, whole, positions = [0] * BINS, (), Spread(0), []
+    for what, key, n, numbers, others in db.execute(over(SCORES, only), {**given, "positions": POSITIONS}):
+        if what == "bin":
+            bins[n] = int(others[0])
+        elif what == "pass":
+            lines = tuple(others)
+        elif key:
+            positions.append(Scores(key[1:], spread(n, numbers), tuple(others or ())))
+        else:
+            whole = spread(n, numbers)
+    return Scored(tuple(bins), lines, whole, tuple(positions))

@@ -1,0 +1,99 @@
+"""A period's totals, those of the period before it, and of all their weeks."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.reports.metrics.counts import Counts, count
+from core.reports.metrics.feedback import Given, feedback
+from core.reports.metrics.moments import ONE_INTERVIEW, OUTCOMES
+from core.reports.metrics.periods import Slice, Span
+from core.reports.metrics.waits import DECIDING, SCHEDULING, Waits, hiring, waits
+from core.reports.shapes import FeedbackTimes, Ratio, Totals, Wait, Week
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A period's and its predecessor's figures, in all and by the week."""
+
+    now: Totals
+    before: Totals
+    weeks: tuple[Week, ...]
+    weeks_before: tuple[Week, ...]
+    feedback: FeedbackTimes
+    given: Given
+    stages: Counter[int]
+    n: int
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """What became of all the period's sessions."""
+        return {name: sum(week.outcomes[name] for week in self.weeks) for name in OUTCOMES}
+
+
+def figures(db: Session, span: Span, given: Mapping[str, Any]) -> Figures:
+    """The figures of all sessions, or of those of ``given["interview"]``."""
+    only = ONE_INTERVIEW if "interview" in given else ""
+    read = _Read(
+        count(db, given, only),
+        feedback(db, given, only),
+        hiring(db, given),
+        waits(db, SCHEDULING, given, only),
+        waits(db, DECIDING, given, only),
+    )
+    before, now = range(1, 1 + len(span.before)), range(1 + len(span.before), 1 + len(span.before) + len(span.now))
+    return Figures(
+        now=read.totals(now, True),
+        before=read.totals(before, False),
+        weeks=read.weeks(span.now, now, True),
+        weeks_before=read.weeks(span.before, before, False),
+        feedback=read.feedback.times(now),
+        given=read.feedback,
+        stages=read.counts.stages,
+        n=read.counts.n,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    counts: Counts
+    feedback: Given
+    hire: Waits
+    delay: Waits
+    decision: Waits
+
+    def weeks(self, slices: Sequence[Slice], numbers: range, current: bool) -> tuple[Week, ...]:
+        return tuple(
+            Week(
+                one.monday,
+                {name: self.counts.outcomes[number][name] for name in OUTCOMES},
+                self.totals([number], current, number),
+            )
+            for one, number in zip(slices, numbers, strict=True)
+        )
+
+    def totals(self, numbers: Iterable[int], current: bool, week: int | None = None) -> Totals:
+        """Of the weeks with these numbers; ``week`` is the one whose waits they are, None for the whole period."""
+        n, due, in_time = Counter[str](), 0, 0
+        for number in numbers:
+            n.update(self.counts.weeks[number])
+            due += self.feedback.due[number]
+            in_time += self.feedback.in_time[number]
+        key = current, week
+        return Totals(
+            planned=n["planned"],
+            completed=n["completed"],
+            show=Ratio(n["came"], n["came"] + n["missed"]),
+            no_show=Ratio(n["missed"], n["came"] + n["missed"]),
+            held=Ratio(n["held"], n["planned"]),
+            completion=Ratio(n["completed"], n["completed"] + n["abandoned"]),
+            conversion=Ratio(n["converted"], n["settled"]),
+            passed=Ratio(n["passed"], n["scored"]),
+            feedback_in_time=Ratio(in_time, due),
+            time_to_hire=self.hire.get(key, Wait(0)),
+            scheduling_delay=self.delay.get(key, Wait(0)),
+            time_to_decision=self.decision.get(key, Wait(0)),
+        )

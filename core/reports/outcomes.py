@@ -1,0 +1,140 @@
+"""What becomes of a claimed report: ready with its file, tried again, or failed; one transaction each, fenced."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core import emails, outbox
+from core.events import ReportFailed, ReportReady
+from core.notifications import Told, report_told, tell
+from core.reports import files, telling
+from core.reports.claims import Claimed, announce_queued
+from core.reports.files import Spool
+
+ATTEMPTS = 4
+"""How often a report is begun; after the last, trouble of any kind is failure."""
+WAITS = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=20))
+"""Before the second, third and fourth attempt."""
+KEPT, KEPT_DAILY = timedelta(days=30), timedelta(days=90)
+"""How long files are kept for download."""
+FORSAKEN = f"It was begun {ATTEMPTS} times, and what was making it was stopped each time."
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A report's file; ``as_of`` is when its data were read."""
+
+    spool: Spool
+    filename: str
+    content_type: str
+    as_of: datetime
+
+
+class Failure(NamedTuple):
+    """Why a report could not be made, in words for whoever asked; ``again``: the same may work in a moment."""
+
+    reason: str
+    again: bool
+
+
+_READY = text("""
+    UPDATE reports SET status = 'ready', data_as_of = :as_of, finished_at = clock_timestamp(),
+        expires_at = clock_timestamp() + CAST(:kept AS interval), lease_owner = NULL, lease_until = NULL,
+        last_error = NULL
+    WHERE id = :id AND lease_owner = :owner AND status = 'running' RETURNING expires_at
+""")
+_FAILED = text("""
+    UPDATE reports SET status = 'failed', finished_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL,
+        last_error = :reason
+    WHERE id = :id AND lease_owner = :owner AND status = 'running' RETURNING id
+""")
+_AGAIN = text("""
+    UPDATE reports SET status = 'queued', due_at = clock_timestamp() + CAST(:wait AS interval), lease_owner = NULL,
+        lease_until = NULL, last_error = :reason
+    WHERE id = :id AND lease_owner = :owner AND status = 'running' RETURNING id
+""")
+
+
+def ready(db: Session, claimed: Claimed, made: Made, *, now: datetime) -> bool:
+    """Keep the file, say that the report is ready, and mail it where asked; False when it is somebody else's by now."""
+    daily = telling.lock_day(db, claimed)
+    given = {"id": claimed.id, "owner": claimed.owner, "as_of": made.as_of, "kept": KEPT_DAILY if daily else KEPT}
+    expires_at = db.execute(_READY, given).scalar_one_or_none()
+    if expires_at is None:
+        return False
+    files.store(db, claimed.id, made.spool, filename=made.filename, content_type=made.content_type)
+    if claimed.requested_by is not None:
+        change = ReportReady(
+            report_id=claimed.id,
+            user_id=claimed.requested_by,
+            report_type=claimed.type,
+            attempts=claimed.attempts,
+            url=f"/api/reports/{claimed.id}/file",
+            filename=made.filename,
+            content_type=made.content_type,
+            size=made.spool.size,
+            sha256=made.spool.sha256,
+            data_as_of=made.as_of,
+            expires_at=expires_at,
+        )
+        outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/ready")
+        tell(db, [report_told(claimed.id, claimed.type, ready=True, requested_by=claimed.requested_by)], now=now)
+    _mail(db, claimed, daily, now)
+    return True
+
+
+def failed(db: Session, claimed: Claimed, failure: Failure, *, now: datetime) -> bool | None:
+    """Try the report again in a while, or fail it for good and say so; whether it failed, None when it is not ours."""
+    if failure.again and claimed.attempts < ATTEMPTS:
+        given = {"id": claimed.id, "owner": claimed.owner, "reason": failure.reason, "wait": _wait(claimed.attempts)}
+        if db.execute(_AGAIN, given).one_or_none() is None:
+            return None
+        announce_queued(db, claimed, attempts=claimed.attempts, reason=failure.reason)
+        outbox.wake(db)
+        return False
+    daily = telling.lock_day(db, claimed)
+    given = {"id": claimed.id, "owner": claimed.owner, "reason": failure.reason}
+    if db.execute(_FAILED, given).one_or_none() is None:
+        return None
+    if claimed.requested_by is not None:
+        change = ReportFailed(
+            report_id=claimed.id,
+            user_id=claimed.requested_by,
+            report_type=claimed.type,
+            attempts=claimed.attempts,
+            reason=failure.reason,
+        )
+        outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/failed")
+        told = report_told(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
+    else:
+        told = _to_admins(claimed, failure)
+    tell(db, [told], now=now)
+    _mail(db, claimed, daily, now)
+    return True
+
+
+def _wait(attempts: int) -> timedelta:
+    return WAITS[min(attempts, len(WAITS)) - 1]
+
+
+def _mail(db: Session, claimed: Claimed, daily: bool, now: datetime) -> None:
+    if daily:
+        telling.tell_subscribers(db, claimed, now=now)
+    else:
+        emails.queue_report_ready(db, claimed.id, now=now)
+
+
+def _to_admins(claimed: Claimed, failure: Failure) -> Told:
+    """What nobody in particular asked for is the house's own trouble."""
+    about = f"The report {claimed.dedupe_key or claimed.id}"
+    return Told(
+        category="job_failed",
+        title="A report of the house failed",
+        body=f"{about} could not be made. {failure.reason}",
+        dedupe_key=f"report/{claimed.id}/failed",
+        role="admin",
+        data={"report_id": str(claimed.id), "type": claimed.type},
+    )

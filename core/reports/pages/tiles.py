@@ -1,0 +1,115 @@
+"""Tiles: one figure each, its change against the period before, and its course as a small line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from core.reports import chance
+from core.reports.shapes import Ratio, Wait
+from core.reports.words import FEW, UNDEFINED, hours, number, ratio
+
+_WIDTH, _HEIGHT = 58, 18
+_MOST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """``tone`` is good, bad or flat: a colour is given only to what chance hardly makes."""
+
+    label: str
+    value: str
+    basis: str = ""
+    change: str = ""
+    tone: str = "flat"
+    few: bool = False
+    spark: str = ""
+
+
+def counted(label: str, now: int, then: int, course: Sequence[float | None] = (), *, good: int = 0) -> Tile:
+    """A number of things; more of them is good (1), bad (-1) or neither."""
+    if then >= FEW:
+        change = 100 * (now - then) / then
+        said = _signed(change, number(round(abs(change), 1 if abs(change) < 99.5 else 0)) + "%")
+    else:
+        said = _signed(now - then, number(abs(now - then)))
+    tone = _tone(now - then, good) if chance.counts_differ(now, then) else "flat"
+    return Tile(label, number(now), f"{number(then)} before", said, tone, False, spark(course) if now >= FEW else "")
+
+
+def rated(label: str, now: Ratio, then: Ratio, course: Sequence[Ratio] = (), *, good: int = 1) -> Tile:
+    """A part of a whole, its change in points."""
+    basis = f"{number(now.part)} of {number(now.whole)}"
+    few = 0 < now.whole < FEW
+    if now.value is None:
+        return Tile(label, UNDEFINED, "n = 0")
+    values = [r.value if r.whole else None for r in course]
+    if then.value is None:
+        return Tile(label, ratio(now), basis, "", "flat", few, "" if few else spark(values))
+    fine = min(now.whole, then.whole) >= 200
+    points = round(100 * (now.value - then.value), 1 if fine else 0)
+    tone = _tone(points, good) if chance.ratios_differ(now, then) else "flat"
+    return Tile(
+        label, ratio(now), basis, _signed(points, number(abs(points)) + " pt"), tone, few, "" if few else spark(values)
+    )
+
+
+def waited(label: str, now: Wait, then: Wait, course: Sequence[Wait] = ()) -> Tile:
+    """A length of time by its median; less is good."""
+    if now.median is None:
+        return Tile(label, UNDEFINED, "n = 0")
+    basis = f"p90 {hours(now.p90)} · n = {number(now.n)}" if now.n > 1 else "n = 1"
+    few, values = now.n < FEW, [w.median for w in course]
+    if then.median is None:
+        return Tile(label, hours(now.median), basis, "", "flat", few, "" if few else spark(values))
+    change = now.median - then.median
+    tone = _tone(change, -1) if chance.waits_differ(now, then) else "flat"
+    said = _signed(change if abs(change) * 60 >= 0.5 else 0, hours(abs(change)))
+    return Tile(label, hours(now.median), basis, said, tone, few, "" if few else spark(values))
+
+
+def told(label: str, value: str, basis: str = "", *, few: bool = False, tone: str = "flat") -> Tile:
+    """A fact without a past."""
+    return Tile(label, value, basis, "", tone, few)
+
+
+def spark(values: Sequence[float | None]) -> str:
+    """A small line over the weeks, for its shape alone; nothing where there are fewer than four."""
+    size = -(-len(values) // _MOST) or 1
+    points = [_mean(values[at : at + size]) for at in range(0, len(values), size)]
+    known = [v for v in points if v is not None]
+    if len(known) < 4:
+        return ""
+    low, high = min(known), max(known)
+    if low == high:
+        return ""
+    scale = (_HEIGHT - 4) / (high - low)
+    lines: list[list[str]] = [[]]
+    for i, value in enumerate(points):
+        if value is None:
+            lines.append([])
+            continue
+        x = 2 + i * (_WIDTH - 4) / (len(points) - 1)
+        y = _HEIGHT - 2 - (value - low) * scale
+        lines[-1].append(f"{x:.1f},{y:.1f}")
+    drawn = Markup("").join(Markup('<polyline points="{}"/>').format(" ".join(p)) for p in lines if len(p) > 1)
+    return Markup(
+        '<svg class="spark" width="{w}" height="{h}" viewBox="0 0 {w} {h}" aria-hidden="true">{drawn}</svg>'
+    ).format(w=_WIDTH, h=_HEIGHT, drawn=drawn)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _signed(change: float, text: str) -> str:
+    if not change:
+        return "unchanged"
+    return f"{'▲ +' if change > 0 else '▼ −'}{text}"
+
+
+def _tone(change: float, good: int) -> str:
+    if not change or not good:
+        return "flat"
+    return "good" if (change > 0) == (good > 0) else "bad"

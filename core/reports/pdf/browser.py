@@ -1,0 +1,179 @@
+"""One headless Chromium: started on two pipes in a folder of its own, and ended with all of its processes."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import psutil
+
+from core.reports.pdf.devtools import LARGEST, Devtools, Gone
+from core.reports.pdf.failing import RenderFailed
+from core.reports.pdf.folders import Folder
+
+REAPED = 2.0
+"""Seconds that a killed browser has to be gone; the kernel takes milliseconds."""
+_NOWHERE = "http://127.0.0.1:9"
+"""The discard port: all that would go to a network goes there, loopback too."""
+_NOT_RUN = (126, 127)
+"""How the shell, and the dynamic linker, end when a program cannot be run."""
+_SWITCHES = (
+    "--headless",
+    "--no-sandbox",  # pages run no script, charts only plotly's; containers and root have no other way
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-breakpad",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-translate",
+    "--disable-hang-monitor",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--disable-features=Translate,OptimizationHints,MediaRouter,DialMediaRouteProvider",
+    "--metrics-recording-only",
+    "--mute-audio",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--no-pings",
+    "--password-store=basic",
+    "--use-mock-keychain",
+    "--font-render-hinting=none",
+    "--force-color-profile=srgb",
+    f"--proxy-server={_NOWHERE}",
+    "--proxy-bypass-list=<-loopback>",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--remote-debugging-pipe",
+)
+
+
+class Browser:
+    """A running browser. ``kill`` ends it at once, whatever state it is in."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Folder) -> None:
+        assert process.stdin is not None  # noqa: S101 - asked for
+        assert process.stdout is not None  # noqa: S101
+        self._process, self._folder = process, folder
+        self.devtools = Devtools(process.stdout, process.stdin)
+        self._first = True
+        self._killing: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's, and its group's."""
+        return self._process.pid
+
+    @property
+    def folder(self) -> Path:
+        """Where its temporary files are."""
+        return self._folder.path
+
+    @classmethod
+    async def start(cls, program: Path) -> "Browser":
+        """Start one. Raises RenderFailed with what it said, when it ends at once."""
+        try:
+            folder = Folder()
+        except OSError as error:
+            raise RenderFailed(f"No folder for the browser's temporary files: {error}", retry=True) from error
+        try:
+            process = await _spawn(program, folder.path)
+        except OSError as error:
+            folder.remove()
+            raise RenderFailed(f"The browser {program} was not started: {error}", retry=True) from error
+        except BaseException:
+            folder.remove()
+            raise
+        self = cls(process, folder)
+        try:
+            await self.devtools.call("Target.setDiscoverTargets", discover=True)
+        except Gone as error:
+            said = self._said()
+            await asyncio.shield(self.kill())
+            ran = self._process.returncode not in _NOT_RUN
+            raise RenderFailed(f"The browser {program} ended as it started: {said or error}", retry=ran) from error
+        except BaseException:
+            await asyncio.shield(self.kill())
+            raise
+        return self
+
+    async def open_tab(self) -> str:
+        """The session of an empty tab: at first the one that the browser starts with."""
+        call = self.devtools.call
+        if self._first:
+            self._first = False
+            known = (await call("Target.getTargets"))["targetInfos"]
+            target = next((one["targetId"] for one in known if one["type"] == "page"), None)
+        else:
+            target = None
+        target = target or (await call("Target.createTarget", url="about:blank"))["targetId"]
+        return str((await call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"])
+
+    def kill(self, why: str = "The browser was ended.") -> "asyncio.Task[None]":
+        """End all of its processes at once, stopped ones too; the task is done when its files are gone as well."""
+        if self._killing is None:
+            self._strike()
+            self.devtools.end(why)
+            self._killing = asyncio.create_task(self._bury(), name="reports-bury")
+        return self._killing
+
+    def memory(self) -> int:
+        """Bytes that its processes have resident, what they share counted in each."""
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            for process in (root := psutil.Process(self.pid), *root.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_info().rss
+        return total
+
+    def _strike(self) -> None:
+        # Not reaped yet, so the number is still its own.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        # Who left the group, or outlived its leader, is still of the session that was begun for it.
+        for pid in psutil.pids():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(pid) == self.pid:
+                    os.kill(pid, signal.SIGKILL)
+
+    async def _bury(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAPED):
+                await self._process.wait()
+                await self.devtools.closed()
+        for _ in range(50):
+            if self._folder.remove():
+                break
+            await asyncio.sleep(0.02)  # the dying still write
+
+    def _said(self) -> str:
+        try:
+            lines = (self.folder / "said").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return " ".join(line.strip() for line in lines[-3:])[:500]
+
+
+async def _spawn(program: Path, folder: Path) -> asyncio.subprocess.Process:
+    # It reads from 3 and writes to 4.
+    command = ["/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"]
+    if setpriv := shutil.which("setpriv"):
+        # The pipes' end already ends it, but not while it is stopped or busy.
+        command += [setpriv, "--pdeathsig", "KILL", "--"]
+    command += [str(program), *_SWITCHES, f"--user-data-dir={folder}/profile", "about:blank"]
+    with (folder / "said").open("wb") as said:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=said,
+            limit=LARGEST,
+            start_new_session=True,
+            cwd=folder,
+            env=os.environ | {"TMPDIR": str(folder)},
+        )

@@ -1,0 +1,143 @@
+"""Figures to SVG: kaleido's page and plotly.js in a tab that is kept, where kaleido would load it anew each time."""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from core.reports.document import Chart
+from core.reports.pdf.browser import Browser
+from core.reports.pdf.devtools import Refused
+from core.reports.pdf.failing import RenderFailed
+from core.reports.pdf.fonts import FONTS
+from core.reports.pdf.svg import clean
+
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src file:; '
+    "style-src 'unsafe-inline'; img-src data: blob:\"><style>html{font-variant-ligatures:none}</style>"
+)
+_DRAW = "function(spec){return kaleido_scopes.plotly(JSON.parse(spec))}"
+_READY = "typeof Plotly==='object'&&typeof kaleido_scopes==='object'"
+
+
+class ChartTab:
+    """A tab in which one chart at a time is drawn."""
+
+    def __init__(self, browser: Browser, session: str, context: str) -> None:
+        self._browser, self._session, self._context = browser, session, context
+
+    @classmethod
+    async def open(cls, browser: Browser, page: Path) -> "ChartTab":
+        """A tab with kaleido's page. Raises RenderFailed when that does not load."""
+        call, event = browser.devtools.call, browser.devtools.event
+        session = await browser.open_tab()
+        await call("Page.enable", session)
+        loaded = event("Page.loadEventFired", session)
+        await call("Page.navigate", session, url=page.as_uri())
+        await loaded
+        ready = await call("Runtime.evaluate", session, expression=_READY)
+        if ready["result"].get("value") is not True:
+            raise RenderFailed("The browser did not load plotly.js: its installation may be damaged.", retry=False)
+        context = (await call("Runtime.evaluate", session, expression="globalThis"))["result"]["objectId"]
+        return cls(browser, session, context)
+
+    async def draw(self, name: str, spec: str) -> str:
+        """The SVG of a figure. Raises RenderFailed for a figure that plotly refuses."""
+        try:
+            answer = await self._browser.devtools.call(
+                "Runtime.callFunctionOn",
+                self._session,
+                objectId=self._context,
+                functionDeclaration=_DRAW,
+                arguments=[{"value": spec}],
+                awaitPromise=True,
+                returnByValue=True,
+            )
+        except Refused as error:
+            raise RenderFailed(f"The chart {name} was not drawn: {error}", retry=False) from error
+        if wrong := answer.get("exceptionDetails"):
+            said = wrong.get("exception", {}).get("description") or wrong.get("text", "")
+            raise RenderFailed(f"The chart {name} was not drawn: {said.splitlines()[0]}", retry=False)
+        given = answer["result"].get("value") or {}
+        if given.get("code") != 0 or not isinstance(given.get("result"), str):
+            raise RenderFailed(f"The chart {name} was not drawn: {given.get('message')}", retry=False)
+        return str(given["result"])
+
+
+def write_page(folder: Path) -> Path:
+    """kaleido's page, with plotly.js as installed and nothing from a network."""
+    from kaleido import PageGenerator  # noqa: PLC0415 - imports plotly
+
+    page = PageGenerator(mathjax=False).generate_index().replace("<head>", f"<head>{_POLICY}", 1)
+    path = folder / "charts.html"
+    path.write_text(page)
+    return path
+
+
+async def draw(tabs: "asyncio.Queue[ChartTab]", charts: Mapping[str, Chart]) -> dict[str, Markup]:
+    """Every chart's SVG, by name; as many at once as there are tabs.
+
+    Raises RenderFailed, naming the chart, for one that cannot be drawn. A tab whose answer was not waited for is not
+    put back: the browser has to go.
+    """
+    specs = await asyncio.to_thread(lambda: {name: _spec(name, chart) for name, chart in charts.items()})
+
+    async def one(name: str, chart: Chart) -> Markup:
+        tab = await tabs.get()
+        try:
+            svg = await tab.draw(name, specs[name])
+        except RenderFailed:
+            tabs.put_nowait(tab)
+            raise
+        tabs.put_nowait(tab)
+        # Beside the next chart's drawing.
+        return await asyncio.to_thread(clean, svg, name, alt=chart.alt, font=FONTS)
+
+    # All of them to their ends, the good ones too: no tab is left in the middle of a chart.
+    done = await asyncio.gather(*(one(name, chart) for name, chart in charts.items()), return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return dict(zip(charts, (result for result in done if isinstance(result, Markup)), strict=True))
+
+
+def _spec(name: str, chart: Chart) -> str:
+    spec = {"format": "svg", "width": chart.width, "height": chart.height, "scale": 1, "data": chart.figure}
+    try:
+        try:
+            return json.dumps(spec, default=_plain_data, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            return json.dumps(_finite(spec), default=_plain_data, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RenderFailed(f"The chart {name} is no plain data: {error}", retry=False) from error
+
+
+def _plain_data(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "to_plotly_json"):
+        return value.to_plotly_json()
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    raise TypeError(f"{type(value).__name__} in a figure")
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities are gaps, in JSON null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value

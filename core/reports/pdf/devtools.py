@@ -1,0 +1,121 @@
+"""The DevTools protocol over a browser's two pipes: JSON messages that end with a zero byte.
+
+Ours rather than choreographer's: that one keeps both ends of both pipes and blocks threads on them, so that a browser's
+death is no end of file, and closing waits for whom it should end.
+"""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+LARGEST = 256 * 1024 * 1024
+"""Bytes of a message; more ends the connection."""
+
+
+class Gone(Exception):
+    """The browser, or the page spoken to, is no more."""
+
+
+class Refused(Exception):
+    """The browser would not, or could not: its own words."""
+
+
+class Devtools:
+    """One browser's connection. Every wait ends when the browser does; how long else, is the caller's to say."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._last = 0
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._events: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
+        self._gone: str | None = None
+        self._ended = asyncio.Event()
+        self._reading = asyncio.create_task(self._read(), name="reports-devtools")
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing more will be answered."""
+        return self._gone is not None
+
+    async def call(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
+        """What the browser answers. Raises Gone, Refused."""
+        if self._gone is not None:
+            raise Gone(self._gone)
+        self._last = number = self._last + 1
+        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\0")
+            await self._writer.drain()
+            return await answer
+        except (ConnectionError, RuntimeError) as error:
+            raise Gone(str(error)) from error
+        finally:
+            self._answers.pop(number, None)
+
+    def event(self, method: str, session: str = "") -> asyncio.Future[dict[str, Any]]:
+        """The next such event; ask before what causes it is called."""
+        waiting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        if self._gone is not None:
+            waiting.set_exception(Gone(self._gone))
+        else:
+            self._events[session, method] = waiting
+        return waiting
+
+    async def ended(self) -> str:
+        """Wait for the end; why it came."""
+        await self._ended.wait()
+        return self._gone or ""
+
+    def end(self, why: str) -> None:
+        """Fail all that wait, now and later."""
+        if self._gone is not None:
+            return
+        self._gone = why
+        self._ended.set()
+        for waiting in (*self._answers.values(), *self._events.values()):
+            if not waiting.done():
+                waiting.set_exception(Gone(why))
+                waiting.exception()  # who asked may have been cancelled, and nobody looks
+        self._events.clear()
+        self._writer.close()
+
+    async def closed(self) -> None:
+        """Wait until both pipes are at their ends, which a browser that was killed leaves to the kernel."""
+        await self._reading
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        await asyncio.sleep(0)  # asyncio closes the process's transport a step later
+
+    async def _read(self) -> None:
+        why = "The browser ended."
+        try:
+            while True:
+                self._take(json.loads((await self._reader.readuntil(b"\0"))[:-1]))
+        except asyncio.IncompleteReadError:
+            pass
+        except (OSError, ValueError, asyncio.LimitOverrunError) as error:
+            why = f"The browser's answer could not be read: {error}"
+        finally:
+            self.end(why)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "id" in message:
+            answer = self._answers.get(message["id"])
+            if answer is None or answer.done():
+                return
+            if "error" in message:
+                answer.set_exception(Refused(message["error"].get("message", "no reason given")))
+            else:
+                answer.set_result(message["result"])
+            return
+        if message["method"] in ("Target.targetCrashed", "Inspector.targetCrashed"):
+            self.end("A page of the browser crashed.")
+            return
+        waiting = self._events.pop((message.get("sessionId", ""), message["method"]), None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message["params"])

@@ -1,0 +1,118 @@
+"""Reports for those who may see them: one's own and the daily ones for staff, all for admins."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from core.errors import Conflict, NotFound
+from core.fields import Input
+from core.models import Report, ReportFile, ReportStatus, ReportType
+from core.viewers import STAFF, Viewer, require
+
+
+class ReportFilter(Input):
+    """Which reports to list."""
+
+    status: tuple[ReportStatus, ...] = ()
+    type: tuple[ReportType, ...] = ()
+
+
+class FileFacts(NamedTuple):
+    """A ready report's file; ``size`` in bytes."""
+
+    filename: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+class Shown(NamedTuple):
+    """A report and where it stands; ``file`` while it is kept."""
+
+    id: UUID
+    type: ReportType
+    status: ReportStatus
+    parameters: dict[str, Any]
+    requested_by: int | None
+    email_to: str | None
+    attempts: int
+    reason: str | None
+    created_at: datetime
+    data_as_of: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    file: FileFacts | None
+
+
+class Expired(NotFound):
+    """A report whose file had its time."""
+
+    def __init__(self, report_id: UUID, until: datetime | None) -> None:
+        super().__init__("report file", report_id)
+        kept = f" It was kept until {until:%Y-%m-%d}." if until else ""
+        self.args = (f"The file of report {report_id} is no longer kept.{kept} Ask for the report again.",)
+
+
+_r, _f = Report, ReportFile
+_SHOWN = select(
+    _r.id, _r.type, _r.status, _r.parameters, _r.requested_by, _r.email_to, _r.attempts, _r.last_error, _r.created_at,
+    _r.data_as_of, _r.finished_at, _r.expires_at, _f.filename, _f.content_type, _f.size, _f.sha256,
+).outerjoin(_f, _f.report_id == _r.id)  # fmt: skip
+
+
+def page(db: Session, where: ReportFilter, *, by: Viewer, after: UUID | None, limit: int) -> Sequence[Shown]:
+    """The viewer's reports, newest first, after the given one. Raises Forbidden."""
+    require(by, *STAFF)
+    query = _SHOWN.where(*_seen_by(by)).order_by(_r.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(_r.id < after)
+    if where.status:
+        query = query.where(_r.status.in_(where.status))
+    if where.type:
+        query = query.where(_r.type.in_(where.type))
+    return [_shown(row) for row in db.execute(query)]
+
+
+def get(db: Session, report_id: UUID, *, by: Viewer) -> Shown:
+    """One report. Raises Forbidden, and NotFound, also when it is somebody else's."""
+    require(by, *STAFF)
+    row = db.execute(_SHOWN.where(_r.id == report_id, *_seen_by(by))).one_or_none()
+    if row is None:
+        raise NotFound("report", report_id)
+    return _shown(row)
+
+
+def get_file(db: Session, report_id: UUID, *, by: Viewer) -> FileFacts:
+    """A ready report's file. Raises as ``get`` does, Conflict while there is none, Expired when it is gone."""
+    report = get(db, report_id, by=by)
+    if report.file is not None:
+        return report.file
+    if report.status == "ready":
+        raise Expired(report_id, report.expires_at)
+    why = f": {report.reason}" if report.status == "failed" and report.reason else ""
+    raise Conflict(f"Report {report_id} is {report.status}{why or '.'}", report_id=report_id, old=report.status)
+
+
+def outcome(db: Session, report_id: UUID) -> Shown:
+    """Where a report stands, for the house itself. Raises NotFound."""
+    row = db.execute(_SHOWN.where(_r.id == report_id)).one_or_none()
+    if row is None:
+        raise NotFound("report", report_id)
+    return _shown(row)
+
+
+def _seen_by(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
+    if viewer.role == "admin":
+        return ()
+    # the daily ones are for whoever may subscribe to them
+    return (or_(_r.requested_by == viewer.id, _r.dedupe_key.startswith("daily/")),)
+
+
+def _shown(row: Any) -> Shown:
+    *_, filename, content_type, size, sha256 = row
+    file = FileFacts(filename, content_type, size, sha256) if filename is not None else None
+    return Shown._make((*row[: len(Shown._fields) - 1], file))

@@ -1,0 +1,115 @@
+"""What is asked for: a report's type and parameters, its period as two moments, and what tells two requests apart."""
+
+import hashlib
+import json
+import re
+from datetime import date as Day  # noqa: N812 - told from the moments beside it
+from datetime import datetime, time, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+
+from core.errors import Invalid
+from core.fields import Address, Id, Input, Moment
+from core.models import ReportType
+from core.reports.shapes import Period
+from core.settings import settings
+
+UNLESS_SAID = timedelta(days=30)
+"""The period of a report for which none is given: so many full days, the last one yesterday."""
+LONGEST = timedelta(days=5 * 366)
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_moment = TypeAdapter(Moment)
+
+
+def _day_or_moment(value: Any) -> Any:
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        try:
+            found = Day.fromisoformat(value)
+        except ValueError:
+            raise ValueError("is no day of the calendar") from None
+    elif isinstance(value, Day) and not isinstance(value, datetime):
+        found = value
+    elif isinstance(value, str | datetime):
+        try:
+            return _moment.validate_python(value)
+        except ValidationError:
+            raise ValueError("must be a date, or a time with its offset, of the years 1970 to 9000") from None
+    else:
+        raise ValueError("must be a date like 2026-11-01, or a time with its offset like 2026-11-01T00:00:00Z")
+    if not 1970 <= found.year <= 9000:
+        raise ValueError("must lie between the years 1970 and 9000")
+    return found
+
+
+When = Annotated[
+    datetime | Day,
+    BeforeValidator(_day_or_moment),
+    WithJsonSchema({"type": "string", "examples": ["2026-11-01", "2026-11-01T00:00:00Z"]}),
+]
+"""A time with its offset, or a date: its midnight by the platform's clocks."""
+
+
+class NewReport(Input):
+    """A report to make, of [``start``, ``end``): without them of the last 30 days that are over, by the platform's
+    clocks; of a candidate, of all their time."""
+
+    type: ReportType
+    interview_id: Id | None = Field(None, description="of interview_pdf")
+    candidate_id: Id | None = Field(None, description="of candidate_pdf")
+    start: When | None = None
+    end: When | None = Field(None, description="the period ends before it; a date is its midnight")
+    email_to: Address | None = Field(None, description="mailed there when it is ready: as a file, or a link if large")
+
+
+_SUBJECT = {"interview_pdf": "interview_id", "candidate_pdf": "candidate_id"}
+
+
+def parameters_of(given: NewReport, *, now: datetime) -> dict[str, Any]:
+    """The request's parameters as they are kept, its period as two moments in UTC. Raises Invalid."""
+    needed = _SUBJECT.get(given.type)
+    for name in _SUBJECT.values():
+        value = getattr(given, name)
+        if name == needed and value is None:
+            raise Invalid(name, f"is needed for a report of type {given.type}")
+        if name != needed and value is not None:
+            raise Invalid(name, f"does not go with a report of type {given.type}")
+    made: dict[str, Any] = {needed: getattr(given, needed)} if needed else {}
+    if given.type != "candidate_pdf" or given.start or given.end:
+        made["start"], made["end"] = (moment.isoformat() for moment in _bounds(given, now))
+    return made
+
+
+def _bounds(given: NewReport, now: datetime) -> tuple[datetime, datetime]:
+    zone = ZoneInfo(settings().timezone)
+    today = datetime.combine(now.astimezone(zone).date(), time(), zone)
+    end = _at(given.end, zone) if given.end else today
+    # by the clocks of the zone: thirty days back is the same time of day, whatever the clocks did between
+    start = _at(given.start, zone) if given.start else (end.astimezone(zone) - UNLESS_SAID)
+    start, end = (moment.astimezone(ZoneInfo("UTC")) for moment in (start, end))
+    if start >= end:
+        last = f"the end, {end:%Y-%m-%dT%H:%M:%SZ}" if given.end else "today, with which a period without an end ends"
+        raise Invalid("start" if given.start else "end", f"the period would be empty: start must lie before {last}")
+    if end - start > LONGEST:
+        raise Invalid("start", f"the period is {(end - start).days} days long; at most {LONGEST.days} can be told of")
+    return start, end
+
+
+def _at(given: datetime | Day, zone: ZoneInfo) -> datetime:
+    return given if isinstance(given, datetime) else datetime.combine(given, time(), zone)
+
+
+def period_of(parameters: dict[str, Any]) -> Period | None:
+    """The period that a kept request asks for; None: all there is."""
+    if "start" not in parameters:
+        return None
+    start, end = (datetime.fromisoformat(parameters[name]) for name in ("start", "end"))
+    return Period(start, end, settings().timezone)
+
+
+def request_hash(kind: str, parameters: dict[str, Any], email_to: str | None = None) -> str:
+    """What tells two requests apart: a hash of what is asked for, and of where it is to be mailed."""
+    said = [kind, parameters, *([email_to] if email_to else [])]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

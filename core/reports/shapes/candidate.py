@@ -1,0 +1,90 @@
+"""One candidate's figures as they were read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from core.reports.shapes.measures import Ratio, Stamp
+
+
+class SessionLine(NamedTuple):
+    """One session of the candidate's."""
+
+    session_id: UUID
+    interview: str
+    position: str
+    interviewer: str | None
+    status: str
+    invited_at: datetime
+    opened_at: datetime | None
+    scheduled_start: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    score: float | None
+    pass_score: float
+    decision: str | None
+    decided_at: datetime | None
+    retry: bool
+
+
+class SkillFigures(NamedTuple):
+    """The candidate's share of points in a skill beside the median of others at the same position."""
+
+    position: str
+    skill: str
+    mean: float
+    n: int
+    median: float | None
+    """Of other candidates' means; None when there are none."""
+    others: int
+
+
+class AnswerLine(NamedTuple):
+    """One scored answer."""
+
+    session_id: UUID
+    ordinal: int
+    text: str
+    skill: str
+    source: str
+    score: float | None
+    max_score: float
+    seconds: int | None
+    scored_by: str | None
+
+
+class FeedbackLine(NamedTuple):
+    """What one interviewer recommends."""
+
+    session_id: UUID
+    interview: str
+    interviewer: str
+    recommendation: str
+    comment: str | None
+    submitted_at: datetime
+    in_time: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReport:
+    """All of one candidate's analytics, from one snapshot."""
+
+    stamp: Stamp
+    candidate_id: int
+    name: str
+    email: str
+    source: str | None
+    applied_at: datetime | None
+    hired_at: datetime | None
+    withdrawn_at: datetime | None
+    sessions: tuple[SessionLine, ...]
+    """Oldest first; the newest hundred."""
+    skills: tuple[SkillFigures, ...]
+    answers: tuple[AnswerLine, ...]
+    """Of the newest five sessions that have any."""
+    feedback: tuple[FeedbackLine, ...]
+    attendance: dict[str, int]
+    """Sessions that had a time in the period: completed, abandoned, no_show, interviewer_no_show, cancelled, open;
+    and ``late``: how many of them began more than five minutes after it."""
+    show: Ratio

@@ -1,0 +1,69 @@
+"""One interview's figures as they were read."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
+
+from core.reports.shapes.dashboard import Totals, Week
+from core.reports.shapes.measures import Spread, Stamp
+
+
+class QuestionFigures(NamedTuple):
+    """One question: how many got to it and answered it, how hard it is, and whether it tells good from bad."""
+
+    ordinal: int
+    text: str
+    skill: str
+    required: bool
+    reached: int
+    """Sessions begun in the period that answered it or a later one."""
+    answered: int
+    difficulty: float | None
+    """Mean score / max score: near 1 is easy."""
+    scored: int
+    discrimination: float | None
+    """Correlation with the rest of the score; None for n < 20 or no variance."""
+    seconds: Spread
+
+
+class SkillWeek(NamedTuple):
+    """One skill in one week of the period: mean share of points over n scored answers; every skill has every week."""
+
+    skill: str
+    monday: date
+    mean: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class AiHuman:
+    """Answers that both scored, as shares of the maximum."""
+
+    n: int
+    correlation: float | None
+    mean_difference: float | None
+    """AI minus human."""
+    points: tuple[tuple[float, float, int], ...]
+    """(AI, human, how many), on a grid of 2 %; at most 51 × 51."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterviewReport:
+    """All of one interview's analytics, from one snapshot."""
+
+    stamp: Stamp
+    interview_id: int
+    title: str
+    position: str
+    duration_minutes: int
+    pass_score: float
+    totals: Totals
+    previous: Totals
+    outcomes: dict[str, int]
+    weeks: tuple[Week, ...]
+    histogram: tuple[int, ...]
+    scores: Spread
+    started: int
+    questions: tuple[QuestionFigures, ...]
+    skills: tuple[SkillWeek, ...]
+    ai_human: AiHuman

@@ -1,0 +1,76 @@
+"""The daily reports brought to those who subscribe: one mail and one notification a day to each, whatever happens.
+
+Told of is the newest day only, and only while it is fresh: days that are filled in later are there for those who look,
+and do not fill anybody's inbox.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core import emails
+from core.db import array
+from core.emails.drafts import Recipient
+from core.notifications import Told, tell
+from core.reports.claims import Claimed
+from core.reports.daily import TYPES, daily_key, day_of
+
+FRESH = timedelta(hours=48)
+"""How long after its end a day is still told of."""
+
+_DAY = text("""
+    SELECT id, status, CAST(parameters->>'end' AS timestamptz) AS ended FROM reports
+    WHERE dedupe_key = ANY(CAST(:keys AS text[])) ORDER BY dedupe_key DESC
+""")
+_LOCK = text("SELECT FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) ORDER BY dedupe_key FOR UPDATE")
+_NEWER = text("SELECT EXISTS (SELECT FROM reports WHERE dedupe_key >= :after AND dedupe_key LIKE 'daily/%')")
+_SUBSCRIBERS = text("""
+    SELECT u.id, u.email, u.name, u.timezone FROM users u
+    JOIN notification_preferences p ON p.user_id = u.id
+    WHERE p.category = 'daily_report' AND p.channel = 'email' AND p.delivery = 'instant'
+        AND u.deleted_at IS NULL AND u.role IN ('admin', 'recruiter')
+    ORDER BY u.id
+""")
+
+
+def lock_day(db: Session, claimed: Claimed) -> bool:
+    """Hold all reports of the day that this one is of until this transaction ends; False when it is of no day.
+
+    So that of two that come to their ends at once, one sees the other's.
+    """
+    day = day_of(claimed.dedupe_key)
+    if day is None:
+        return False
+    db.execute(_LOCK, {"keys": array([daily_key(day, kind) for kind in TYPES])})
+    return True
+
+
+def tell_subscribers(db: Session, claimed: Claimed, *, now: datetime) -> None:
+    """Mail the day's reports to who subscribes, and notify them, once the last of them has come to its end."""
+    day = day_of(claimed.dedupe_key)
+    if day is None:
+        return
+    rows = db.execute(_DAY, {"keys": array([daily_key(day, kind) for kind in TYPES])}).all()
+    done: list[UUID] = [row.id for row in rows if row.status == "ready"]
+    unfinished = any(row.status in ("queued", "running") for row in rows)
+    if unfinished or not done or now - rows[0].ended > FRESH:
+        return
+    if db.execute(_NEWER, {"after": f"daily/{(day + timedelta(days=1)).isoformat()}"}).scalar_one():
+        return
+    people = db.execute(_SUBSCRIBERS).all()
+    to = [Recipient(row.email, row.name, row.timezone, user_id=row.id) for row in people]
+    emails.queue_daily_report(db, done, day=f"daily/{day.isoformat()}", to=to, now=now)
+    told = [
+        Told(
+            category="daily_report",
+            title="The daily report is ready",
+            body=f"The dashboard of {day.isoformat()} can be downloaded.",
+            dedupe_key=f"daily/{day.isoformat()}/{row.id}",
+            user_id=row.id,
+            data={"report_ids": [str(id_) for id_ in done], "date": day.isoformat()},
+        )
+        for row in people
+    ]
+    tell(db, told, now=now)

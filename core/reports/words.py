@@ -1,0 +1,191 @@
+"""How reports write numbers, times and names."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from core.reports.shapes import Period, Ratio
+
+UNDEFINED = "–"
+FEW = 20
+"""Below this a figure is greyed, and nothing is claimed from it."""
+_MOMENT = timedelta(microseconds=1)
+_LONGEST = 60
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def number(value: float) -> str:
+    """1948 as "1,948"; fractions with one digit below a hundred."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{round(value):,}".replace("-", "−")
+    return f"{value:.1f}".replace("-", "−")
+
+
+def percent(part: float, whole: float) -> str:
+    """A share with as many digits as its whole bears; all and nothing are said only where they are true."""
+    if not whole:
+        return UNDEFINED
+    digits = 1 if whole >= 200 else 0
+    least = 10**-digits
+    share = 100 * part / whole
+    if part and share < least / 2:
+        return f"<{least:.{digits}f}%"
+    if part < whole and share > 100 - least / 2:
+        return f">{100 - least:.{digits}f}%"
+    return f"{share:.{digits}f}%" if 0 < part < whole else f"{share:.0f}%"
+
+
+def ratio(value: Ratio) -> str:
+    """As percent; "–" where it is undefined."""
+    return percent(value.part, value.whole)
+
+
+def of(value: Ratio) -> str:
+    """A ratio inside a sentence: counts while they are few, else percent."""
+    if value.whole and value.whole < FEW:
+        return f"{value.part} of {value.whole}"
+    return ratio(value)
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """ "no sessions", "1 session", "1,948 sessions"."""
+    if n == 1:
+        return f"1 {one}"
+    return f"{f'{n:,}' if n else 'no'} {many or one + 's'}"
+
+
+def all_of(n: int) -> str:
+    """ "Both" or "All 12", before a plural."""
+    return "Both" if n == 2 else f"All {n:,}"
+
+
+def hours(value: float | None) -> str:
+    """A length of time in the unit that suits it: minutes, hours or days."""
+    if value is None:
+        return UNDEFINED
+    if value < 0:
+        return "−" + hours(-value)
+    if value < 0.95:
+        return f"{max(1, round(value * 60)) if value else 0} min"
+    if value < 47.5:
+        return f"{number(round(value, 1) if value < 9.95 else round(value))} h"
+    days = value / 24
+    return f"{number(round(days, 1) if days < 9.95 else round(days))} d"
+
+
+def minutes(seconds: float | None) -> str:
+    """Seconds as people say them: 45 s, 3.5 min, 1.2 h."""
+    if seconds is None:
+        return UNDEFINED
+    return f"{round(seconds)} s" if seconds < 90 else hours(seconds / 3600)
+
+
+def listed(words: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def name(text: str, longest: int = _LONGEST) -> Markup:
+    """A name or title inside a sentence: escaped, on its own direction, shortened with an ellipsis."""
+    return Markup("<bdi>{}</bdi>").format(shorten(text, longest))
+
+
+def shorten(text: str, longest: int) -> str:
+    """At most that many characters, on one line, cut where a reader sees the end of one."""
+    text = " ".join(shown(text).split())
+    if len(text) <= longest:
+        return text
+    at = longest - 1
+    while at > 1 and joined(text, at):
+        at -= 1
+    return text[:at].rstrip() + "…"
+
+
+def shown(text: str) -> str:
+    """Without what turns the direction of other text or cannot be printed."""
+    return _UNSEEN.sub("", text)
+
+
+def joined(text: str, at: int) -> bool:
+    """Whether the character there and the one before it are seen as one, so that no cut may go between."""
+    return (
+        unicodedata.category(text[at])[0] == "M"
+        or text[at] == "\u200d"
+        or text[at - 1] == "\u200d"
+        or "\U0001f3fb" <= text[at] <= "\U0001f3ff"
+        or "\U0001f1e6" <= text[at] <= "\U0001f1ff"
+    )
+
+
+def day(at: datetime, zone: str) -> str:
+    """ "23 Nov 2026", by that zone's clocks."""
+    local = at.astimezone(ZoneInfo(zone))
+    return f"{local.day} {local:%b %Y}"
+
+
+def moment(at: datetime, zone: str) -> str:
+    """ "23 Nov 2026 06:00", by that zone's clocks."""
+    return f"{day(at, zone)} {at.astimezone(ZoneInfo(zone)):%H:%M}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A period in words: as a title, as the subject of a sentence, and the one before it."""
+
+    title: str
+    this: str
+    before: str
+    interval: str
+    """[a, b): the end is not part of it."""
+
+    @property
+    def earlier(self) -> str:
+        """When that was, at the end of a sentence."""
+        return self.before if self.this == "day" else f"in {self.before}"
+
+    @property
+    def now(self) -> str:
+        """What a chart calls it beside the one before."""
+        return f"this {self.this}" if " " not in self.this else "this period"
+
+
+def span(period: Period) -> Span:
+    """A day, a week, a month or a quarter by its name; anything else by its two ends."""
+    zone = ZoneInfo(period.zone)
+    start, end = period.start.astimezone(zone), period.end.astimezone(zone)
+    whole = (start.hour, start.minute, end.hour, end.minute) == (0, 0, 0, 0)
+    shown = (day if whole else moment)(period.start, period.zone), (day if whole else moment)(period.end, period.zone)
+    interval = f"[{shown[0]}, {shown[1]})"
+    days = (end.date() - start.date()).days if whole else 0
+    if days < 1:
+        return Span(_range(start, end - _MOMENT), "period", "the period before", interval)
+    title, this = _named(start, end, days)
+    before = f"the {this} before" if this in {"day", "week"} else f"the {days:,} days before"
+    return Span(title, this, before, interval)
+
+
+def _named(start: datetime, end: datetime, days: int) -> tuple[str, str]:
+    """What whole days are called: as a title, and as what kind of time."""
+    months = 12 * (end.year - start.year) + end.month - start.month if start.day == end.day == 1 else 0
+    if days == 1:
+        return _range(start, start), "day"
+    if months == 1:
+        return f"{start:%B %Y}", "month"
+    if months == 3 and start.month % 3 == 1:
+        return f"Q{start.month // 3 + 1} {start.year}", "quarter"
+    if months == 12 and start.month == 1:
+        return f"{start.year}", "year"
+    return _range(start, end - _MOMENT), "week" if days == 7 else f"{days:,} days"
+
+
+def _range(start: datetime, last: datetime) -> str:
+    """ "31 Aug – 22 Nov 2026": from a day to a day."""
+    if start.date() == last.date():
+        return f"{start:%A} {start.day} {start:%b %Y}"
+    year = f" {start.year}" if start.year != last.year else ""
+    return f"{start.day} {start:%b}{year} – {last.day} {last:%b %Y}"

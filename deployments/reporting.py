@@ -1,0 +1,146 @@
+"""``greenroom report``: one report to a file, made here and now, with nothing but the database."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from pydantic import ValidationError
+
+from core import reports
+from core.clock import utcnow
+from core.db import transaction
+from core.errors import GreenroomError, Invalid
+from core.models import ReportType
+from core.reports import making
+from core.reports.outcomes import Made
+from core.reports.pdf import Engine
+from core.reports.requests import parameters_of
+
+PRINT_SECONDS = 120.0
+"""For a browser that has to start, on a machine that may be busy."""
+
+
+def write(kind: str, output: Path | None, **given: Any) -> Path:
+    """Make the report and put it where it was wanted, whole or not at all; where it lies.
+
+    Without ``output`` it goes under its own name where the command was called; into a folder, under its own name.
+    Raises Invalid, NotFound, RenderFailed, and NotWritten.
+    """
+    try:
+        wanted = reports.NewReport.model_validate({"type": kind.replace("-", "_"), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Invalid(_option(str(first["loc"][0])), str(first["msg"]).removeprefix("Value error, ")) from None
+    now = utcnow()
+    try:
+        with transaction() as db:
+            reports.check(db, wanted, now=now)
+        parameters = parameters_of(wanted, now=now)
+    except Invalid as error:
+        raise Invalid(_option(error.field), error.reason) from None
+    with Progress(sys.stderr) as progress:
+        made = asyncio.run(_make(wanted.type, parameters, progress))
+        progress.at(3, "writing")
+        path = _place(output, made.filename)
+        _write(made, path)
+        progress.at(4, "done")
+    return path
+
+
+async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progress") -> Made:
+    if not making.prints(kind):
+        progress.at(1, "reading sessions")
+        return await asyncio.to_thread(
+            making.list_rows, kind, parameters, wrote=lambda size: progress.at(2, f"reading sessions, {_size(size)}")
+        )
+    async with Engine(at_once=1) as engine:
+        progress.at(0, "starting the browser")
+        starting = asyncio.create_task(engine.warm(seconds=PRINT_SECONDS))
+        progress.at(1, "gathering figures")
+        laid_out = await asyncio.to_thread(making.lay_out, kind, parameters)
+        await starting
+        progress.at(2, "drawing and printing")
+        return making.printed(laid_out, await engine.pdf(laid_out.document, seconds=PRINT_SECONDS))
+
+
+def _place(output: Path | None, filename: str) -> Path:
+    if output is None:
+        return Path(filename)
+    return output / filename if output.is_dir() else output
+
+
+def _write(made: Made, path: Path) -> None:
+    """Beside its place first: whoever looks there sees the old file or the new one."""
+    part: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", delete=False) as file:
+            part = Path(file.name)
+            for some in made.spool.slices():
+                file.write(some)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(path)
+    except BaseException as error:
+        if part is not None:
+            with suppress(OSError):
+                part.unlink()
+        if isinstance(error, OSError):
+            raise NotWritten(path, error) from None
+        raise
+    finally:
+        made.spool.close()
+
+
+class NotWritten(GreenroomError):
+    """The file could not be put where it was wanted."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _option(field: str) -> str:
+    return {"type": "TYPE", "interview_id": "--interview", "candidate_id": "--candidate"}.get(field, f"--{field}")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+class Progress:
+    """A bar on a terminal; elsewhere nothing, so that logs stay readable."""
+
+    STEPS = 4
+    WIDTH = 24
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out, self._shows = out, out.isatty()
+        self._began = time.monotonic()
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shows:
+            self._out.write("\r\x1b[2K")
+            self._out.flush()
+
+    def at(self, step: int, doing: str) -> None:
+        """So many of the steps are done, and this is done now."""
+        line = f"{doing}, {time.monotonic() - self._began:.1f} s"
+        if self._shows and line != self._last:
+            full = self.WIDTH * step // self.STEPS
+            self._out.write(f"\r\x1b[2K[{'#' * full}{'.' * (self.WIDTH - full)}] {line}")
+            self._out.flush()
+            self._last = line

@@ -1,0 +1,222 @@
+"""The renderer: claims reports that are due, makes them with one warm browser, and writes down what they came to."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import date as Day  # noqa: N812 - as core.reports.daily has it
+from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+from sqlalchemy.orm import Session
+
+from core.clock import utcnow
+from core.db import transaction
+from core.reports import claims, making, outcomes
+from core.reports.claims import Claimed
+from core.reports.daily import day_of
+from core.reports.outcomes import Failure, Made
+from core.reports.pdf import Engine
+from core.settings import Settings
+from flows.backoff import Backoff
+from flows.rendering.judging import TROUBLE, judge
+from flows.rendering.recording import Recorder
+
+log = logging.getLogger(__name__)
+
+PRINT_SECONDS = 20.0
+"""How long a report may be printed, charts and all; warm it takes less than one."""
+RENEW_SECONDS = 10.0
+STORE_SECONDS = 60.0
+"""How long a report that was made waits for a database that is away; then it is made anew."""
+STOP_SECONDS = 0.8
+SOON = timedelta(seconds=0.5)
+
+T = TypeVar("T")
+Together = asyncio.Task[tuple[making.LaidOut, Made]]
+
+
+class Found(NamedTuple):
+    """What a look at the queue gave: reports to make, and when to look again."""
+
+    claimed: Sequence[Claimed]
+    due: datetime | None
+
+
+class Renderer:
+    """Makes up to ``report_concurrency`` reports at once, while open.
+
+    Any number of them may run on any number of machines: each report is made by one at a time, and what it comes to is
+    written once. One that is killed loses its reports to the others when their leases run out.
+    """
+
+    def __init__(self, settings: Settings, *, recorder: Recorder | None = None, engine: Engine | None = None) -> None:
+        self._concurrency = settings.report_concurrency
+        self._engine = engine or Engine(at_once=self._concurrency)
+        self._recorder = recorder
+        self._name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._claims = 0
+        self._hands: dict[asyncio.Task[None], Claimed] = {}
+        self._freed = asyncio.Event()
+        self._looking: asyncio.Task[Found] | None = None
+        self._stopping = False
+
+    async def __aenter__(self) -> Self:
+        self._keeping = asyncio.create_task(self._keep(), name="hold reports")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What is being made goes back into the queue, and the browser ends."""
+        self._stopping = True
+        held = dict(self._hands)
+        for task in (self._keeping, *held):
+            task.cancel()
+        await asyncio.gather(self._keeping, *held, return_exceptions=True)
+        with suppress(TimeoutError, *TROUBLE):
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.gather(self._give_back(list(held.values())), self._engine.close())
+
+    async def _give_back(self, held: list[Claimed]) -> None:
+        if self._looking is not None:
+            held += (await asyncio.shield(self._looking)).claimed
+        if held:
+            await asyncio.to_thread(_in_transaction, partial(claims.release, held=held))
+
+    async def look(self) -> datetime | None:
+        """Take reports that are due and begin them, while there is room; when to look again, None: nothing is planned.
+
+        Waits for room first.
+        """
+        while len(self._hands) >= self._concurrency:
+            self._freed.clear()
+            await self._freed.wait()
+        self._claims += 1
+        owner, limit = f"{self._name}/{self._claims}", self._concurrency - len(self._hands)
+        work = asyncio.to_thread(_in_transaction, partial(_find, owner=owner, limit=limit))
+        # shielded, and received even so: a claim that was made must be known, to be given back
+        self._looking = asyncio.create_task(work)
+        self._looking.add_done_callback(self._receive)
+        found = await asyncio.shield(self._looking)
+        if len(found.claimed) == limit:
+            return utcnow()
+        # what is due and was not taken is locked by somebody: it is looked at again in a moment
+        return None if found.due is None else max(found.due, utcnow() + SOON)
+
+    async def drain(self) -> None:
+        """Make all that is due, and wait until it is done."""
+        while ((due := await self.look()) is not None and due <= utcnow()) or self._hands:
+            if self._hands:
+                await asyncio.wait(self._hands, return_when=asyncio.FIRST_COMPLETED)
+
+    def _receive(self, looking: "asyncio.Task[Found]") -> None:
+        if self._stopping:
+            return
+        self._looking = None
+        if looking.cancelled() or looking.exception():
+            return
+        claimed_now = looking.result().claimed
+        days = Counter(day_of(claimed.dedupe_key) for claimed in claimed_now)
+        together: dict[Day | None, Together] = {
+            day: asyncio.create_task(asyncio.to_thread(making.both, claimed.parameters))
+            for claimed in claimed_now
+            if (day := day_of(claimed.dedupe_key)) is not None and days[day] > 1 and claimed.type == "dashboard_pdf"
+        }
+        for claimed in claimed_now:
+            beside = together.get(day_of(claimed.dedupe_key))
+            task = asyncio.create_task(self._bring_to_its_end(claimed, beside), name=f"make report {claimed.id}")
+            self._hands[task] = claimed
+            task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._hands.pop(task, None)
+        self._freed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # its lease runs out, and it is taken again
+            log.error("a report was given up", exc_info=error)
+
+    async def _keep(self) -> None:
+        """Hold what is in our hands."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if not self._hands:
+                continue
+            try:
+                await asyncio.to_thread(_in_transaction, partial(claims.renew, held=list(self._hands.values())))
+            except TROUBLE:
+                continue  # whoever makes a report meets it as well, and says so
+            except Exception:
+                log.exception("leases of reports could not be renewed")
+
+    async def _bring_to_its_end(self, claimed: Claimed, beside: Together | None) -> None:
+        if self._recorder:
+            self._recorder.begun(claimed)
+        outcome = await self._attempt(claimed, beside)
+        if isinstance(outcome, Made):
+            try:
+                won = await _settled(partial(outcomes.ready, claimed=claimed, made=outcome, now=utcnow()))
+            except TROUBLE:
+                raise
+            except Exception as error:  # noqa: BLE001 - judged, and told
+                outcome = judge(claimed, error)
+            else:
+                if won:
+                    log.info("a report is ready", extra={"report_id": str(claimed.id), "type": claimed.type})
+                    if self._recorder:
+                        self._recorder.ready(claimed, outcome)
+                return
+            finally:
+                if isinstance(outcome, Made):
+                    outcome.spool.close()
+        failed = await _settled(partial(outcomes.failed, claimed=claimed, failure=outcome, now=utcnow()))
+        if failed and self._recorder:
+            self._recorder.failed(claimed, outcome)
+
+    async def _attempt(self, claimed: Claimed, beside: Together | None) -> Made | Failure:
+        """``beside``: a day's reports are read together, of one snapshot."""
+        if claimed.attempts > outcomes.ATTEMPTS:
+            return Failure(outcomes.FORSAKEN, again=False)
+        try:
+            if not making.prints(claimed.type):
+                if beside is not None:
+                    return (await asyncio.shield(beside))[1]
+                return await asyncio.to_thread(making.list_rows, claimed.type, claimed.parameters)
+            if beside is not None:
+                laid_out = (await asyncio.shield(beside))[0]
+            else:
+                laid_out = await asyncio.to_thread(making.lay_out, claimed.type, claimed.parameters)
+            pdf = await self._engine.pdf(laid_out.document, seconds=PRINT_SECONDS)
+            return making.printed(laid_out, pdf)
+        except Exception as error:  # noqa: BLE001 - judged, and told
+            return judge(claimed, error)
+
+
+def _find(db: Session, *, owner: str, limit: int) -> Found:
+    return Found(claims.claim(db, owner=owner, limit=limit), claims.next_due(db))
+
+
+def _in_transaction(work: Callable[[Session], T]) -> T:
+    with transaction() as db:
+        return work(db)
+
+
+async def _settled(write: Callable[[Session], T]) -> T:
+    """What the transaction gave, tried again while the database is away: the work is not done for nothing."""
+    backoff, loop = Backoff(), asyncio.get_running_loop()
+    until = loop.time() + STORE_SECONDS
+    while True:
+        try:
+            return await asyncio.to_thread(_in_transaction, write)
+        except TROUBLE as error:
+            if loop.time() >= until:
+                raise
+            if backoff.first:
+                log.warning("a report waits to be stored: %s", str(error).splitlines()[0])
+            await backoff.sleep()
