@@ -13,6 +13,11 @@ _WORDS = {
 }
 
 
+def attention_key(email: Email) -> str:
+    """The key that makes an attempt be told once; after a retry by hand attempts are counted from 1 again."""
+    return f"mail/{email.id}/{email.status}/{email.due_at.isoformat()}/{email.attempts}"
+
+
 def attention(db: Session, email: Email, *, now: datetime) -> None:
     """Tell admins, in the transaction that made it so, that a mail is dead or uncertain: once for each attempt.
 
@@ -25,7 +30,7 @@ def attention(db: Session, email: Email, *, now: datetime) -> None:
         category=f"mail_{email.status}",
         title=title,
         body=body.format(kind=email.kind, id=email.id),
-        dedupe_key=f"mail/{email.id}/{email.status}/{email.attempts}",
+        dedupe_key=attention_key(email),
         role="admin",
         data={"email_id": str(email.id)},
     )

@@ -60,6 +60,10 @@ CATEGORIES: Final[dict[str, Category]] = {
 """Everything the house tells people (DOMAIN, "Who is told what"); announcements are what staff write themselves."""
 
 _FREE: Final = Category(ROLES)
+OPTIONAL_MAILS: Final = tuple(
+    name for name, category in CATEGORIES.items() if "email" in category.channels and not category.own_time
+)
+"""Categories of which somebody may get no mails."""
 
 
 def always(category: str) -> bool:

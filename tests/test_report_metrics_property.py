@@ -113,7 +113,7 @@ def _fill(world: World, some: list[dict[str, Any]]) -> plain.Plain:
     return plain.Plain(found, people, datetime.max.replace(tzinfo=UTC))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 @given(worlds())
 @example((Period(at(2, 0), at(3, 0), "UTC"), [], at(3)))
 @pytest.mark.usefixtures("shared_database")

@@ -52,11 +52,18 @@ class Claimed(NamedTuple):
 
 # What stops a mail that waits, first reason first. A retry of an uncertain one that is stopped stays uncertain:
 # whether the earlier attempt arrived is still not known.
-_STOPPED = """
+_STOPPED = f"""
     CASE
         WHEN e.expires_at <= clock_timestamp() THEN 'expired'
         WHEN EXISTS (
             SELECT FROM email_suppressions x WHERE x.address = lower(e.to_address) AND x.category IN ('', e.category)
+        ) OR e.category IN ({", ".join(map(repr, preferences.OPTIONAL_MAILS))}) AND EXISTS (
+            SELECT FROM notification_preferences p
+            WHERE p.category = e.category AND p.channel = 'email' AND p.delivery = 'off' AND p.user_id IN (
+                SELECT id FROM users WHERE lower(email) = lower(e.to_address) AND deleted_at IS NULL
+                UNION ALL SELECT user_id FROM candidates
+                WHERE lower(email) = lower(e.to_address) AND deleted_at IS NULL
+            )
         ) THEN 'suppressed'
         WHEN e.session_id IS NOT NULL AND e.kind IN ('invitation', 'reschedule', 'reminder') AND NOT EXISTS (
             SELECT FROM sessions s
@@ -68,7 +75,7 @@ _STOPPED = """
                 END
         ) THEN 'cancelled'
     END
-"""
+"""  # noqa: S608 - constants of core.preferences
 _REASON = """
     CASE {0}
         WHEN 'expired' THEN 'its time was over before it could be sent'

@@ -156,7 +156,10 @@ class Connection:
                     return  # should some of it wait, it may be what is behind the dot, so the dot counts as gone
                 deadline = loop.time() + self._times.block
                 while line.held_back and line.lost is None and not line.replies:
-                    await line.changed(deadline, "to take the mail")
+                    try:
+                        await line.changed(deadline, "to take the mail")
+                    finally:  # when it left in the moment in which we were told to stop
+                        self.stage = "dot" if last and not line.held_back else "data"
                 if last and not line.held_back:
                     return  # even when the connection was lost meanwhile: it was after the dot had left
             if line.replies:

@@ -76,7 +76,7 @@ def tune(db: Session) -> None:
     """Let the transaction's statements sort in memory, use a second core, and be planned for the period asked for.
 
     Rows are fetched by bitmap, or the table is read: for a year, row by row in an index's order takes twice as long
-    as reading all of it, and the planner thinks otherwise. No hash table is shared: a container's /dev/shm may be small.
+    as reading all of it, and the planner thinks otherwise. No hash table is shared: /dev/shm may be small.
     """
     db.execute(_TUNED)
 
