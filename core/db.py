@@ -34,6 +34,8 @@ def engine() -> Engine:
     return create_engine(
         driver_url(settings().database()),
         pool_pre_ping=True,
+        # What a failed statement was given goes into logs with its error: addresses, and the links that mails hold.
+        hide_parameters=True,
         # As many as the API lets work at once (api.deps): those beyond are opened anew each time.
         pool_size=8,
         max_overflow=12,

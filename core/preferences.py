@@ -53,8 +53,10 @@ CATEGORIES: Final[dict[str, Category]] = {
     "report_failed": Category(_STAFF),
     "daily_report": Category(_STAFF, _BOTH, unless_asked_off=("email",)),
     "job_late": Category(("admin",)),
+    "job_back": Category(("admin",)),
     "job_failed": Category(("admin",)),
-    "mail": Category(("admin",)),
+    "mail_dead": Category(("admin",)),
+    "mail_uncertain": Category(("admin",)),
     "announcement": Category(ROLES),
 }
 """Everything the house tells people (DOMAIN, "Who is told what"); announcements are what staff write themselves."""

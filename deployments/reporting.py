@@ -75,10 +75,15 @@ def _place(output: Path | None, filename: str) -> Path:
     return output / filename if output.is_dir() else output
 
 
-def _write(made: Made, path: Path) -> None:
-    """Beside its place first: whoever looks there sees the old file or the new one."""
+def _write(made: Made, given: Path) -> None:
+    """Beside its place first: whoever looks there sees the old file or the new one. A pipe stays one."""
     part: Path | None = None
     try:
+        if given.exists() and not given.is_file():
+            with given.open("wb") as out:
+                out.writelines(made.spool.slices())
+            return
+        path = given.resolve()
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", delete=False) as file:
             part = Path(file.name)
             for some in made.spool.slices():
@@ -94,7 +99,7 @@ def _write(made: Made, path: Path) -> None:
             with suppress(OSError):
                 part.unlink()
         if isinstance(error, OSError):
-            raise NotWritten(path, error) from None
+            raise NotWritten(given, error) from None
         raise
     finally:
         made.spool.close()

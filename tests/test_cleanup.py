@@ -122,9 +122,7 @@ def test_files_words_keys_and_receipts(database: str) -> None:
                        expires_at=expires)
             )  # fmt: skip
             db.flush()
-            db.add(
-                ReportFile(report_id=reports[name], filename="a", content_type="text/csv", size=1, sha256="")
-            )
+            db.add(ReportFile(report_id=reports[name], filename="a", content_type="text/csv", size=1, sha256=""))
             db.flush()
             db.add(ReportSlice(report_id=reports[name], ordinal=0, content=b"a"))
         mails = {}

@@ -4,8 +4,11 @@ import json
 import logging
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
 
 from core import logs
+from core.db import transaction
 
 
 @pytest.fixture
@@ -51,3 +54,11 @@ def test_a_secret_is_masked(said: str) -> None:
         line = formatter.format(record)
         assert "hush" not in line
         assert logs.MASK in line
+
+
+@pytest.mark.usefixtures("database")
+def test_a_statement_that_failed_does_not_tell_what_it_was_given() -> None:
+    with pytest.raises(DataError) as failed, transaction() as db:
+        db.execute(text("SELECT 1 / 0 WHERE :address <> ''"), {"address": "someone@example.com"})
+    assert "division by zero" in str(failed.value)
+    assert "someone" not in str(failed.value)

@@ -53,7 +53,7 @@ def test_a_reschedule_changes_the_event_and_a_cancellation_takes_it_out() -> Non
         ics_sequence=1, scheduled_start=START + timedelta(days=1), scheduled_end=START + timedelta(days=1, hours=1)
     )
     second = calendar("reschedule", later, MAYA, now=NOW + timedelta(hours=1))
-    gone = calendar("cancellation", later._replace(ics_sequence=2), MAYA, now=NOW + timedelta(hours=2))
+    gone = calendar("cancellation", later._replace(status="cancelled"), MAYA, now=NOW + timedelta(hours=2))
     assert {e.uid.value for e in (first, second.vevent, gone.vevent)} == {"7@greenroom"}
     assert [e.sequence.value for e in (first, second.vevent, gone.vevent)] == ["0", "1", "2"]
     assert {e.organizer.value for e in (first, second.vevent, gone.vevent)} == {"mailto:rita@example.com"}

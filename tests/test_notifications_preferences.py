@@ -1,14 +1,17 @@
 """What can be turned off, by whom, and what that does."""
 
+from uuid import uuid4
+
 import pytest
 from sqlalchemy import text
 
 from core import notifications, preferences
+from core.attention import attention
 from core.clock import utcnow
 from core.db import transaction
 from core.errors import Invalid
-from core.models import Role
-from core.notifications import tell
+from core.models import Email, Role
+from core.notifications import job_back, job_failed, job_late, tell
 from core.preferences import CATEGORIES, Wish
 from tests import factories as make
 from tests.factories import People
@@ -79,7 +82,10 @@ def test_ones_own_interview_time_cannot_be_turned_off(people: People, role: Role
 def test_what_everybody_may_turn_off_is_all_the_rest(people: People) -> None:
     """DOMAIN, "Who is told what": each category is for the roles of its row, and only their own time is fixed."""
     expected = {
-        "admin": {"report_ready", "report_failed", "daily_report", "job_late", "job_failed", "mail", "announcement"},
+        "admin": {
+            "report_ready", "report_failed", "daily_report", "job_late", "job_back", "job_failed", "mail_dead",
+            "mail_uncertain", "announcement",
+        },
         "recruiter": {
             "rescheduled", "cancelled", "no_show", "abandoned", "expired", "completed", "feedback_overdue",
             "report_ready", "report_failed", "daily_report", "announcement",
@@ -94,6 +100,19 @@ def test_what_everybody_may_turn_off_is_all_the_rest(people: People) -> None:
         assert {name for name, one in shown.items() if one.may_turn_off} == categories
         always = {name for name, one in shown.items() if not one.may_turn_off}
         assert always == (fixed if role in ("interviewer", "candidate") else set())
+
+
+def test_admins_may_turn_off_whatever_the_house_tells_of_jobs_and_mails(people: People, others: People) -> None:
+    for one in ("job_late", "job_back", "job_failed", "mail_dead", "mail_uncertain"):
+        wish(people, "admin", one, in_app="off")
+    run = uuid4()
+    with transaction() as db:
+        late, back = (words(run, f"a job {run}", since=None) for words in (job_late, job_back))
+        tell(db, [late, back, job_failed(run, "a job")], now=utcnow())
+        for status in ("dead", "uncertain"):
+            attention(db, db.get_one(Email, make.email(db, now=utcnow(), status=status)), now=utcnow())
+    assert unread(people, "admin") == [0]
+    assert unread(others, "admin") == [5]
 
 
 def test_daily_reports_come_by_mail_to_who_asked(people: People) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.db import transaction
+from core.reports.registry import filename
 from deployments.cli import main
 from deployments.reporting import Progress
 from tests import parts
@@ -55,6 +56,25 @@ def test_a_list_goes_into_a_folder_under_its_own_name(people: People, tmp_path: 
     done = run(tmp_path, "dashboard-csv", "--start", "2026-03-01", "--end", "2026-03-02", "-o", ".")
     assert done.stdout.strip() == "Sessions 2026-03-01.csv", done.stderr
     assert (tmp_path / "Sessions 2026-03-01.csv").read_text().count("\n") == 1
+
+
+def test_a_link_is_followed_and_a_pipe_stays_one(people: People, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    os.mkfifo(tmp_path / "pipe")
+    with os.fdopen(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb") as pipe:
+        for name in ("link.csv", "pipe"):
+            done = run(tmp_path, "dashboard-csv", "-o", name)
+            assert (done.returncode, done.stdout.strip()) == (0, name), done.stderr
+        assert pipe.read() == (tmp_path / "real.csv").read_bytes() != b""
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "pipe").is_fifo()
+
+
+def test_the_longest_names_are_taken_by_file_systems_and_keep_their_days() -> None:
+    for letter in "x漢😀":
+        name = filename(f"Candidate {letter * 200} 1999-12-31 to 2026-02-01", "pdf")
+        assert name.endswith(f"{letter} 1999-12-31 to 2026-02-01.pdf")
+        assert len(name.encode()) < 210
+    assert filename("../\x00\u202e", "csv") == "Report.csv"
 
 
 WRONG = [

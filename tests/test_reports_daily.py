@@ -129,6 +129,44 @@ def test_of_a_backfill_nobody_is_told_but_of_yesterday(people: People) -> None:
     assert len(told()) == 2
 
 
+def test_an_address_that_is_none_does_not_keep_back_the_others(people: People) -> None:
+    with transaction() as db:
+        db.execute(text("UPDATE users SET email = 'x@-y-.com' WHERE id = :id"), {"id": people.ids["admin"]})
+    for claimed in asked():
+        assert finish(claimed)
+    with transaction() as db:
+        found = db.execute(text("SELECT to_address, status FROM emails ORDER BY status")).all()
+    assert [tuple(each) for each in found] == [("x@-y-.com", "dead"), (subscribers(people)[0], "queued")]
+
+
+def test_a_day_that_failed_is_made_when_it_is_asked_for_again(people: People) -> None:
+    yesterday = utcnow().astimezone(UTC).date() - timedelta(days=1)
+    first = asked()
+    for claimed in first:
+        with transaction() as db:
+            assert outcomes.failed(db, claimed, Failure("No browser.", again=False), now=utcnow())
+    assert reports.ask_daily(now=utcnow(), dry_run=True).done == 0
+    assert reports.ask_daily(now=utcnow(), date=yesterday).done == 2
+    again = claim(100)
+    assert {one.id for one in again} == {one.id for one in first}
+    assert [one.attempts for one in again] == [1, 1]
+    for claimed in again:
+        assert finish(claimed)
+    assert (len(mailed("daily/")), len(told())) == (2, 2)
+    assert reports.ask_daily(now=utcnow(), date=yesterday).skipped == 2
+
+
+def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None:
+    given = reports.NewReport(type="dashboard_csv")
+    with transaction() as db:
+        first = reports.ask_as_house(db, given, key="flow-run/1", now=utcnow())
+    [claimed] = claim()
+    with transaction() as db:
+        assert outcomes.failed(db, claimed, Failure("No paper.", again=False), now=utcnow())
+        assert reports.ask_as_house(db, given, key="flow-run/1", now=utcnow()) == first._replace(new=False)
+    assert [one.id for one in claim()] == [first.id]
+
+
 def test_nothing_is_told_of_a_day_of_which_nothing_is_there(people: People) -> None:
     for claimed in asked():
         with transaction() as db:

@@ -8,11 +8,13 @@ from uuid import UUID
 
 import pytest
 
+from core import emails
 from core.clock import utcnow
 from core.db import transaction
 from core.models import EmailAttachment
 from flows.mailing.hands import LEAVE_SECONDS
 from flows.mailing.servers import MailServer
+from tests import factories
 from tests.parts import free_port
 from tests.sending import IMPATIENT, mail, queued, send, statuses, suppressed, time_passes, told_admins, wait_of
 from tests.smtp_server import CUT, HANG, TAKE_AND_CUT, Script, Talk, serving
@@ -292,6 +294,35 @@ def test_one_bad_mail_does_not_hold_up_the_others(database: str) -> None:
     assert mail(unwritable).last_error == "could not be written: ValueError"
     assert (sent.found, sent.done, sent.failed) == (12, 10, 2)
     assert sorted(told_admins()) == ["mail_dead", "mail_dead"]
+
+
+@pytest.mark.parametrize(("stage", "answer", "state"), [("MAIL", "554 5.7.1 no", "dead"), ("dot", CUT, "uncertain")])
+def test_admins_hear_again_when_a_retry_by_hand_fails_too(database: str, stage: str, answer: str, state: str) -> None:
+    [id_] = queued()
+    with transaction() as db:
+        admin = factories.people(db).viewer("admin")
+    for times in (1, 2):
+        with serving(at(stage, answer)) as server:
+            send(server)
+        assert mail(id_).status == state
+        assert told_admins() == [f"mail_{state}"] * times
+        with transaction() as db:
+            emails.retry(db, id_, by=admin, now=utcnow())
+
+
+def test_a_slow_server_gets_each_mail_once_asked(database: str) -> None:
+    """Leave asked ahead would be too old each time: after the first of each connection it is not asked."""
+    queued(12)
+
+    def script(stage: str, talk: Talk) -> str | None:
+        if stage == "dot":
+            time.sleep(1.5 * LEAVE_SECONDS)
+        return None
+
+    with serving(script) as server:
+        sent = send(server)
+    assert sent.done == 12
+    assert sent.released <= 2
 
 
 def test_a_server_that_is_away_costs_the_queue_nothing(database: str) -> None:

@@ -11,17 +11,20 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from core import sessions
+from core import preferences, sessions
 from core.clock import utcnow
 from core.db import transaction
 from core.emails import claims, outcomes
 from core.emails.claims import LEASE, Batch
-from core.emails.outcomes import End, Ended, Verdict, judge
+from core.emails.outcomes import End, Ended, Reply, Verdict, judge
 from core.emails.suppression import suppress
+from core.preferences import Wish
 from core.sessions import NewStatus
 from core.settings import settings
+from flows.mailing.line import Line
 from flows.mailing.mailer import Mailer
 from flows.mailing.servers import MailServer
+from flows.mailing.smtp import Connection, Envelope
 from flows.mailing.sweeping import send_due
 from tests import factories, parts
 from tests.sending import mail, queued, send, statuses, time_passes, told_admins
@@ -138,6 +141,40 @@ def test_what_may_not_be_sent_any_more_is_not(database: str, why: str, moment: s
     assert (ended, row.status, row.data_started_at, row.attempts) == (expected, expected, None, 0)
     assert row.last_error
     assert row.lease_owner is None
+
+
+@pytest.mark.parametrize("moment", ["claim", "begin", "retry"])
+@pytest.mark.parametrize("address", ["account", "candidate"])
+def test_what_somebody_turned_off_meanwhile_is_not_sent(database: str, address: str, moment: str) -> None:
+    """By a link, or in their preferences: mails in hand, and those that wait for a retry, are stopped too."""
+    with transaction() as db:
+        people = factories.people(db)
+        db.execute(text("UPDATE users SET email = 'Account@example.com' WHERE role = 'candidate'"))
+        db.execute(text("UPDATE candidates SET email = 'Candidate@example.com'"))
+    [id_] = queued(kind="completion", category="completed", to_address=f"{address}@example.com")
+    [other] = queued(to_address=f"{address}@example.com")
+
+    def turn_off() -> None:
+        with transaction() as db:
+            preferences.change(db, [Wish(category="completed", email="off")], by=people.viewer("candidate"))
+
+    if moment == "claim":
+        turn_off()
+        [taken] = claim().mails
+    else:
+        taken, completion = claim().mails
+        if moment == "retry":
+            begin((id_, completion.owner))
+        turn_off()
+        if moment == "begin":
+            assert begin((id_, completion.owner)) == {id_: "suppressed"}
+        else:
+            later = judge(End("dot", Reply(451)), "completion", 1)
+            assert write(Ended(id_, completion.owner, later)) == ["queued"]
+            time_passes()
+            assert claim().mails == []
+    assert mail(id_).status == "suppressed"
+    assert begin((other, taken.owner)) == {other: "sending"}
 
 
 def test_a_cancellation_is_sent_though_its_session_is_cancelled(database: str) -> None:
@@ -412,6 +449,27 @@ async def test_a_mailer_that_is_stopped_gives_back_what_it_has_not_begun(databas
     assert await asyncio.to_thread(told_admins) == ["mail_uncertain"] * 2
     rows = [await asyncio.to_thread(mail, id_) for id_ in ids]
     assert all(row.lease_owner is None and row.attempts == 0 for row in rows if row.status == "queued")
+
+
+async def test_what_left_in_the_moment_of_the_stop_is_past_its_dot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the mail would be given back as untried, and sent twice."""
+    monkeypatch.setattr("flows.mailing.smtp.CHUNK", 1 << 25)
+    content = b"Subject: long\r\n\r\n" + b"x" * 70 * (1 << 18)  # more than the system takes off our hands at once
+    resumed = Line.resume_writing
+
+    def leaving(line: Line) -> None:
+        resumed(line)
+        sending.cancel()
+
+    monkeypatch.setattr(Line, "resume_writing", leaving)
+    with serving() as server:
+        connection = await Connection.open(MailServer("127.0.0.1", server.port))
+        await connection.envelope(Envelope("a@example.com", "b@example.com", len(content), ascii=True, smtputf8=False))
+        sending = asyncio.create_task(connection.data(content))
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert connection.stage == "dot"
+        connection.abort()
 
 
 async def test_a_mailer_waits_for_a_database_that_is_away(database: str, postgres: parts.PostgresServer) -> None:

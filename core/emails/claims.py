@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core import preferences
 from core.db import array
 from core.emails.outcomes import End, Ended, Written, in_words, judge, released, write
 

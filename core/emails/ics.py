@@ -28,7 +28,8 @@ def calendar(
         return None
     event = Event()
     event.add("uid", about.ics_uid)
-    event.add("sequence", about.ics_sequence)
+    # RFC 5546, section 2.1.4: CANCEL increments it; a reschedule, which makes a farewell, has done so in the row
+    event.add("sequence", about.ics_sequence + (about.status == "cancelled"))
     event.add("dtstamp", now.astimezone(UTC))
     event.add("dtstart", about.scheduled_start.astimezone(UTC))
     event.add("dtend", about.scheduled_end.astimezone(UTC))

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.emails.content import ReportNotice, render_report
-from core.emails.drafts import Attachment, Recipient
+from core.emails.drafts import Attachment, Draft, Recipient
 from core.emails.storing import Mail, Queued, store
-from core.errors import NotFound
+from core.errors import Invalid, NotFound
 from core.models import Report, ReportFile, ReportSlice
 from core.settings import settings
 
@@ -61,11 +61,18 @@ def _queue(
     if not to:
         return []
     notice = _notice(db, reports)
-    mails = [
-        Mail(render_report(notice, recipient, now=now), report_key(about, recipient), recipient.user_id)
-        for recipient in to
-    ]
-    return store(db, mails, now=now)
+    return store(db, [_mail(notice, about, recipient, now) for recipient in to], now=now)
+
+
+def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: datetime) -> Mail:
+    """The mail to one of them; to an address that is none it is dead from the start, and the others get theirs."""
+    problem = None
+    try:
+        draft = render_report(notice, recipient, now=now)
+    except Invalid as error:
+        problem, category = str(error), "daily_report" if notice.daily else "report_ready"
+        draft = Draft("report", recipient.address, recipient.name, None, notice.title, "", None, category)
+    return Mail(draft, report_key(about, recipient), recipient.user_id, problem=problem)
 
 
 def _notice(db: Session, reports: Sequence[Report]) -> ReportNotice:

@@ -16,6 +16,7 @@ from core.emails.addresses import envelope
 from core.errors import Invalid, QueueFull
 from core.events import ReportQueued
 from core.models import Candidate, Interview, ReportStatus
+from core.reports.claims import put_back
 from core.reports.requests import NewReport, When, parameters_of, request_hash
 from core.settings import settings
 from core.viewers import STAFF, Viewer, require
@@ -45,8 +46,9 @@ def ask(db: Session, given: NewReport, *, by: Viewer, now: datetime) -> Requeste
 def ask_as_house(db: Session, given: NewReport, *, key: str, now: datetime) -> Requested:
     """Ask for a report in nobody's name, once for a key: admins may see it, and it is never refused for want of room.
 
-    Raises Invalid.
+    One that failed is asked for again. Raises Invalid.
     """
+    put_back(db, [key])
     return _ask(db, given, now=now, key=key)
 
 

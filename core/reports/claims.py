@@ -137,6 +137,21 @@ _NEXT = text("""
 """)
 
 
+_PUT_BACK = text("""
+    UPDATE reports SET status = 'queued', attempts = 0, due_at = clock_timestamp(), finished_at = NULL,
+        last_error = NULL
+    WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status = 'failed' RETURNING id
+""")
+
+
+def put_back(db: Session, keys: Sequence[str]) -> int:
+    """Queue again those of the house's reports with these keys that failed; how many there are."""
+    found = len(db.execute(_PUT_BACK, {"keys": array(list(keys))}).all())
+    if found:
+        outbox.wake(db)
+    return found
+
+
 def next_due(db: Session) -> datetime | None:
     """When a report is due next, or a lease runs out; None: nothing is planned."""
     found: datetime | None = db.execute(_NEXT).scalar_one()

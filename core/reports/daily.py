@@ -15,6 +15,7 @@ from core.clock import uuid7
 from core.db import array, insert_many, transaction
 from core.errors import Invalid
 from core.models import Report
+from core.reports.claims import put_back
 from core.reports.requests import request_hash
 from core.settings import settings
 
@@ -45,7 +46,8 @@ def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, 
     """Ask for the reports of yesterday, by the platform's clocks, and of days before it that a lost run left out.
 
     With ``date`` of that day instead, or of each from it to ``until``. A day's reports are asked for once, however
-    often this runs. Raises Invalid for days that are not over, in the wrong order, or too many.
+    often this runs; those that failed, again. Raises Invalid for days that are not over, in the wrong order, or too
+    many.
     """
     zone = ZoneInfo(settings().timezone)
     yesterday = now.astimezone(zone).date() - _DAY
@@ -86,7 +88,9 @@ def bounds(day: Day, zone: ZoneInfo) -> tuple[datetime, datetime]:
     return first, last
 
 
-_BEFORE = text("SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[]))")
+_BEFORE = text("""
+    SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status <> 'failed'
+""")
 _NEWEST = text("SELECT max(split_part(dedupe_key, '/', 2)) FROM reports WHERE dedupe_key LIKE 'daily/%'")
 
 
@@ -119,6 +123,7 @@ def _range(first: Day, last: Day) -> list[Day]:
 
 
 def _ask(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, now: datetime) -> int:
+    again = put_back(db, list(new))
     given: list[dict[str, Any]] = []
     for day, _ in new.values():
         start, end = bounds(day, zone)
@@ -139,4 +144,4 @@ def _ask(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, now: date
     )
     if made:
         outbox.wake(db)
-    return len(made)
+    return again + len(made)

@@ -110,7 +110,7 @@ def failed(db: Session, claimed: Claimed, failure: Failure, *, now: datetime) ->
         outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/failed")
         told = report_told(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
     else:
-        told = _to_admins(claimed, failure)
+        told = _to_admins(claimed, failure, now)
     tell(db, [told], now=now)
     _mail(db, claimed, daily, now)
     return True
@@ -127,14 +127,14 @@ def _mail(db: Session, claimed: Claimed, daily: bool, now: datetime) -> None:
         emails.queue_report_ready(db, claimed.id, now=now)
 
 
-def _to_admins(claimed: Claimed, failure: Failure) -> Told:
+def _to_admins(claimed: Claimed, failure: Failure, now: datetime) -> Told:
     """What nobody in particular asked for is the house's own trouble."""
     about = f"The report {claimed.dedupe_key or claimed.id}"
     return Told(
         category="job_failed",
         title="A report of the house failed",
         body=f"{about} could not be made. {failure.reason}",
-        dedupe_key=f"report/{claimed.id}/failed",
+        dedupe_key=f"report/{claimed.id}/failed/{now:%Y-%m-%d}",
         role="admin",
         data={"report_id": str(claimed.id), "type": claimed.type},
     )

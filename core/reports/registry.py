@@ -88,15 +88,16 @@ def _days(period: Period) -> str:
 _NOT_IN_NAMES = re.compile(
     r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*%\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+'
 )
-_LONGEST = 80
+_DAYS = re.compile(r" \d{4}-\d\d-\d\d(?: to \d{4}-\d\d-\d\d)?$", re.ASCII)
+_LONGEST, _MOST_BYTES = 80, 200
+"""In characters, and in bytes, of which file systems take 255: those of a name in most scripts are two to four."""
 
 
 def filename(name: str, ending: str) -> str:
     """A file's name that any system takes: without what separates, hides or reorders, and not too long."""
     cleaned = re.sub(r"\s+", " ", _NOT_IN_NAMES.sub(" ", name)).strip(" .")
-    if len(cleaned) > _LONGEST:
-        # the days at its end tell files of one name apart
-        head, _, tail = cleaned[: _LONGEST + 200].rpartition(" 2")
-        days = f" 2{tail}" if head and len(tail) < 26 else ""
-        cleaned = cleaned[: _LONGEST - len(days)].rstrip(" .") + days
-    return f"{cleaned or 'Report'}.{ending}"
+    # the days at its end tell files of one name apart
+    days = found[0] if (found := _DAYS.search(cleaned)) else ""
+    head = cleaned.removesuffix(days)[: _LONGEST - len(days)]
+    head = head.encode()[: _MOST_BYTES - len(days)].decode(errors="ignore").rstrip(" .")
+    return f"{head + days or 'Report'}.{ending}"

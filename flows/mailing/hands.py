@@ -72,6 +72,7 @@ class Hand:
         self._connection: Connection | None = None
         self._ahead: Ahead | None = None
         self._begun_at: float | None = None
+        self._took = 0.0
         self._pause = 1.0
         self.busy = False
         self.idle_since = 0.0
@@ -145,9 +146,13 @@ class Hand:
             if asyncio.get_running_loop().time() - self._begun_at > LEAVE_SECONDS:
                 await connection.reset()
                 return self._untried(ready)
-            self._look_ahead()
+            if self._took < LEAVE_SECONDS:  # leave for the next would grow old while a slow server takes this one
+                self._look_ahead()
             behind = self._ahead.ready.envelope if self._ahead else None
-            return End("dot", await connection.data(ready.content, behind))
+            begun = asyncio.get_running_loop().time()
+            reply = await connection.data(ready.content, behind)
+            self._took = asyncio.get_running_loop().time() - begun
+            return End("dot", reply)
         except Failed as failed:
             await self._know(ready)
             return failed.end
