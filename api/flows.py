@@ -4,15 +4,16 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field, StrictBool, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
 from api.deps import Asker, LastIdNow, Pages
+from api.parameters import check_parameters
 from core.errors import Invalid, NotFound, Unavailable
 from core.fields import Input
 from core.settings import Settings
@@ -121,8 +122,10 @@ class Prefect:
         """The answer's JSON. Raises Unavailable, Invalid (Prefect refuses the input) and NotFound."""
         try:
             answer = await self._client.request(method, path, json=body)
-        except httpx.HTTPError:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             raise Unavailable("Prefect's server is away; nothing was done. Try again.", retry_after=5) from None
+        except httpx.HTTPError:
+            raise Unavailable(f"Prefect's server did not answer. {_UNKNOWN}", retry_after=5) from None
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise NotFound("run or flow", path.rsplit("/", 1)[-1])
         if answer.status_code in (httpx.codes.UNPROCESSABLE_ENTITY, httpx.codes.CONFLICT, httpx.codes.BAD_REQUEST):
@@ -153,10 +156,13 @@ def _prefect(request: Request) -> Prefect:
     return prefect
 
 
+_UNKNOWN = "It may have done what it was asked; with an Idempotency-Key a run that is asked for again is started once."
 Server = Annotated[Prefect, Depends(_prefect)]
 Name = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,100}$")]
 NEWEST_RUNS = 100_000
 """How far back a list of runs can be paged: Prefect counts from the newest each time."""
+AT_ONCE = 200
+"""More runs Prefect does not give at once."""
 
 
 def _run(row: dict[str, Any]) -> dict[str, Any]:
@@ -237,12 +243,10 @@ async def list_runs(name: Name, viewer: Asker, prefect: Server, pages: Pages, la
     offset = pages.after_id()
     if offset > NEWEST_RUNS:
         raise Invalid("cursor", f"lies more than {NEWEST_RUNS} runs back")
-    rows = await prefect.runs(
-        deployment["id"], sort="EXPECTED_START_TIME_DESC", limit=min(pages.limit + 1, 200), offset=offset
-    )
-    more = len(rows) > pages.limit
-    next_ = base64.urlsafe_b64encode(str(offset + pages.limit).encode()).decode().rstrip("=") if more else None
-    return Runs(items=[RunOut.model_validate(_run(r)) for r in rows[: pages.limit]], next=next_, last_id=last_id)
+    limit = min(pages.limit, AT_ONCE - 1)
+    rows = await prefect.runs(deployment["id"], sort="EXPECTED_START_TIME_DESC", limit=limit + 1, offset=offset)
+    next_ = base64.urlsafe_b64encode(str(offset + limit).encode()).decode().rstrip("=") if rows[limit:] else None
+    return Runs(items=[RunOut.model_validate(_run(r)) for r in rows[:limit]], next=next_, last_id=last_id)
 
 
 @router.post("/{name}/runs", status_code=202)
@@ -258,7 +262,7 @@ async def start_run(
     require(viewer, "admin")
     deployment = await prefect.deployment(name)
     parameters = given.parameters | ({} if given.dry_run is None else {"dry_run": given.dry_run})
-    _check_parameters(parameters, deployment["parameter_openapi_schema"].get("properties", {}))
+    check_parameters(parameters, deployment["parameter_openapi_schema"].get("properties", {}))
     wanted: dict[str, Any] = {"parameters": {**deployment["parameters"], **parameters}, "state": {"type": "SCHEDULED"}}
     if idempotency_key:
         wanted["idempotency_key"] = f"http/{viewer.id}/{name}/{idempotency_key}"
@@ -267,27 +271,6 @@ async def start_run(
         raise Invalid("Idempotency-Key", "was used with another body; use a new key for a new request")
     response.headers["Location"] = f"/api/flows/runs/{row['id']}"
     return RunOut.model_validate(_run(row))
-
-
-def _check_parameters(given: dict[str, Any], known: dict[str, Any]) -> None:
-    """Refuse at once what the run itself would fail of. Raises Invalid, naming the parameter."""
-    for name, value in given.items():
-        if name not in known:
-            raise Invalid(f"parameters.{name}", f"is no parameter of this flow; it has {', '.join(sorted(known))}")
-        kinds = [known[name], *known[name].get("anyOf", ())]
-        for kind, adapter in _KINDS.items():
-            if any(kind in (k.get("type"), k.get("format")) for k in kinds) and value is not None:
-                try:
-                    adapter.validate_python(value)
-                except ValidationError as error:
-                    raise Invalid(f"parameters.{name}", error.errors()[0]["msg"]) from None
-
-
-_KINDS: dict[str, TypeAdapter[Any]] = {
-    "boolean": TypeAdapter(StrictBool),
-    "date-time": TypeAdapter(AwareDatetime),
-    "date": TypeAdapter(date),
-}
 
 
 @router.patch("/{name}", status_code=200)

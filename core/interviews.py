@@ -10,6 +10,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
+from core.db import array
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Id, Input, Line, Minutes, Prose, changes
 from core.models import Interview, InterviewSession, Question
@@ -98,7 +99,11 @@ def change(db: Session, interview_id: int, given: InterviewPatch, *, by: Viewer)
     if named:
         db.execute(update(Interview).where(Interview.id == interview_id).values(**_columns(named)))
         waiting = (InterviewSession.interview_id == interview_id, InterviewSession.sweep_at.is_not(None))
-        db.execute(update(InterviewSession).where(*waiting).values(sweep_at=text("to_timestamp(0)")))
+        # in everybody's order: two that lock the same sessions must not wait for each other
+        held = select(InterviewSession.id).where(*waiting).order_by(InterviewSession.id).with_for_update()
+        ids = db.scalars(held).all()
+        look = update(InterviewSession).where(text("sessions.id = ANY(CAST(:ids AS uuid[]))"))
+        db.execute(look.values(sweep_at=text("to_timestamp(0)")), {"ids": array(ids)})
     if questions is not None:
         _replace_questions(db, interview_id, questions)
     return get(db, interview_id, by=by)

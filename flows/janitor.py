@@ -19,6 +19,8 @@ TAG = "greenroom"
 EVERY_SECONDS = 60.0
 STUCK = timedelta(minutes=5)
 """How long a run may be handed to a process, or be without a heartbeat, of which there are two a minute."""
+HEARD = timedelta(minutes=2)
+"""How long the server has to be there before a run is judged: what lives tells so once it can."""
 ENDS = {"PENDING": "CRASHED", "RUNNING": "CRASHED", "CANCELLING": "CANCELLED"}
 WHY = {
     "PENDING": "It was handed to a process that never began it.",
@@ -28,15 +30,20 @@ WHY = {
 
 
 async def keep(server: PrefectServer) -> None:
-    """Tidy each minute until cancelled; a server that is away is waited for."""
+    """Tidy each minute until cancelled; a server that is away is waited for, and then what it missed of the runs."""
     backoff = Backoff(most=EVERY_SECONDS)
+    since: datetime | None = None
     async with server:
         while True:
             try:
-                await tidy(server, now=utcnow())
+                await server.answers()
+                since = since or utcnow()
+                if utcnow() - since >= HEARD:
+                    await tidy(server, now=utcnow())
                 backoff.reset()
                 await asyncio.sleep(EVERY_SECONDS)
             except TROUBLE:
+                since = None
                 await backoff.sleep()  # the watcher says that the server is away
             except Exception:
                 log.exception("stuck runs could not be looked for")
@@ -49,6 +56,8 @@ async def tidy(server: PrefectServer, *, now: datetime) -> list[Run]:
     for run, state in await server.unfinished(TAG, since=now - STUCK, states=list(ENDS)):
         if state == "RUNNING" and await server.has_heartbeat(run, since=now - STUCK):
             continue
+        if [now_is.state_id for now_is in await server.runs([run.id])] != [run.state_id]:
+            continue  # it went on while the others were looked at
         await server.end(run.id, state=ENDS[state], message=WHY[state])
         log.warning("a run was stuck", extra={"run_id": str(run.id), "run": run.name, "was": state})
         ended.append(run)

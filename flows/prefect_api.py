@@ -76,6 +76,10 @@ class PrefectServer:
     ) -> None:
         await self._http.aclose()
 
+    async def answers(self) -> None:
+        """Raises one of TROUBLE when the server is away."""
+        await self._get("/health")
+
     async def runs(self, ids: Iterable[UUID]) -> list[Run]:
         """These runs; those that were deleted are left out."""
         return _valid(await self._post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [str(i) for i in ids]}}}))

@@ -11,7 +11,7 @@ from flows.run import job, slot_name
 
 @flow(name="send-reminders", flow_run_name=slot_name)
 async def send_reminders(now: datetime | None = None, dry_run: bool = False) -> reminders.Reminded | State[Any]:
-    """Plans reminders that are missing, sends what is due, and reports what missed its window in the past hour.
+    """Plans reminders that are missing, sends what is due, and reports what missed its window since the last run.
 
     now: what was due at this time instead of the scheduled one. dry_run: count and show a sample, change nothing.
     """

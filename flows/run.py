@@ -139,13 +139,17 @@ async def _later_run() -> FlowRun | None:
     later = [
         other
         for other in found
-        if other.auto_scheduled and other.expected_start_time and other.expected_start_time > run.expected_start_time
+        if other.auto_scheduled
+        and other.state_name != _SKIPPED
+        and other.expected_start_time
+        and other.expected_start_time > run.expected_start_time
     ]
     return max(later, key=lambda other: _utc(other.expected_start_time), default=None)
 
 
 _COUNTS = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
-"""A later run that failed, crashed or was cancelled does nobody's work."""
+"""A later run that failed, crashed or was cancelled does nobody's work, nor does one that was skipped."""
+_SKIPPED = "Skipped"
 
 
 @asynccontextmanager
@@ -189,7 +193,7 @@ def take_lock(*, key: int) -> Connection | None:
 
 def _skipped(why: str) -> State[Any]:
     get_run_logger().info("Skipped: %s.", why)
-    return Completed(name="Skipped", message=f"Skipped: {why}.")
+    return Completed(name=_SKIPPED, message=f"Skipped: {why}.")
 
 
 async def _show(result: BaseModel) -> None:
@@ -216,7 +220,8 @@ def headline(result: dict[str, Any]) -> str:
 
 def links(result: dict[str, Any]) -> str:
     """The sample's sessions as Markdown, each a link to where it opens; empty when it has none."""
-    sample = [one for one in result.get("sample", ()) if isinstance(one, dict)]
+    shown = [one for one in result.get("sample", ()) if isinstance(one, dict)]
+    sample = [one["what"] if isinstance(one.get("what"), dict) else one for one in shown]
     ids = dict.fromkeys(one["session_id"] for one in sample if "session_id" in one)
     return ", ".join(f"[{id_}]({settings().session_page(id_)})" for id_ in ids)
 

@@ -81,6 +81,15 @@ def test_days_that_lost_runs_left_out_are_caught_up_with(database: str) -> None:
     assert len(days()) == 5 + 31, "not for ever"
 
 
+def test_days_before_one_that_was_asked_for_by_hand_are_caught_up_with(database: str) -> None:
+    ask_daily(now=NOW)
+    later = NOW + timedelta(days=4)
+    ask_daily(now=later, date=date(2026, 3, 13))
+    assert counts(ask_daily(now=later)) == (6, 6, 0)
+    assert days() == [f"2026-03-{day:02}" for day in range(9, 14)]
+    assert counts(ask_daily(now=later)) == (2, 0, 2)
+
+
 def test_a_missed_run_that_comes_late_asks_for_its_own_day(database: str) -> None:
     ask_daily(now=NOW + timedelta(days=2))
     ask_daily(now=NOW)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from prefect import State, flow, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -19,7 +20,8 @@ from sqlalchemy import text
 
 from core.clock import utcnow
 from core.db import transaction
-from flows.run import headline, job, lock_key, step
+from core.settings import settings
+from flows.run import headline, job, links, lock_key, step, take_lock
 from flows.sessions import update_session_statuses
 from tests import parts
 from tests.flow_runs import everything, invited, status, sweep
@@ -169,6 +171,14 @@ def test_a_result_reads_as_one_line() -> None:
     )
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_result_links_to_the_sessions_of_its_sample(wrapped: bool) -> None:
+    one = {"session_id": "01a1fadc-22e1-751c-8ebe-1b994c3a9344", "to": "candidate"}
+    other = {"notification_id": 5, "title": "Soon"}
+    sample = [{"part": "any", "what": each} for each in (one, other)] if wrapped else [one, other]
+    assert links({"sample": sample}) == f"[{one['session_id']}]({settings().session_page(one['session_id'])})"
+
+
 def hourly(at: datetime) -> DeploymentScheduleCreate:
     return DeploymentScheduleCreate(
         schedule=IntervalSchedule(interval=timedelta(hours=1), anchor_date=at), slug=f"at-{at:%S}", active=True
@@ -176,26 +186,29 @@ def hourly(at: datetime) -> DeploymentScheduleCreate:
 
 
 async def test_of_missed_runs_only_the_newest_does_the_work(prefect: PrefectProcess, database: str) -> None:
-    """Two runs that the scheduler planned are due, as after an hour without a worker; a run by hand is never late."""
+    """Runs that the scheduler planned are due, as after hours without a worker; a run by hand is never late.
+
+    A later one that found another at work has done nobody's work.
+    """
     due = invited(expired=timedelta(hours=1))
     soon = utcnow() + timedelta(seconds=4)
     async with get_client() as client:
         deployment_id = await client.create_deployment(
             flow_id=await client.create_flow(update_session_statuses),
             name=f"missed-{uuid4()}",
-            schedules=[hourly(soon), hourly(soon + timedelta(seconds=1))],
+            schedules=[hourly(soon + timedelta(seconds=more)) for more in range(3)],
         )
         by_hand = await client.create_flow_run_from_deployment(deployment_id, state=Pending())
         of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
         missed: list[Any] = []
         async with asyncio.timeout(parts.PATIENCE):
-            while len(missed) < 2:
+            while len(missed) < 3:
                 await asyncio.sleep(0.2)
                 runs: list[Any] = await client.read_flow_runs(
-                    deployment_filter=of_it, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=3
+                    deployment_filter=of_it, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=4
                 )
                 missed = [run for run in runs if run.auto_scheduled]
-        await asyncio.sleep(max(0.0, (soon + timedelta(seconds=1.2) - utcnow()).total_seconds()))
+        await asyncio.sleep(max(0.0, (soon + timedelta(seconds=2.2) - utcnow()).total_seconds()))
 
         async def execute(run: Any) -> State[Any]:
             if not run.state.is_pending():
@@ -215,8 +228,14 @@ async def test_of_missed_runs_only_the_newest_does_the_work(prefect: PrefectProc
         assert "a later run is due as well" in str(older.message)
         assert status(due) == "invited"
 
-        newest = await execute(missed[1])
-        assert newest.name == "Completed"
+        other = await asyncio.to_thread(take_lock, key=lock_key("update-session-statuses"))
+        assert other is not None
+        newest = await execute(missed[2])
+        other.close()
+        assert (newest.name, status(due)) == ("Skipped", "invited")
+
+        newest_left = await execute(missed[1])
+        assert newest_left.name == "Completed"
         assert status(due) == "expired"
-        assert (await newest.result()).now == missed[1].expected_start_time
+        assert (await newest_left.result()).now == missed[1].expected_start_time
         await client.delete_deployment(deployment_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
@@ -122,6 +123,41 @@ async def test_days_that_cannot_be_asked_for_are_refused_or_fail_with_the_reason
     assert failed["state"] == "FAILED"
     assert "is not over" in failed["message"]
     assert days() == before
+
+
+@pytest.mark.parametrize(
+    ("flow", "parameter", "written"),
+    [
+        ("generate-report", "interview_id", "NaN"),
+        ("generate-report", "start", r'"\ud800"'),
+        ("generate-report", "start", r'"a\u0000"'),
+        (DAILY, "date", '"86400"'),
+        (SWEEP, "now", '"5"'),
+    ],
+)
+def test_a_parameter_that_cannot_be_kept_or_is_no_date_is_refused(
+    ask: Asking, flow: str, parameter: str, written: str
+) -> None:
+    body = f'{{"parameters": {{"{parameter}": {written}}}}}'
+    headers = {"Content-Type": "application/json"}
+    names(ask.admin.post(f"/api/flows/{flow}/runs", content=body, headers=headers), f"parameters.{parameter}")
+
+
+def test_every_run_is_on_some_page(prefect: PrefectProcess, ask: Asking) -> None:
+    """Prefect gives 200 at once, and one more has to be asked for to know of a next page."""
+    path = f"/deployments/{deployments(prefect)['send-emails']['id']}/create_flow_run"
+    with prefect.http() as http, ThreadPoolExecutor(4) as many:
+        made = many.map(lambda _: http.post(path, json={"state": {"type": "COMPLETED"}}).json()["id"], range(201))
+        wanted = set(made)
+    found: set[str] = set()
+    query: dict[str, Any] = {"limit": 200}
+    while True:
+        page = done(ask.recruiter.get("/api/flows/send-emails/runs", params=query))
+        found |= {run["id"] for run in page["items"]}
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
+    assert wanted <= found
 
 
 async def test_a_pause_is_one_people_see_and_can_end(ask: Asking) -> None:

@@ -1,10 +1,11 @@
 """Jobs that are late, break or are stuck: told to admins, counted, and tidied after."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from prefect import flow, get_client
 from sqlalchemy import text
 
@@ -12,9 +13,9 @@ from core import jobs
 from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
-from flows import watcher
+from flows import janitor, watcher
 from flows.janitor import STUCK, TAG, tidy
-from flows.prefect_api import PrefectServer
+from flows.prefect_api import PrefectServer, Run
 from flows.watcher import Watcher
 from tests.parts import eventually
 from tests.prefect_server import AUTH, PrefectProcess
@@ -159,3 +160,74 @@ async def test_stuck_runs_are_ended(prefect: PrefectProcess) -> None:
             assert {one.id for one in ended} == set(ours)
             assert await tidy(server, now=later) == []
         assert states() == ours | others | {lives: "RUNNING"}
+
+
+class Returning(PrefectServer):
+    """A server that is away first, and whose runs' heartbeats come a moment after it has returned."""
+
+    away, heard = True, False
+
+    async def answers(self) -> None:
+        if self.away:
+            raise ConnectionRefusedError
+        await super().answers()
+
+    async def has_heartbeat(self, run: Run, *, since: datetime) -> bool:
+        return self.heard
+
+
+async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
+    prefect: PrefectProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(janitor, "STUCK", timedelta(0))
+    monkeypatch.setattr(janitor, "HEARD", timedelta(seconds=2))
+
+    @flow(name="long")
+    async def long() -> None:
+        """Is at work all the time."""
+
+    async with get_client() as client:
+        made = {"flow_id": str(await client.create_flow(long)), "tags": [TAG], "state": {"type": "RUNNING"}}
+    with prefect.http() as http:
+        run = http.post("/flow_runs/", json=made).raise_for_status().json()
+
+        def state() -> str:
+            return str(http.get(f"/flow_runs/{run['id']}").json()["state_type"])
+
+        server = Returning(prefect.url, AUTH)
+        keeping = asyncio.create_task(janitor.keep(server))
+        try:
+            await asyncio.sleep(0.5)
+            server.away = False
+            await asyncio.sleep(1)
+            server.heard = True
+            await asyncio.sleep(2.5)
+            assert state() == "RUNNING"
+            server.heard = False
+            await asyncio.to_thread(eventually, lambda: state() == "CRASHED", "its process is gone")
+        finally:
+            keeping.cancel()
+
+
+async def test_a_run_that_goes_on_while_others_are_looked_at_is_not_ended(prefect: PrefectProcess) -> None:
+    @flow(name="slow to begin")
+    async def slow_to_begin() -> None:
+        """Begins after all."""
+
+    async with get_client() as client:
+        made = {"flow_id": str(await client.create_flow(slow_to_begin)), "tags": [TAG], "state": {"type": "PENDING"}}
+    with prefect.http() as http:
+        run = http.post("/flow_runs/", json=made).raise_for_status().json()
+
+        class Begins(PrefectServer):
+            async def unfinished(self, tag: str, *, since: datetime, states: list[str]) -> list[tuple[Run, str]]:
+                found = await super().unfinished(tag, since=since, states=states)
+                begun = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+                http.post(f"/flow_runs/{run['id']}/set_state", json=begun).raise_for_status()
+                return [(one, state) for one, state in found if str(one.id) == run["id"]]
+
+        async with Begins(prefect.url, AUTH) as server:
+            assert await tidy(server, now=utcnow() + STUCK) == []
+        assert http.get(f"/flow_runs/{run['id']}").json()["state_type"] == "RUNNING"
+        http.delete(f"/flow_runs/{run['id']}").raise_for_status()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,9 +12,10 @@ import psycopg
 import pytest
 from sqlalchemy import text, update
 
-from core import outbox, people, sessions
+from core import interviews, outbox, people, sessions
 from core.clock import utcnow
 from core.db import transaction
+from core.interviews import InterviewPatch
 from core.models import Candidate, Reminder
 from core.people import CandidatePatch, UserPatch
 from core.sessions import NewSession, NewStatus
@@ -210,3 +212,31 @@ def test_a_cancel_meanwhile_locks_in_the_same_order(database: str, party: str) -
         eventually(waits, "the change waits for the cancel")
         commit()
     assert statuses(other) == ["void", "void"]
+
+
+def test_an_interviews_new_rules_lock_its_sessions_in_the_same_order(database: str) -> None:
+    who, others = some_people(reminder_offsets=[DAY]), some_people()
+    with transaction() as db:
+        now = utcnow()
+        first = factories.session(db, now=now, people=who)
+        second = factories.session(
+            db, now=now + timedelta(seconds=1), people=replace(others, interview_id=who.interview_id)
+        )
+    assert first < second
+
+    def touch(db: Any, id_: UUID, wait: str = "") -> None:
+        db.execute(text(f"SELECT FROM sessions WHERE id = :id FOR UPDATE {wait}"), {"id": id_})
+
+    with transaction() as db:  # now it lies behind the other
+        db.execute(text("UPDATE sessions SET legal_hold = false WHERE id = :id"), {"id": first})
+
+    def new_rules() -> None:
+        with transaction() as db:
+            given = InterviewPatch(idle_minutes=20)
+            interviews.change(db, who.interview_id, given, by=who.viewer("admin"))
+
+    with held(lambda db: touch(db, first)) as commit, in_a_thread(new_rules):
+        eventually(waits, "the change waits for who has the first session")
+        with transaction() as db:
+            touch(db, second, "NOWAIT")
+        commit()

@@ -184,6 +184,12 @@ def test_long_names_are_cut_to_the_room_there_is_and_between_characters() -> Non
     assert not house.fit("ก็" * 40, 90).endswith("ก…") or house.fit("ก็" * 40, 90) == ""
 
 
+def test_what_people_wrote_keeps_its_lines_and_has_an_end() -> None:
+    assert words.passage(" one\r\ntwo\u202e\n") == "one\ntwo"
+    assert words.passage("a\n" * 5000) == "a\n" * 29 + "a…"
+    assert words.passage("x" * 5000) == "x" * 1200 + "…"
+
+
 def test_labels_that_would_overlap_are_moved_apart() -> None:
     placed = house.spread([10, 11, 12, 99, 99], 6, 3, 97)
     assert all(b - a >= 6 for a, b in pairwise(placed))

@@ -224,6 +224,7 @@ def test_what_needs_people(world: World) -> None:
     world.session("invited", retry_of=again.id, created_at=at(5), invitation_expires_at=NOW + timedelta(hours=47))
     gone = world.candidate(withdrawn_at=at(9))
     world.session("no_show", scheduled_start=at(4), no_show_party="candidate", candidate=gone)
+    world.held(5, candidate=gone, **by)
     alone = world.session("no_show", scheduled_start=at(3), no_show_party="interviewer", **by)
     overdue, undecided = world.held(5, **by), world.held(6)
     world.held(7, decision="hold", decided_at=at(8))

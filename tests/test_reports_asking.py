@@ -114,7 +114,7 @@ def test_what_cannot_be_asked_is_named(people: People, given: dict[str, Any], fi
 
 
 @pytest.mark.parametrize(
-    "value", ["2026-02-30", "2026-03-01T00:00:00", "yesterday", 20260301, 1.5, True, [], "9999-01-01", "0001-01-01", ""]
+    "value", ["2026-02-30", "2026-03-01T00:00:00", "yesterday", 20260301, 1.5, True, [], "9999-01-01", "20260301", ""]
 )
 def test_what_is_no_time(value: Any) -> None:
     with pytest.raises(ValidationError) as caught:

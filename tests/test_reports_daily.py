@@ -16,7 +16,7 @@ from core.reports.claims import Claimed
 from core.reports.outcomes import Failure
 from core.settings import settings
 from tests.factories import People
-from tests.reporting import claim, finish, made, mailed, row, someone
+from tests.reporting import claim, content, finish, made, mailed, row, someone
 
 LARGE = 5 * 1024 * 1024 + 1
 
@@ -154,6 +154,18 @@ def test_a_day_that_failed_is_made_when_it_is_asked_for_again(people: People) ->
         assert finish(claimed)
     assert (len(mailed("daily/")), len(told())) == (2, 2)
     assert reports.ask_daily(now=utcnow(), date=yesterday).skipped == 2
+
+
+def test_a_day_that_is_no_longer_kept_can_be_made_again(people: People) -> None:
+    day = utcnow().astimezone(UTC).date() - timedelta(days=100)
+    pdf, csv = asked(day)
+    assert finish(pdf) and finish(csv)
+    with transaction() as db:
+        db.execute(text("DELETE FROM report_files WHERE report_id = :id"), {"id": pdf.id})
+    assert reports.ask_daily(now=utcnow(), date=day).done == 1
+    [again] = claim()
+    assert again.id == pdf.id and finish(again, b"%PDF")
+    assert content(pdf.id) == b"%PDF"
 
 
 def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None:

@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,7 +21,7 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Answer
-from core.reports import files, outcomes
+from core.reports import files, making, outcomes
 from core.reports.document import Document
 from core.reports.pdf import Engine
 from core.settings import settings
@@ -232,6 +234,20 @@ async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeyp
         go_on.set()
         await renderer.drain()
     once(asked.id, people)
+
+
+async def test_long_lists_leave_the_threads_to_mails(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, list_rows = threading.Event(), making.list_rows
+    monkeypatch.setattr(making, "list_rows", lambda *given: go_on.wait(30) and list_rows(*given))
+    for n in range(5):
+        ask(people, **days(n))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    async with Renderer(settings().model_copy(update={"report_concurrency": 5})) as renderer:
+        await renderer.look()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(asyncio.to_thread(utcnow) for _ in range(3)))
+        go_on.set()
+        await renderer.drain()
 
 
 def test_a_large_list_is_stored_and_read_in_slices(people: People) -> None:

@@ -24,6 +24,7 @@ from core.settings import settings
 from flows.mailing.line import Line
 from flows.mailing.mailer import Mailer
 from flows.mailing.servers import MailServer
+from flows.mailing.settling import Settler
 from flows.mailing.smtp import Connection, Envelope
 from flows.mailing.sweeping import send_due
 from tests import factories, parts
@@ -256,6 +257,23 @@ def test_who_was_slow_says_nothing_once_somebody_else_has_it(database: str) -> N
     assert mail(id_).lease_owner == other.owner
 
 
+async def test_a_claim_that_was_lost_gets_nothing_of_the_one_that_followed_it(database: str) -> None:
+    """Both of one mailer, after its database was away for longer than a lease: leave and verdict are the holder's."""
+    [id_] = await asyncio.to_thread(queued)
+    [lost] = (await asyncio.to_thread(claim, "me/1")).mails
+    await asyncio.to_thread(time_passes)
+    assert await asyncio.to_thread(tidy) == []
+    [held] = (await asyncio.to_thread(claim, "me/2")).mails
+    for pair in ((lost, held), (held, lost)):
+        settler = Settler(hands=lambda: 2, on_written=lambda _: None, on_stopped=lambda _: None)
+        leave = await asyncio.gather(*(settler.may_begin(one) for one in pair))
+        await settler.close(1)
+        assert leave == [one is held for one in pair]
+    given = outcomes.released(id_, "me/1"), Ended(id_, "me/2", Verdict("sent"))
+    assert await asyncio.to_thread(write, *given) == ["sent"]
+    assert (await asyncio.to_thread(mail, id_)).status == "sent"
+
+
 def test_a_renewed_lease_does_not_run_out(database: str) -> None:
     [mine, other] = queued(2)
     claim("me")
@@ -449,6 +467,26 @@ async def test_a_mailer_that_is_stopped_gives_back_what_it_has_not_begun(databas
     assert await asyncio.to_thread(told_admins) == ["mail_uncertain"] * 2
     rows = [await asyncio.to_thread(mail, id_) for id_ in ids]
     assert all(row.lease_owner is None and row.attempts == 0 for row in rows if row.status == "queued")
+
+
+async def test_what_is_behind_a_mail_that_hangs_is_sent_by_another_hand(database: str) -> None:
+    ids = await asyncio.to_thread(queued, 12)
+    hung: list[int] = []
+
+    def script(stage: str, talk: Talk) -> str | None:
+        if stage != "dot" or hung:
+            return None
+        hung.append(talk.number)
+        return HANG
+
+    with serving(script) as server:
+        ours = settings().model_copy(update={"email_concurrency": 2})
+        async with asyncio.timeout(20), Mailer(ours, server=MailServer("127.0.0.1", server.port)) as mailer:
+            while len(server.box.accepted) < len(ids) - 1:
+                await mailer.look()
+                await asyncio.sleep(0.05)
+    assert Counter(await asyncio.to_thread(statuses, ids)) == {"sent": 11, "uncertain": 1}
+    assert {(await asyncio.to_thread(mail, id_)).attempts for id_ in ids} == {1}
 
 
 async def test_what_left_in_the_moment_of_the_stop_is_past_its_dot(monkeypatch: pytest.MonkeyPatch) -> None:

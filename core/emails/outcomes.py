@@ -141,7 +141,8 @@ WRITE = text(f"""
             (SELECT CAST(:seconds AS float8[])), (SELECT CAST(:errors AS text[])), (SELECT CAST(:attempts AS int[]))
         ) AS given(id, owner, status, seconds, error, attempts)
     ), mine AS MATERIALIZED (
-        SELECT emails.id FROM emails JOIN given ON given.id = emails.id AND given.owner = emails.lease_owner
+        SELECT emails.id, given.owner
+        FROM emails JOIN given ON given.id = emails.id AND given.owner = emails.lease_owner
         WHERE emails.status || '' = 'sending' OR given.status = 'sent' AND emails.status IN ('uncertain', 'queued')
         ORDER BY emails.id FOR UPDATE OF emails SKIP LOCKED
     )
@@ -164,7 +165,7 @@ WRITE = text(f"""
         lease_until = NULL,
         last_error = coalesce(given.error, emails.last_error)
     FROM given, mine
-    WHERE emails.id = mine.id AND given.id = mine.id
+    WHERE emails.id = mine.id AND given.id = mine.id AND given.owner = mine.owner
     RETURNING emails.id, emails.kind, emails.status, emails.attempts, emails.to_address, emails.session_id, given.error
 """)  # noqa: S608 - our own number
 

@@ -15,13 +15,14 @@ from core.reminders.sending import MISSED, SAMPLE, send_due
 
 BATCH = 500
 REPORTED = timedelta(hours=1)
-"""How far back the run looks for what missed its window: as far as the run before it."""
+"""How far back the run looks at least for what missed its window: as far as the run before it, if none was lost."""
 
 
 class Reminded(BaseModel):
     """What the hourly run found and did: it sent what was due, and ``planned`` what was missing.
 
-    ``missed`` counts what missed its window in the hour before, whoever found that; the sample shows some.
+    ``missed`` counts what missed its window in the hour before, or since the last run that was completed, whoever found
+    that; the sample shows some.
     """
 
     now: datetime
@@ -65,7 +66,9 @@ def remind(*, now: datetime, dry_run: bool = False) -> Reminded:
 
 _MISSED = text("""
     SELECT session_id, recipient, due_at FROM reminders
-    WHERE status = 'skipped' AND reason = :why AND send_by > :since AND send_by <= :now
+    WHERE status = 'skipped' AND reason = :why AND send_by <= :now AND send_by > least(
+        :since, (SELECT last_at FROM job_counts WHERE job = 'send-reminders' AND what = 'completed')
+    )
     ORDER BY send_by, id LIMIT 10000
 """)
 

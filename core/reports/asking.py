@@ -46,7 +46,7 @@ def ask(db: Session, given: NewReport, *, by: Viewer, now: datetime) -> Requeste
 def ask_as_house(db: Session, given: NewReport, *, key: str, now: datetime) -> Requested:
     """Ask for a report in nobody's name, once for a key: admins may see it, and it is never refused for want of room.
 
-    One that failed is asked for again. Raises Invalid.
+    One that failed, or is no longer kept, is asked for again. Raises Invalid.
     """
     put_back(db, [key])
     return _ask(db, given, now=now, key=key)

@@ -137,15 +137,18 @@ _NEXT = text("""
 """)
 
 
-_PUT_BACK = text("""
-    UPDATE reports SET status = 'queued', attempts = 0, due_at = clock_timestamp(), finished_at = NULL,
-        last_error = NULL
-    WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status = 'failed' RETURNING id
-""")
+NOT_THERE = """(status = 'failed' OR status = 'ready'
+        AND NOT EXISTS (SELECT FROM report_files WHERE report_files.report_id = reports.id))"""
+_PUT_BACK = text(f"""
+    UPDATE reports SET status = 'queued', attempts = 0, due_at = clock_timestamp(), data_as_of = NULL,
+        finished_at = NULL, expires_at = NULL, last_error = NULL
+    WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND {NOT_THERE} RETURNING id
+""")  # noqa: S608 - a constant of this module
 
 
 def put_back(db: Session, keys: Sequence[str]) -> int:
-    """Queue again those of the house's reports with these keys that failed; how many there are."""
+    """Queue again those of the house's reports with these keys that failed, or whose file is no longer kept; how many
+    there are."""
     found = len(db.execute(_PUT_BACK, {"keys": array(list(keys))}).all())
     if found:
         outbox.wake(db)

@@ -15,7 +15,7 @@ from core.clock import uuid7
 from core.db import array, insert_many, transaction
 from core.errors import Invalid
 from core.models import Report
-from core.reports.claims import put_back
+from core.reports.claims import NOT_THERE, put_back
 from core.reports.requests import request_hash
 from core.settings import settings
 
@@ -46,13 +46,13 @@ def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, 
     """Ask for the reports of yesterday, by the platform's clocks, and of days before it that a lost run left out.
 
     With ``date`` of that day instead, or of each from it to ``until``. A day's reports are asked for once, however
-    often this runs; those that failed, again. Raises Invalid for days that are not over, in the wrong order, or too
-    many.
+    often this runs; those that failed or are no longer kept, again. Raises Invalid for days that are not over, in the
+    wrong order, or too many.
     """
     zone = ZoneInfo(settings().timezone)
     yesterday = now.astimezone(zone).date() - _DAY
     with transaction() as db:
-        days = _given(date, until, yesterday) if date or until else _since_the_newest(db, yesterday)
+        days = _given(date, until, yesterday) if date or until else _left_out(db, yesterday)
         wanted = [(day, kind) for day in days for kind in TYPES]
         keys = {daily_key(day, kind): (day, kind) for day, kind in wanted}
         before = set(db.scalars(_BEFORE, {"keys": array(list(keys))}))
@@ -88,10 +88,10 @@ def bounds(day: Day, zone: ZoneInfo) -> tuple[datetime, datetime]:
     return first, last
 
 
-_BEFORE = text("""
-    SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status <> 'failed'
-""")
-_NEWEST = text("SELECT max(split_part(dedupe_key, '/', 2)) FROM reports WHERE dedupe_key LIKE 'daily/%'")
+_BEFORE = text(f"""
+    SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND NOT {NOT_THERE}
+""")  # noqa: S608 - a constant of ours
+_ASKED = text("SELECT DISTINCT split_part(dedupe_key, '/', 2) FROM reports WHERE dedupe_key LIKE 'daily/%'")
 
 
 def _given(date: Day | None, until: Day | None, yesterday: Day) -> list[Day]:
@@ -109,13 +109,11 @@ def _given(date: Day | None, until: Day | None, yesterday: Day) -> list[Day]:
     return days
 
 
-def _since_the_newest(db: Session, yesterday: Day) -> list[Day]:
-    newest = db.execute(_NEWEST).scalar_one()
-    if newest is None:
-        return [yesterday]
-    first = max(Day.fromisoformat(newest) + _DAY, yesterday - (CAUGHT_UP - 1) * _DAY)
+def _left_out(db: Session, yesterday: Day) -> list[Day]:
+    asked = {Day.fromisoformat(day) for day in db.scalars(_ASKED)}
+    first = max(min(asked, default=yesterday), yesterday - (CAUGHT_UP - 1) * _DAY)
     # yesterday itself always: a run for a day that is done says so
-    return _range(min(first, yesterday), yesterday)
+    return [day for day in _range(first, yesterday) if day not in asked] or [yesterday]
 
 
 def _range(first: Day, last: Day) -> list[Day]:

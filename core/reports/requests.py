@@ -21,6 +21,8 @@ UNLESS_SAID = timedelta(days=30)
 LONGEST = timedelta(days=5 * 366)
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NUMBER = re.compile(r"\s*[-+\d.]+\s*")
+"""Which pydantic would take for seconds since 1970, a date without hyphens, too."""
 _moment = TypeAdapter(Moment)
 
 
@@ -32,7 +34,7 @@ def _day_or_moment(value: Any) -> Any:
             raise ValueError("is no day of the calendar") from None
     elif isinstance(value, Day) and not isinstance(value, datetime):
         found = value
-    elif isinstance(value, str | datetime):
+    elif isinstance(value, datetime) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
         try:
             return _moment.validate_python(value)
         except ValidationError:

@@ -16,6 +16,7 @@ FEW = 20
 """Below this a figure is greyed, and nothing is claimed from it."""
 _MOMENT = timedelta(microseconds=1)
 _LONGEST = 60
+_PASSAGE, _LINES = 1200, 30
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
@@ -104,6 +105,13 @@ def shorten(text: str, longest: int) -> str:
     while at > 1 and joined(text, at):
         at -= 1
     return text[:at].rstrip() + "…"
+
+
+def passage(text: str) -> str:
+    """What somebody wrote in lines of their own, as much of it as has its place in a report."""
+    whole = "\n".join(shown(text).strip().splitlines())
+    kept = "\n".join(whole[:_PASSAGE].splitlines()[:_LINES])
+    return whole if len(kept) == len(whole) else kept.rstrip() + "…"
 
 
 def shown(text: str) -> str:

@@ -149,10 +149,13 @@ class Hand:
             if self._took < LEAVE_SECONDS:  # leave for the next would grow old while a slow server takes this one
                 self._look_ahead()
             behind = self._ahead.ready.envelope if self._ahead else None
-            begun = asyncio.get_running_loop().time()
-            reply = await connection.data(ready.content, behind)
-            self._took = asyncio.get_running_loop().time() - begun
-            return End("dot", reply)
+            loop = asyncio.get_running_loop()
+            begun, patience = loop.time(), loop.call_later(LEAVE_SECONDS, self._leave_to_others)
+            try:
+                return End("dot", await connection.data(ready.content, behind))
+            finally:
+                patience.cancel()
+                self._took = loop.time() - begun
         except Failed as failed:
             await self._know(ready)
             return failed.end
@@ -174,6 +177,11 @@ class Hand:
         self._begun_at = await self._ahead.leave
         self._ahead = None
         return True
+
+    def _leave_to_others(self) -> None:
+        """The mail before takes long: the one ahead need not wait for it."""
+        if self._ahead is not None and self._ahead.leave.done():
+            self._drop_ahead()
 
     def _drop_ahead(self) -> Ready | None:
         """Give back the mail for which leave was asked ahead: it has not come to DATA."""

@@ -79,7 +79,8 @@ class Settler:
             await self._work.wait()
             await self._gather(min(took, GATHER_SECONDS))
             self._work.clear()
-            asking, ended = list(self._asking), dict(self._ended)
+            # a mail that was lost and claimed anew is asked for by one claim at a time: the answer names the mail alone
+            asking, ended = list({key[0]: key for key in self._asking}.values()), dict(self._ended)
             if not asking and not ended:
                 continue
             begun = loop.time()
@@ -95,6 +96,7 @@ class Settler:
             took = loop.time() - begun
             if self._pass_on(asking, ended, settled):
                 await asyncio.sleep(LOCKED_SECONDS)
+            if self._asking or self._ended:
                 self._work.set()
 
     async def _gather(self, seconds: float) -> None:

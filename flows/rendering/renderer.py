@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date as Day  # noqa: N812 - as core.reports.daily has it
 from datetime import datetime, timedelta
@@ -60,6 +61,9 @@ class Renderer:
         self._concurrency = settings.report_concurrency
         self._engine = engine or Engine(at_once=self._concurrency)
         self._recorder = recorder
+        # Of its own: what takes long must leave the loop's threads to mails, reminders, and its own leases. A day's
+        # reports may be one more than there was room for.
+        self._threads = ThreadPoolExecutor(self._concurrency + 1, thread_name_prefix="make report")
         self._name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._claims = 0
         self._hands: dict[asyncio.Task[None], Claimed] = {}
@@ -80,6 +84,7 @@ class Renderer:
         for task in (self._keeping, *held):
             task.cancel()
         await asyncio.gather(self._keeping, *held, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         with suppress(TimeoutError, *TROUBLE):
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.gather(self._give_back(list(held.values())), self._engine.close())
@@ -125,7 +130,7 @@ class Renderer:
         claimed_now = looking.result().claimed
         days = Counter(day_of(claimed.dedupe_key) for claimed in claimed_now)
         together: dict[Day | None, Together] = {
-            day: asyncio.create_task(asyncio.to_thread(making.both, claimed.parameters))
+            day: asyncio.create_task(self._making(partial(making.both, claimed.parameters)))
             for claimed in claimed_now
             if (day := day_of(claimed.dedupe_key)) is not None and days[day] > 1 and claimed.type == "dashboard_pdf"
         }
@@ -187,15 +192,18 @@ class Renderer:
             if not making.prints(claimed.type):
                 if beside is not None:
                     return (await asyncio.shield(beside))[1]
-                return await asyncio.to_thread(making.list_rows, claimed.type, claimed.parameters)
+                return await self._making(partial(making.list_rows, claimed.type, claimed.parameters))
             if beside is not None:
                 laid_out = (await asyncio.shield(beside))[0]
             else:
-                laid_out = await asyncio.to_thread(making.lay_out, claimed.type, claimed.parameters)
+                laid_out = await self._making(partial(making.lay_out, claimed.type, claimed.parameters))
             pdf = await self._engine.pdf(laid_out.document, seconds=PRINT_SECONDS)
             return making.printed(laid_out, pdf)
         except Exception as error:  # noqa: BLE001 - judged, and told
             return judge(claimed, error)
+
+    async def _making(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _find(db: Session, *, owner: str, limit: int) -> Found:

@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -117,6 +119,27 @@ def test_it_lives_and_describes_itself(api: Api) -> None:
     assert {"/api/users", "/api/sessions/{session_id}/status", "/api/flows", "/health/ready"} <= document[
         "paths"
     ].keys()
+
+
+def test_of_a_prefect_that_does_not_answer_nobody_says_that_nothing_was_done(
+    shared_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = silent.accept()
+                connection.recv(65536)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        threading.Thread(target=hang_up, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        with parts.api_process(shared_database.url, tmp_path) as running:
+            answer = asking(running).admin.patch("/api/flows/update-session-statuses", json={"paused": True})
+        silent.shutdown(socket.SHUT_RDWR)
+    refused(answer, 503, "Idempotency-Key")
+    assert "nothing was done" not in answer.text
+    assert answer.headers["Retry-After"] == "5"
 
 
 def test_flows_wait_for_prefect_and_are_not_for_everybody(ask: Asking) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.db import array
-from core.reports.metrics.feedback import Given
+from core.reports.metrics.feedback import WITHDRAWN, Given
 from core.reports.metrics.moments import over, within
 from core.reports.shapes import Attention
 
@@ -19,20 +19,19 @@ UNDECIDED_AFTER = timedelta(days=3)
 EXPIRING_WITHIN = timedelta(days=2)
 """From now; only a report of a period that is not over for longer than that tells it."""
 
-_WITHDRAWN = "candidate_id IN (SELECT id FROM candidates WHERE withdrawn_at IS NOT NULL)"
 _UNDONE = f"""
         SELECT id, 'expiring' AS kind, expires AS at FROM moments
         WHERE status = 'invited' AND invited < :end AND :end >= :present AND expires >= :as_of AND expires < :expiring
-            AND deleted_at IS NULL AND NOT {_WITHDRAWN}
+            AND deleted_at IS NULL AND NOT {WITHDRAWN}
         UNION ALL
         SELECT id, CASE no_show_party WHEN 'interviewer' THEN 'interviewer_no_show' ELSE 'no_show' END, planned
         FROM moments
         WHERE status = 'no_show' AND no_show_party IS NOT NULL AND {within("planned")} AND deleted_at IS NULL
-            AND NOT {_WITHDRAWN} AND NOT EXISTS (SELECT FROM sessions again WHERE again.retry_of = moments.id)
+            AND NOT {WITHDRAWN} AND NOT EXISTS (SELECT FROM sessions again WHERE again.retry_of = moments.id)
         UNION ALL
         SELECT id, 'undecided', ended FROM moments
         WHERE status = 'completed' AND decision IS NULL AND ended <= :undecided AND {within("began")}
-            AND deleted_at IS NULL AND NOT {_WITHDRAWN}
+            AND deleted_at IS NULL AND NOT {WITHDRAWN}
             AND (interviewer_id IS NULL OR EXISTS (SELECT FROM feedback WHERE feedback.session_id = moments.id))
 """  # noqa: S608 - our own words
 

@@ -17,10 +17,12 @@ STEPS = 25
 """Points of the curve from the session's end to the deadline; it goes on to three times that."""
 
 MISSING = 30
+WITHDRAWN = "candidate_id IN (SELECT id FROM candidates WHERE withdrawn_at IS NOT NULL)"
 
 FEEDBACK = f"""
     WITH owed AS MATERIALIZED (
-        SELECT id, due, deadline, submitted_at IS NULL AND due >= :start AND deleted_at IS NULL AS missing,
+        SELECT id, due, deadline,
+            submitted_at IS NULL AND due >= :start AND deleted_at IS NULL AND NOT {WITHDRAWN} AS missing,
             submitted_at <= due AS in_time, CASE
                 WHEN submitted_at <= ended THEN 0
                 WHEN deadline > 0
@@ -38,7 +40,8 @@ FEEDBACK = f"""
     FROM (SELECT id, due FROM owed WHERE missing ORDER BY due DESC, id LIMIT {MISSING}) AS newest
 """  # noqa: S608 - our own words
 """"Feedback in time = on time / due; missing counts as late" (DOMAIN, "Report definitions"): by its deadline, once that
-has passed, of the session's interviewer; the first submission counts. And the newest of the period that is missing."""
+has passed, of the session's interviewer; the first submission counts. And the newest of the period that is missing,
+unless the candidate withdrew."""
 
 
 @dataclass(slots=True)

@@ -89,7 +89,7 @@ def _environment() -> Environment:
         "hours": words.hours,
         "minutes": words.minutes,
         "cut": words.shorten,
-        "shown": words.shown,
+        "passage": words.passage,
     }
     found.globals |= {"day": words.day, "moment": words.moment, "count": words.count}
     return found
