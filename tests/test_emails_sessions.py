@@ -143,6 +143,17 @@ def test_another_interviewer_as_it_is_scheduled(people: People) -> None:
     assert len(of_kind(session_id, "invitation")) == 2
 
 
+def test_an_interviewer_who_was_replaced_and_is_back_hears_of_the_cancellation(people: People) -> None:
+    session_id, other = create(people, start=None), another_interviewer()
+    sent(session_id)
+    for given in ({"interviewer_id": other}, {"interviewer_id": people.interviewer_id, "scheduled_start": START}):
+        change(people, session_id, **given)
+        sent(session_id)
+    move(people, session_id, "cancelled")
+    to = addresses(people)
+    assert sorted(mail.to_address for mail in of_kind(session_id, "cancellation")) == sorted([to["candidate"], to["interviewer"]])
+
+
 @pytest.mark.parametrize("already_sent", [True, False])
 def test_another_interviewer_before_there_is_a_time(people: People, already_sent: bool) -> None:
     """The candidate's invitation says nothing of the interviewer: it is only sent again if it was taken back."""

@@ -223,4 +223,5 @@ def _farewell(db: Session, a: About, interviewer_id: int | None, now: datetime) 
     user = interviewer_id and db.scalar(select(User).where(User.id == interviewer_id, User.deleted_at.is_(None)))
     if user:
         former = Recipient(user.email, user.name, user.timezone, "interviewer", user.id)
-        yield session_mail("cancellation", a, former, now)
+        # a key of its own: who has the session again by the time it is cancelled, must hear that too
+        yield session_mail("cancellation", a, former, now, more=("replaced",))
