@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -67,9 +68,13 @@ def test_prefect_lists_the_deployments_with_their_schedules(stack: Stack) -> Non
     assert all(d["description"] for d in deployments)
     assert len(automations) == 1
     with stack.client(RECRUITER) as recruiter:
-        flow = {flow["name"]: flow for flow in recruiter.get("/api/flows").json()["items"]}[SWEEP]
-    assert flow["schedules"][0]["active"] is True
-    assert flow["next_run"]["state"] == "SCHEDULED"
+
+        def sweep() -> Any:
+            return {flow["name"]: flow for flow in recruiter.get("/api/flows").json()["items"]}[SWEEP]
+
+        assert sweep()["schedules"][0]["active"] is True
+        planned = eventually(lambda: sweep()["next_run"], "Prefect's scheduler has planned the next run")
+    assert planned["state"] == "SCHEDULED"
 
 
 def test_a_run_by_hand_moves_sessions_and_every_state_is_pushed_once(stack: Stack, js_clients: Path) -> None:
