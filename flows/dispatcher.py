@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 import psycopg
+import uvloop
 from psycopg import sql
 
 from core import logs, notifications, reminders
@@ -45,7 +46,7 @@ def run() -> None:
     """Dispatch until SIGTERM or SIGINT, then stop within two seconds."""
     logs.setup("dispatcher")
     settings().database()
-    asyncio.run(_main())
+    uvloop.run(_main())
 
 
 async def _main() -> None:

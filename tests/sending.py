@@ -1,12 +1,12 @@
 """What the tests of sending share: a mailer on a server of its own, and what became of each mail."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import uvloop
 from sqlalchemy import select, text
 
 from core.clock import utcnow
@@ -79,5 +79,5 @@ def send(
         async with Mailer(ours, server=replace(at, timeouts=timeouts or Timeouts()), tally=tally) as mailer:
             await mailer.drain(now)
 
-    asyncio.run(drain())
+    uvloop.run(drain())  # the dispatcher's loop
     return tally.take(now)
