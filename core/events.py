@@ -1,5 +1,6 @@
 """What is pushed, as closed types; each knows its destinations, its audience and its name."""
 
+from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -26,15 +27,15 @@ ACCOUNTS = "/internal/accounts"
 """Never subscribed to by clients: tells every process that a user's tokens ended."""
 
 
-class PushEvent(BaseModel):
+class PushEvent(BaseModel, ABC):
     """One change that is announced; its fields are the message's ``data``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     type: ClassVar[str]
 
+    @abstractmethod
     def destinations(self) -> tuple[str, ...]:
         """Where it goes, in order."""
-        raise NotImplementedError
 
     def audience(self) -> Role | None:
         """The only role that gets it; None: whoever may subscribe."""

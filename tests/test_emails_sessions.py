@@ -18,8 +18,8 @@ from core.models import (
     Notification,
     User,
 )
-from core.sessions.booking import INVITATION_DAYS
 from core.sessions.facts import lock
+from core.sessions.making import INVITATION_DAYS
 from tests import factories as make
 from tests.factories import People
 from tests.mailed import NOW, START, addresses, another_interviewer, change, create, mails, move, of_kind, sent

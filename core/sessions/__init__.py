@@ -1,6 +1,7 @@
 """One candidate taking one interview: making, moving, following and closing it."""
 
-from core.sessions.booking import NewSession, SessionPatch, change, create
+from core.sessions.booking import SessionPatch, change
+from core.sessions.making import NewSession, create
 from core.sessions.moving import NewStatus, move
 from core.sessions.progress import (
     NewAnswer,

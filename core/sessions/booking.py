@@ -1,41 +1,26 @@
-"""Inviting, scheduling, rescheduling: when a session is, and who is busy then."""
+"""Scheduling and rescheduling: when a session is, and who is busy then."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core import outbox, reminders
-from core.clock import uuid7
 from core.errors import Conflict, IllegalMove, Invalid
-from core.events import SessionCreated, SessionRescheduled, SessionUpdated
+from core.events import SessionRescheduled, SessionUpdated
 from core.fields import Id, Input, Moment, Prose
-from core.models import OPEN, Candidate, Interview, InterviewSession, SessionEvent, User
+from core.models import InterviewSession, SessionEvent, User
 from core.notifications import tell
 from core.sessions.changes import Move, planned_end, write_moves
 from core.sessions.conflicts import naming_conflicts
 from core.sessions.deadlines import next_look
 from core.sessions.facts import Facts, lock, with_interviewer
-from core.sessions.mailed import mail_created, mail_replaced, mail_rescheduled
+from core.sessions.mailed import mail_replaced, mail_rescheduled
 from core.sessions.moves import ENDED
-from core.sessions.told import told, told_replaced, told_rescheduled
+from core.sessions.told import told_replaced, told_rescheduled
 from core.viewers import STAFF, Viewer, require
-
-INVITATION_DAYS = 14
-
-
-class NewSession(Input):
-    """A session to make: with a start it is scheduled, without one the candidate is invited."""
-
-    candidate_id: Id
-    interview_id: Id
-    interviewer_id: Id | None = None
-    scheduled_start: Moment | None = None
-    invitation_expires_at: Moment | None = None
-    retry_of: UUID | None = None
 
 
 class SessionPatch(Input):
@@ -46,71 +31,7 @@ class SessionPatch(Input):
     invitation_expires_at: Moment | None = None
     decision: Literal["advance", "reject", "hold"] | None = None
     legal_hold: bool | None = None
-    reason: Prose | None = Field(None)
-
-
-def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID:
-    """Invite the candidate, or schedule the session when a start is given.
-
-    Raises Forbidden, Invalid (unknown people, a start in the past), AlreadyOpen and DoubleBooked.
-    """
-    require(by, *STAFF)
-    interview = db.scalar(select(Interview).where(Interview.id == given.interview_id, Interview.deleted_at.is_(None)))
-    if interview is None:
-        raise Invalid("interview_id", f"there is no interview {given.interview_id}")
-    if not db.scalar(select(Candidate.id).where(Candidate.id == given.candidate_id, Candidate.deleted_at.is_(None))):
-        raise Invalid("candidate_id", f"there is no candidate {given.candidate_id}")
-    _check_interviewer(db, given.interviewer_id)
-    _check_future("scheduled_start", given.scheduled_start, now)
-    _check_future("invitation_expires_at", given.invitation_expires_at, now)
-    _check_retry(db, given)
-
-    start, session_id = given.scheduled_start, uuid7(now)
-    end = start + timedelta(minutes=interview.duration_minutes) if start else None
-    expires = given.invitation_expires_at or (None if start else now + timedelta(days=INVITATION_DAYS))
-    with naming_conflicts(
-        db, session_id, given.candidate_id, given.interview_id, busy=(given.interviewer_id, start, end)
-    ):
-        db.add(
-            InterviewSession(
-                id=session_id,
-                candidate_id=given.candidate_id,
-                interview_id=given.interview_id,
-                interviewer_id=given.interviewer_id,
-                recruiter_id=by.id,
-                status="scheduled" if start else "invited",
-                status_at=now,
-                scheduled_start=start,
-                scheduled_end=end,
-                invitation_expires_at=expires,
-                ics_uid=f"{session_id}@greenroom",
-                retry_of=given.retry_of,
-                created_at=now,
-            )
-        )
-        db.flush()
-    made = lock(db, session_id)
-    _set(db, made, sweep_at=next_look(made))
-    _record(db, made, "created", by, now, reason=None, data={})
-    outbox.publish(
-        db,
-        SessionCreated(
-            session_id=session_id,
-            status=made.status,
-            candidate_id=made.candidate_id,
-            interview_id=made.interview_id,
-            interviewer_id=made.interviewer_id,
-            scheduled_start=start,
-            scheduled_end=end,
-            schedule_version=made.schedule_version,
-            invitation_expires_at=expires,
-            retry_of=given.retry_of,
-        ),
-    )
-    reminders.plan(db, [session_id], now=now)
-    mail_created(db, session_id, now=now)
-    tell(db, list(told(made, made.status, now=now)), now=now)
-    return session_id
+    reason: Prose | None = None
 
 
 def change(db: Session, session_id: UUID, given: SessionPatch, *, by: Viewer, now: datetime) -> None:
@@ -156,12 +77,12 @@ def schedule(
     """Give an invited, locked session its time. Raises IllegalMove (the invitation expired), Invalid, DoubleBooked."""
     if s.invitation_expires_at and now >= s.invitation_expires_at:
         raise IllegalMove(s.id, s.status, "scheduled", "its invitation has expired")
-    _check_future("scheduled_start", start, now)
-    _check_interviewer(db, interviewer_id)
+    check_future("scheduled_start", start, now)
+    check_interviewer(db, interviewer_id)
     end = planned_end(s, start)
     planned = with_interviewer(db, s, interviewer_id)._replace(scheduled_start=start, scheduled_end=end)
     with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
-        _set(db, s, interviewer_id=interviewer_id)
+        set_columns(db, s, interviewer_id=interviewer_id)
         write_moves(db, [Move(planned, "scheduled", actor, by.id, reason)], now=now)
     mail_replaced(db, s, interviewer_id, now=now)
     tell(db, list(told_replaced(s, interviewer_id, now=now)), now=now)
@@ -188,8 +109,8 @@ def reschedule(
     if (start, interviewer_id) == (s.scheduled_start, s.interviewer_id):
         return  # what is so already needs no new version, and nobody another mail
     if start != s.scheduled_start:
-        _check_future("scheduled_start", start, now)
-    _check_interviewer(db, interviewer_id)
+        check_future("scheduled_start", start, now)
+    check_interviewer(db, interviewer_id)
     end = planned_end(s, start) if start else None
     new = with_interviewer(db, s, interviewer_id)._replace(
         scheduled_start=start,
@@ -197,7 +118,7 @@ def reschedule(
         schedule_version=s.schedule_version + 1,
     )
     with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
-        _set(
+        set_columns(
             db,
             s,
             interviewer_id=interviewer_id,
@@ -214,7 +135,7 @@ def reschedule(
         "previous_interviewer_id": s.interviewer_id,
         "schedule_version": new.schedule_version,
     }
-    _record(db, s, "rescheduled", by, now, reason=reason, data=data)
+    record(db, s, "rescheduled", by, now, reason=reason, data=data)
     reminders.replan(db, s.id, now=now)
     mail_rescheduled(db, s, now=now, reason=reason)
     if start is None or end is None:
@@ -250,22 +171,24 @@ def _change_facts(db: Session, s: Facts, given: SessionPatch, fields: set[str], 
     if "invitation_expires_at" in fields:
         if s.status != "invited" or given.invitation_expires_at is None:
             raise Invalid("invitation_expires_at", f"cannot be changed or taken away while {s.status}")
-        _check_future("invitation_expires_at", given.invitation_expires_at, now)
+        check_future("invitation_expires_at", given.invitation_expires_at, now)
         values["invitation_expires_at"] = values["sweep_at"] = given.invitation_expires_at
         changed["invitation_expires_at"] = given.invitation_expires_at.isoformat()
     if values:
-        _set(db, s, **values)
-        _record(db, s, "updated", by, now, reason=given.reason, data=changed)
+        set_columns(db, s, **values)
+        record(db, s, "updated", by, now, reason=given.reason, data=changed)
         outbox.publish(db, SessionUpdated(session_id=s.id, changed=tuple(changed)))
 
 
-def _set(db: Session, s: Facts, **values: Any) -> None:
+def set_columns(db: Session, s: Facts, **values: Any) -> None:
+    """Write columns of one session."""
     db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(**values))
 
 
-def _record(
+def record(
     db: Session, s: Facts, kind: str, by: Viewer, now: datetime, *, reason: str | None, data: dict[str, Any]
 ) -> None:
+    """Add to the session's history what is no move."""
     db.add(
         SessionEvent(
             session_id=s.id,
@@ -280,12 +203,14 @@ def _record(
     )
 
 
-def _check_future(field: str, at: datetime | None, now: datetime) -> None:
+def check_future(field: str, at: datetime | None, now: datetime) -> None:
+    """Raises Invalid for a time that has passed; none is no time."""
     if at is not None and at <= now:
         raise Invalid(field, f"{at.isoformat()} is already past")
 
 
-def _check_interviewer(db: Session, user_id: int | None) -> None:
+def check_interviewer(db: Session, user_id: int | None) -> None:
+    """Raises Invalid when the user is not there, or no interviewer; nobody is fine."""
     if user_id is None:
         return
     role = db.scalar(select(User.role).where(User.id == user_id, User.deleted_at.is_(None)))
@@ -293,13 +218,3 @@ def _check_interviewer(db: Session, user_id: int | None) -> None:
         raise Invalid("interviewer_id", f"there is no user {user_id}")
     if role != "interviewer":
         raise Invalid("interviewer_id", f"user {user_id} is {role}, not an interviewer")
-
-
-def _check_retry(db: Session, given: NewSession) -> None:
-    if given.retry_of is None:
-        return
-    old = db.scalar(select(InterviewSession).where(InterviewSession.id == given.retry_of))
-    if old is None or (old.candidate_id, old.interview_id) != (given.candidate_id, given.interview_id):
-        raise Invalid("retry_of", f"{given.retry_of} is no session of this candidate and interview")
-    if old.status in OPEN:
-        raise Invalid("retry_of", f"session {old.id} is still {old.status}")
