@@ -87,7 +87,9 @@ async def test_a_client_dies_in_the_middle_of_a_frame(edge: Edge, people: make.P
     await client.subscribe("/topic/flows")
     await client.say("SEND\ndestination:/app/x\n\nhal")
     client.ws.transport.write(b"\x81\xfe")
+    assert edge.hub.counts() == (1, 1)
     client.reset()
+    await edge.empty()
 
 
 async def test_a_client_dies_while_its_subscription_is_authorised(
@@ -98,7 +100,8 @@ async def test_a_client_dies_while_its_subscription_is_authorised(
         await client.do("SUBSCRIBE", id="s", destination=f"/topic/session/{session}")
         await waiting_for_a_lock()
         client.reset()
-        await asyncio.sleep(0)
+        await until(lambda: not edge.sockets, "its socket is gone while the database still thinks")
+    await edge.empty()
 
 
 async def waiting_for_a_lock() -> None:
