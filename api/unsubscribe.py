@@ -6,6 +6,7 @@ from string import Template
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from api.board.cards import HEADERS, STYLE, only, policy
 from api.deps import Db
 from core.clock import utcnow
 from core.emails import unsubscribing
@@ -13,35 +14,15 @@ from core.emails.unsubscribing import NotALink, Subscription
 
 router = APIRouter(prefix="/unsubscribe", tags=["unsubscribing"], default_response_class=HTMLResponse)
 
-_HEADERS = {
-    # The address is a key: it must not be kept, framed, indexed, or named to another site.
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Robots-Tag": "noindex, nofollow",
+_HEADERS = HEADERS | {
+    "Cache-Control": "no-store",  # the address is a key
+    "Content-Security-Policy": policy(style_src=only(STYLE), form_action="'self'"),
 }
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>$title</title><style>
-:root { --back: #f4f5f7; --card: #fff; --ink: #1c2430; --soft: #5b6675; --button: #1f5fbf; --edge: #dfe3e8 }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #14181f; --card: #1e242d; --ink: #eef1f5; --soft: #a5b0be; --button: #3b7de0; --edge: #333c48 }
-}
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--back); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif }
-main { box-sizing: border-box; width: min(28rem, 100vw - 2rem); margin: 1rem; padding: 2rem; background: var(--card);
-  border: 1px solid var(--edge); border-radius: 12px; overflow-wrap: anywhere }
-h1 { margin: 0 0 .5rem; font-size: 1.25rem; line-height: 1.3 }
-p { margin: 0; color: var(--soft) }
-form { margin: 1.5rem 0 0 }
-button { width: 100%; padding: .75rem 1rem; border: 0; border-radius: 8px; background: var(--button); color: #fff;
-  font: inherit; font-weight: 600; cursor: pointer }
-button:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px }
-</style></head><body><main><h1>$title</h1><p>$text</p>$more</main></body></html>
+<meta name="color-scheme" content="light dark"><title>$title</title><style>$style</style></head>
+<body><main><h1>$title</h1><p>$text</p>$more</main></body></html>
 """)
 
 _BUTTON = (
@@ -51,7 +32,7 @@ _BUTTON = (
 
 
 def _page(title: str, text: str, more: str = "", status: int = 200) -> HTMLResponse:
-    page = _PAGE.substitute(title=escape(title), text=escape(text), more=more)
+    page = _PAGE.substitute(title=escape(title), text=escape(text), more=more, style=STYLE)
     return HTMLResponse(page, status, _HEADERS)
 
 

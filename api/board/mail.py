@@ -1,8 +1,6 @@
 """The local stack's captured mails, as a person would see them; without a script, since they are strangers' words."""
 
-from base64 import b64encode
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -13,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.board import captured
+from api.board.cards import TEMPLATES, only, policy
 from api.local import from_here, named_here
 from core.errors import NotFound
 from core.settings import Settings, settings
@@ -23,17 +22,14 @@ _pages = Environment(
     loader=PackageLoader("api.board"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 # Without autoescape, since it is our own; its hash lets it, and no style that a mail brings along, into our pages.
-_STYLE: Final = Path(__file__).with_name("templates").joinpath("mail.css").read_text()
+_STYLE: Final = (TEMPLATES / "mail.css").read_text()
 _ALWAYS: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_OURS: Final = (
-    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
-    "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-)
+_OURS: Final = policy(style_src=only(_STYLE), frame_src="'self'")
 # What is sandboxed has no origin, no scripts, no forms and no way to the page around it; a link that a person clicks
 # opens beside it.
 SANDBOX: Final = "allow-popups allow-popups-to-escape-sandbox"
