@@ -160,10 +160,16 @@ class Creating:
     def __init__(self, db: Session, viewer: Viewing, route: str, key: str | None, body: bytes) -> None:
         self.db, self.viewer, self._route, self._key, self._body = db, viewer, route, key, body
 
-    def __call__(self, make: Callable[[], BaseModel], *, status: int = 201) -> JSONResponse:
-        """Make the thing and answer with it, or give the answer that this key had. Raises Invalid."""
+    def __call__(self, make: Callable[[], BaseModel], *, status: int = 201, under: str = "") -> JSONResponse:
+        """Make the thing and answer with it, or give the answer that this key had; with ``under`` a place, where in it
+        the thing is by its id. Raises Invalid."""
+        answer = self._once(make, status)
+        headers = {"Location": f"{under}/{answer.body['id']}"} if under else None
+        return JSONResponse(answer.body, answer.status, headers)
+
+    def _once(self, make: Callable[[], BaseModel], status: int) -> idempotency.Answer:
         if self._key is None:
-            return JSONResponse(make().model_dump(mode="json"), status)
+            return idempotency.Answer(status, make().model_dump(mode="json"))
         if not _KEY.fullmatch(self._key):
             raise Invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
         given = {"user_id": self.viewer.id, "route": self._route, "key": self._key}
@@ -172,7 +178,7 @@ class Creating:
         if kept is None:
             kept = idempotency.Answer(status, make().model_dump(mode="json"))
             idempotency.keep(self.db, kept, **given)  # type: ignore[arg-type]
-        return JSONResponse(kept.body, kept.status)
+        return kept
 
 
 async def _body(request: Request) -> bytes:

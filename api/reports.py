@@ -59,13 +59,7 @@ def ask_for_report(given: reports.NewReport, create: Create) -> Response:
         asked = reports.ask(create.db, given, by=create.viewer, now=utcnow())
         return ReportOut.model_validate(reports.get(create.db, asked.id, by=create.viewer))
 
-    answer = create(make, status=202)
-    if found := _ID.search(bytes(answer.body)):
-        answer.headers["Location"] = f"{router.prefix}/{found[1].decode()}"
-    return answer
-
-
-_ID = re.compile(rb'^\{"id":"([0-9a-f-]{36})"')
+    return create(make, status=202, under=router.prefix)
 
 
 def _filter(

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from pydantic import ValidationError
-
 from core import reports
 from core.clock import utcnow
 from core.db import transaction
@@ -20,7 +18,7 @@ from core.models import ReportType
 from core.reports import making
 from core.reports.outcomes import Made
 from core.reports.pdf import Engine
-from core.reports.requests import parameters_of
+from core.reports.requests import new_report
 
 PRINT_SECONDS = 120.0
 """For a browser that has to start, on a machine that may be busy."""
@@ -33,15 +31,9 @@ def write(kind: str, output: Path | None, **given: Any) -> Path:
     Raises Invalid, NotFound, RenderFailed, and NotWritten.
     """
     try:
-        wanted = reports.NewReport.model_validate({"type": kind.replace("-", "_"), **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Invalid(_option(str(first["loc"][0])), str(first["msg"]).removeprefix("Value error, ")) from None
-    now = utcnow()
-    try:
+        wanted = new_report(type=kind.replace("-", "_"), **given)
         with transaction() as db:
-            reports.check(db, wanted, now=now)
-        parameters = parameters_of(wanted, now=now)
+            parameters = reports.check(db, wanted, now=utcnow())
     except Invalid as error:
         raise Invalid(_option(error.field), error.reason) from None
     with Progress(sys.stderr) as progress:

@@ -92,10 +92,10 @@ def content(report_id: UUID) -> bytes:
         return bytes(db.execute(text(query), {"id": report_id}).scalar_one())
 
 
-def claim(limit: int = 10, owner: str = "the tests") -> list[Claimed]:
+def claim(limit: int = 10, owner: str = "the tests", *, idle: bool = True) -> list[Claimed]:
     """Take what is due."""
     with transaction() as db:
-        return claims.claim(db, owner=owner, limit=limit)
+        return claims.claim(db, owner=owner, limit=limit, idle=idle)
 
 
 def made(content: bytes = b"a,b\r\n1,2\r\n", filename: str = "Sessions.csv") -> Made:

@@ -19,6 +19,7 @@ from core.emails.content import render
 from core.emails.drafts import Attachment
 from core.errors import Invalid
 from core.models import Email
+from core.reports.registry import filename
 from tests.mails import KINDS, MAYA, NOW, a_session
 
 OURS = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "X-Auto-Response-Suppress"]
@@ -140,13 +141,23 @@ def test_files_come_back_whatever_they_arecalled(name: str, content: bytes, type
         ("C:\\temp\\x.exe", "x.exe"),
         ('a"; filename="b.exe', "a'; filename='b.exe"),
         ("  ", "file"),
-        ("a" * 300 + ".pdf", "a" * 56 + ".pdf"),
+        ("a" * 300 + ".pdf", "a" * 116 + ".pdf"),
+        ("a" * 300, "a" * 120),
+        ("a." + "b" * 300, "a." + "b" * 118),
+        ("面" * 300 + ".pdf", "面" * 83 + ".pdf"),
+        *((filename(f"Interview {letter * 99} 2026-01-01 to 2026-12-31", "pdf"),) * 2 for letter in "a面"),
     ],
 )
 def test_file_names_keep_their_script_and_lose_their_path(given_: str, kept: str) -> None:
     found = read(mime.build(a_mail(), [Attachment(given_, "application/pdf", b"x")]))
     file = found.get_payload()[1]
     assert (file.get_content_type(), file.get_filename()) == ("application/pdf", kept)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("character", ["a", "é", "面", "😀", '"'])
+def test_the_longest_file_name_is_a_line_that_smtp_takes(character: str) -> None:
+    found = read(mime.build(a_mail(), [Attachment(character * 900 + ".pdf", "application/pdf", b"x")]))
+    assert found.get_payload()[1].get_filename().endswith(".pdf")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,18 @@ def test_who_turned_the_notification_off_gets_the_mail_alone(people: People) -> 
         assert list(db.execute(text("SELECT user_id FROM notification_receipts")).scalars()) == [people.ids["admin"]]
 
 
+def test_who_chose_the_notification_alone_gets_no_mail(people: People) -> None:
+    wish(people, "recruiter", "email", "off")
+    wish(people, "recruiter", "in_app", "instant")
+    for claimed in asked():
+        finish(claimed)
+    assert len(mailed("daily/")) == 1
+    assert told() == [people.ids["admin"], people.ids["recruiter"]]
+    with transaction() as db:
+        receipts = db.execute(text("SELECT user_id FROM notification_receipts ORDER BY 1")).scalars()
+        assert list(receipts) == sorted(told())
+
+
 def test_a_part_that_failed_or_is_too_large_does_not_keep_back_the_other(people: People) -> None:
     pdf, csv = asked()
     assert finish(pdf, b"x" * LARGE, filename="Dashboard.pdf")
@@ -162,6 +174,18 @@ def test_a_day_that_is_no_longer_kept_can_be_made_again(people: People) -> None:
     assert finish(pdf) and finish(csv)
     with transaction() as db:
         db.execute(text("DELETE FROM report_files WHERE report_id = :id"), {"id": pdf.id})
+    assert reports.ask_daily(now=utcnow(), date=day).done == 1
+    [again] = claim()
+    assert again.id == pdf.id and finish(again, b"%PDF")
+    assert content(pdf.id) == b"%PDF"
+
+
+def test_a_day_that_expired_can_be_made_again_before_its_file_is_removed(people: People) -> None:
+    day = utcnow().astimezone(UTC).date() - timedelta(days=100)
+    pdf, csv = asked(day)
+    assert finish(pdf, b"old") and finish(csv)
+    with transaction() as db:
+        db.execute(text("UPDATE reports SET expires_at = now() WHERE id = :id"), {"id": pdf.id})
     assert reports.ask_daily(now=utcnow(), date=day).done == 1
     [again] = claim()
     assert again.id == pdf.id and finish(again, b"%PDF")

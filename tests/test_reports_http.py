@@ -219,6 +219,15 @@ def test_a_file_that_is_not_there(ask: Asking) -> None:
     assert done(ask.recruiter.get(f"{REPORTS}/{id_}"))["file"] is None
 
 
+def test_a_file_is_gone_when_it_expires_and_not_when_it_is_removed(ask: Asking) -> None:
+    id_ = ready(ask.people)
+    change(id_, expires_at=utcnow() - timedelta(seconds=1))
+    refused(ask.recruiter.get(f"{REPORTS}/{id_}/file"), 404, "no longer kept", "Ask for the report again")
+    assert done(ask.recruiter.get(f"{REPORTS}/{id_}"))["file"] is None
+    [listed] = [one for one in done(ask.recruiter.get(REPORTS))["items"] if one["id"] == str(id_)]
+    assert (listed["status"], listed["file"]) == ("ready", None)
+
+
 def test_a_full_queue(shared_database: Database, tmp_path: Path) -> None:
     with transaction() as db:
         db.execute(text("UPDATE reports SET status = 'failed' WHERE status IN ('queued', 'running')"))

@@ -197,13 +197,19 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
+_LONGEST_NAME, _MOST_BYTES = 120, 255
+"""Characters of a file's name, and its bytes: what file systems take, and thrice that is a line that SMTP takes."""
+
+
 def filename(given: str) -> str:
-    """A file's name without a path, at most 60 characters, its ending kept; "file" when nothing is left."""
+    """A file's name without a path, at most 120 characters, its ending kept; "file" when nothing is left."""
     name = one_line(re.split(r"[/\\]", given)[-1], 1000).replace('"', "'").lstrip(".").strip()
-    if len(name) > 60:
-        stem, dot, ending = name.rpartition(".")
-        name = f"{stem[: 59 - len(ending)]}.{ending}" if dot and len(ending) <= 10 else name[:60].strip()
-    return name or "file"
+    stem, dot, ending = name.rpartition(".")
+    if not dot or len(ending) > 10:
+        stem, dot, ending = name, "", ""
+    ending = dot + ending
+    kept = stem[: _LONGEST_NAME - len(ending)].encode()[: _MOST_BYTES - len(ending.encode())]
+    return (kept.decode(errors="ignore") + ending).strip() or "file"
 
 
 def unstructured(value: str, used: int = 0) -> str:

@@ -2,10 +2,9 @@
 
 import json
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
-from pydantic import ValidationError
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -17,7 +16,7 @@ from core.errors import Invalid, QueueFull
 from core.events import ReportQueued
 from core.models import Candidate, Interview, ReportStatus
 from core.reports.claims import put_back
-from core.reports.requests import NewReport, When, parameters_of, request_hash
+from core.reports.requests import NewReport, When, new_report, parameters_of, request_hash
 from core.settings import settings
 from core.viewers import STAFF, Viewer, require
 
@@ -52,74 +51,56 @@ def ask_as_house(db: Session, given: NewReport, *, key: str, now: datetime) -> R
     return _ask(db, given, now=now, key=key)
 
 
-def check(db: Session, given: NewReport, *, now: datetime) -> None:
-    """Whether such a report may be asked for at all. Raises Invalid."""
-    parameters_of(given, now=now)
-    _check(db, given)
+def check(db: Session, given: NewReport, *, now: datetime) -> dict[str, Any]:
+    """The parameters of such a report as they are kept, where it may be asked for at all. Raises Invalid."""
+    parameters = parameters_of(given, now=now)
+    if given.interview_id is not None:
+        _living(db, Interview, "interview", given.interview_id)
+    if given.candidate_id is not None:
+        _living(db, Candidate, "candidate", given.candidate_id)
+    if given.email_to is not None:
+        try:
+            envelope(given.email_to)
+        except Invalid as error:
+            raise Invalid("email_to", error.reason) from None
+    return parameters
 
 
-def generate_dashboard_pdf(
-    db: Session,
-    *,
-    by: Viewer,
-    now: datetime,
-    start: When | None = None,
-    end: When | None = None,
-    email_to: str | None = None,
-) -> Requested:
+def _living(db: Session, table: type[Interview | Candidate], noun: str, id_: int) -> None:
+    if not db.scalar(select(table.id).where(table.id == id_, table.deleted_at.is_(None))):
+        raise Invalid(f"{noun}_id", f"there is no {noun} {id_}")
+
+
+class Options(TypedDict, total=False):
+    """What a report is of, and where it goes: see ``NewReport``."""
+
+    start: When | None
+    end: When | None
+    email_to: str | None
+
+
+def generate_dashboard_pdf(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> Requested:
     """Ask for the dashboard of a period as PDF; see ``ask``."""
-    return ask(db, _new(type="dashboard_pdf", start=start, end=end, email_to=email_to), by=by, now=now)
+    return ask(db, new_report(type="dashboard_pdf", **options), by=by, now=now)
 
 
-def generate_dashboard_csv(
-    db: Session,
-    *,
-    by: Viewer,
-    now: datetime,
-    start: When | None = None,
-    end: When | None = None,
-    email_to: str | None = None,
-) -> Requested:
+def generate_dashboard_csv(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> Requested:
     """Ask for a period's sessions as CSV; see ``ask``."""
-    return ask(db, _new(type="dashboard_csv", start=start, end=end, email_to=email_to), by=by, now=now)
+    return ask(db, new_report(type="dashboard_csv", **options), by=by, now=now)
 
 
 def generate_interview_pdf(
-    db: Session,
-    interview_id: int,
-    *,
-    by: Viewer,
-    now: datetime,
-    start: When | None = None,
-    end: When | None = None,
-    email_to: str | None = None,
+    db: Session, interview_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
 ) -> Requested:
     """Ask for an interview's analytics as PDF; see ``ask``."""
-    given = _new(type="interview_pdf", interview_id=interview_id, start=start, end=end, email_to=email_to)
-    return ask(db, given, by=by, now=now)
+    return ask(db, new_report(type="interview_pdf", interview_id=interview_id, **options), by=by, now=now)
 
 
 def generate_candidate_pdf(
-    db: Session,
-    candidate_id: int,
-    *,
-    by: Viewer,
-    now: datetime,
-    start: When | None = None,
-    end: When | None = None,
-    email_to: str | None = None,
+    db: Session, candidate_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
 ) -> Requested:
     """Ask for a candidate's analytics as PDF, without a period of all their time; see ``ask``."""
-    given = _new(type="candidate_pdf", candidate_id=candidate_id, start=start, end=end, email_to=email_to)
-    return ask(db, given, by=by, now=now)
-
-
-def _new(**given: Any) -> NewReport:
-    try:
-        return NewReport(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Invalid(str(first["loc"][0]), first["msg"].removeprefix("Value error, ")) from None
+    return ask(db, new_report(type="candidate_pdf", candidate_id=candidate_id, **options), by=by, now=now)
 
 
 _INSERT = text("""
@@ -140,8 +121,7 @@ _TRIES = 5
 def _ask(
     db: Session, given: NewReport, *, now: datetime, user_id: int | None = None, key: str | None = None
 ) -> Requested:
-    parameters = parameters_of(given, now=now)
-    _check(db, given)
+    parameters = check(db, given, now=now)
     id_, capacity = uuid7(now), settings().report_queue_capacity
     row = {
         "id": id_,
@@ -176,22 +156,6 @@ def _ask(
 def _unfinished(db: Session) -> int:
     query = "SELECT count(*) FROM reports WHERE status IN ('queued', 'running') AND requested_by IS NOT NULL"
     return int(db.execute(text(query)).scalar_one())
-
-
-def _check(db: Session, given: NewReport) -> None:
-    if given.interview_id is not None:
-        living = select(Interview.id).where(Interview.id == given.interview_id, Interview.deleted_at.is_(None))
-        if not db.scalar(living):
-            raise Invalid("interview_id", f"there is no interview {given.interview_id}")
-    if given.candidate_id is not None:
-        known = select(Candidate.id).where(Candidate.id == given.candidate_id, Candidate.deleted_at.is_(None))
-        if not db.scalar(known):
-            raise Invalid("candidate_id", f"there is no candidate {given.candidate_id}")
-    if given.email_to is not None:
-        try:
-            envelope(given.email_to)
-        except Invalid as error:
-            raise Invalid("email_to", error.reason) from None
 
 
 def _queued(id_: UUID, given: NewReport, parameters: dict[str, Any], user_id: int) -> ReportQueued:

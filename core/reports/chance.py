@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import log, sqrt
 
 from core.reports.shapes import Ratio, Spread, Wait
+from core.reports.words import FEW
 
-FEW = 20
 _CLEAR = 2.0
 _WEEKS = 6
 

@@ -28,16 +28,36 @@ class Claimed(NamedTuple):
     attempts: int
     created_at: datetime
     owner: str
+    alone: bool = False
+    """Twice it was in the hands of a process that was lost: nothing else is to be lost with the next one."""
+
+
+def named(claimed: Claimed) -> dict[str, Any]:
+    """What every push about the report says of it."""
+    return {
+        "report_id": claimed.id,
+        "user_id": claimed.requested_by,
+        "report_type": claimed.type,
+        "attempts": claimed.attempts,
+    }
 
 
 _DUE = """(r.status = 'queued' AND r.due_at <= clock_timestamp()
             OR r.status = 'running' AND r.lease_until < clock_timestamp())"""
 # A year that is filled in afterwards must not keep people waiting, so days go last. The reports of a day are taken
-# together, if only one more than there was room for: they are to be of one snapshot.
+# together, if only one more than there was room for: they are to be of one snapshot. What may have killed two of its
+# makers waits, when its turn comes, for empty hands, and keeps those behind it waiting no longer than that takes.
 _CLAIM = text(f"""
-    WITH due AS MATERIALIZED (
-        SELECT r.id, r.dedupe_key, coalesce(r.dedupe_key LIKE 'daily/%', false) AS daily FROM reports r
+    WITH first AS MATERIALIZED (
+        SELECT r.id, r.dedupe_key, coalesce(r.dedupe_key LIKE 'daily/%', false) AS daily, r.due_at,
+            r.status = 'running' AND r.attempts >= 2 AS alone
+        FROM reports r
         WHERE {_DUE} ORDER BY daily, r.due_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), due AS MATERIALIZED (
+        SELECT id, dedupe_key, daily, alone FROM (
+            SELECT *, row_number() OVER turns AS turn, count(*) FILTER (WHERE alone) OVER turns AS alone_so_far
+            FROM first WINDOW turns AS (ORDER BY daily, due_at, id)
+        ) AS told WHERE alone_so_far = 0 OR (alone AND turn = 1 AND :idle)
     ), beside AS MATERIALIZED (
         SELECT r.id FROM reports r
         WHERE r.dedupe_key LIKE 'daily/%' AND {_DUE} AND r.id NOT IN (SELECT id FROM due) AND EXISTS (
@@ -45,33 +65,30 @@ _CLAIM = text(f"""
         )
         ORDER BY r.id FOR UPDATE SKIP LOCKED
     ), mine AS (
-        SELECT id, daily FROM due UNION ALL SELECT id, true FROM beside
+        SELECT id, daily, alone FROM due UNION ALL SELECT id, true, (SELECT bool_or(alone) FROM due) FROM beside
     ), claimed AS (
         UPDATE reports r SET status = 'running', attempts = attempts + 1, lease_owner = :owner,
             lease_until = clock_timestamp() + CAST(:lease AS interval)
         FROM mine WHERE r.id = mine.id
-        RETURNING mine.daily, r.*
+        RETURNING mine.daily, mine.alone, r.*
     )
-    SELECT id, type, parameters, requested_by, dedupe_key, attempts, created_at, lease_owner
+    SELECT id, type, parameters, requested_by, dedupe_key, attempts, created_at, lease_owner, alone
     FROM claimed ORDER BY daily, due_at, id
 """)  # noqa: S608 - a constant of this module
 
 
-def claim(db: Session, *, owner: str, limit: int) -> list[Claimed]:
+def claim(db: Session, *, owner: str, limit: int, idle: bool = True) -> list[Claimed]:
     """Take up to ``limit`` reports that are due, or whose lease ran out, and what else is due of their days.
 
     Those that somebody waits for come first. ``owner`` must be new for each claim. One whose process ended comes again
-    with more attempts: the caller judges.
+    with more attempts: the caller judges. From its second lost lease on it comes ``alone``, with nothing else but its
+    day's, and only to who is ``idle``, with nothing in hand.
     """
-    rows = db.execute(_CLAIM, {"owner": owner, "limit": limit, "lease": LEASE})
+    rows = db.execute(_CLAIM, {"owner": owner, "limit": limit, "idle": idle, "lease": LEASE})
     claimed = [Claimed._make(row) for row in rows]
     outbox.publish_many(
         db,
-        [
-            ReportRunning(report_id=one.id, user_id=one.requested_by, report_type=one.type, attempts=one.attempts)
-            for one in claimed
-            if one.requested_by is not None
-        ],
+        [ReportRunning(**named(one)) for one in claimed if one.requested_by is not None],
     )
     return claimed
 
@@ -112,15 +129,8 @@ def release(db: Session, held: Iterable[Claimed]) -> None:
 def announce_queued(db: Session, claimed: Claimed, *, attempts: int, reason: str | None = None) -> None:
     """Tell who asked that the report waits again."""
     if claimed.requested_by is not None:
-        again = ReportQueued(
-            report_id=claimed.id,
-            user_id=claimed.requested_by,
-            report_type=claimed.type,
-            attempts=attempts,
-            parameters=claimed.parameters,
-            reason=reason,
-        )
-        outbox.publish(db, again)
+        about = named(claimed) | {"attempts": attempts}
+        outbox.publish(db, ReportQueued(**about, parameters=claimed.parameters, reason=reason))
 
 
 def _given(held: Sequence[Claimed]) -> dict[str, str]:
@@ -137,12 +147,16 @@ _NEXT = text("""
 """)
 
 
-NOT_THERE = """(status = 'failed' OR status = 'ready'
-        AND NOT EXISTS (SELECT FROM report_files WHERE report_files.report_id = reports.id))"""
+NOT_THERE = """(status = 'failed' OR status = 'ready' AND (expires_at <= clock_timestamp()
+        OR NOT EXISTS (SELECT FROM report_files WHERE report_files.report_id = reports.id)))"""
+# What expired may still have its file, until the nightly cleanup.
 _PUT_BACK = text(f"""
-    UPDATE reports SET status = 'queued', attempts = 0, due_at = clock_timestamp(), data_as_of = NULL,
-        finished_at = NULL, expires_at = NULL, last_error = NULL
-    WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND {NOT_THERE} RETURNING id
+    WITH again AS (
+        UPDATE reports SET status = 'queued', attempts = 0, due_at = clock_timestamp(), data_as_of = NULL,
+            finished_at = NULL, expires_at = NULL, last_error = NULL
+        WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND {NOT_THERE} RETURNING id
+    ), gone AS (DELETE FROM report_files USING again WHERE report_files.report_id = again.id)
+    SELECT id FROM again
 """)  # noqa: S608 - a constant of this module
 
 

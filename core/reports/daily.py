@@ -6,7 +6,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel
+from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,7 @@ from core.errors import Invalid
 from core.models import Report
 from core.reports.claims import NOT_THERE, put_back
 from core.reports.requests import request_hash
+from core.results import Result
 from core.settings import settings
 
 TYPES = ("dashboard_pdf", "dashboard_csv")
@@ -28,18 +29,12 @@ SAMPLE = 10
 _DAY = timedelta(days=1)
 
 
-class Asked(BaseModel):
+class Asked(Result):
     """What one run found and did: ``found`` are due, ``done`` were asked for, ``skipped`` had been already."""
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
     first: Day | None = None
     last: Day | None = None
-    sample: list[dict[str, Any]] = []
+    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None) -> Asked:
@@ -50,9 +45,8 @@ def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, 
     wrong order, or too many.
     """
     zone = ZoneInfo(settings().timezone)
-    yesterday = now.astimezone(zone).date() - _DAY
     with transaction() as db:
-        days = _given(date, until, yesterday) if date or until else _left_out(db, yesterday)
+        days = given_days(date, until, now=now) or _left_out(db, _yesterday(now))
         wanted = [(day, kind) for day in days for kind in TYPES]
         keys = {daily_key(day, kind): (day, kind) for day, kind in wanted}
         before = set(db.scalars(_BEFORE, {"keys": array(list(keys))}))
@@ -69,6 +63,27 @@ def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, 
         last=max(days, default=None),
         sample=sample[:SAMPLE],
     )
+
+
+def given_days(date: Day | None, until: Day | None, *, now: datetime) -> list[Day]:
+    """``date``, or each day from it to ``until``; none when neither is given. Raises Invalid, as ``ask_daily`` does."""
+    if date is None and until is None:
+        return []
+    if date is None:
+        raise Invalid("date", "is missing: until is the last day of a range that begins with date")
+    yesterday, last = _yesterday(now), until or date
+    if last > yesterday:
+        raise Invalid("until" if until else "date", f"{last} is not over; the last day that is, is {yesterday}")
+    if last < date:
+        raise Invalid("until", f"{last} lies before {date}")
+    days = _range(date, last)
+    if len(days) > AT_ONCE:
+        raise Invalid("until", f"{len(days)} days are too many; ask for at most {AT_ONCE} at once")
+    return days
+
+
+def _yesterday(now: datetime) -> Day:
+    return now.astimezone(ZoneInfo(settings().timezone)).date() - _DAY
 
 
 def daily_key(day: Day, kind: str) -> str:
@@ -92,21 +107,6 @@ _BEFORE = text(f"""
     SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND NOT {NOT_THERE}
 """)  # noqa: S608 - a constant of ours
 _ASKED = text("SELECT DISTINCT split_part(dedupe_key, '/', 2) FROM reports WHERE dedupe_key LIKE 'daily/%'")
-
-
-def _given(date: Day | None, until: Day | None, yesterday: Day) -> list[Day]:
-    first, last = date or until, until or date
-    assert first is not None and last is not None  # noqa: S101, PT018 - the caller has one
-    if date is None:
-        raise Invalid("date", "is missing: until is the last day of a range that begins with date")
-    if last > yesterday:
-        raise Invalid("until" if until else "date", f"{last} is not over; the last day that is, is {yesterday}")
-    if last < first:
-        raise Invalid("until", f"{last} lies before {first}")
-    days = _range(first, last)
-    if len(days) > AT_ONCE:
-        raise Invalid("until", f"{len(days)} days are too many; ask for at most {AT_ONCE} at once")
-    return days
 
 
 def _left_out(db: Session, yesterday: Day) -> list[Day]:

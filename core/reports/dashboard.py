@@ -7,7 +7,7 @@ from markupsafe import Markup
 from core.reports import chance, words
 from core.reports.document import Document
 from core.reports.figures import bars, curve, dots, heat, lines, rates, scores, stacks
-from core.reports.pages import Tile, counted, document, rated, told, waited
+from core.reports.pages import Compared, Tile, document, told
 from core.reports.shapes import Attention, Dashboard, Operations, Ratio, Totals, Wait
 
 _KINDS = {
@@ -70,8 +70,7 @@ def lead(data: Dashboard, span: words.Span) -> Markup:
 
 
 def _volume(now: Totals, then: Totals, span: words.Span) -> str:
-    done = words.count(now.completed, "interview") + (" was" if now.completed == 1 else " were") + " completed"
-    done = done[0].upper() + done[1:]
+    done = words.completed(now.completed, "interview").capitalize()
     if chance.counts_differ(now.completed, then.completed) and then.completed >= words.FEW:
         change = 100 * (now.completed - then.completed) / then.completed
         return f"{done}, {abs(change):.0f}% {'more' if change > 0 else 'fewer'} than {span.earlier}."
@@ -110,34 +109,20 @@ def _way(change: float) -> str:
 
 def tiles(data: Dashboard) -> list[Tile]:
     """The period's figures against those of the period before."""
-    now, then = data.totals, data.previous
-
-    def course(of: Callable[[Totals], Ratio]) -> list[Ratio]:
-        return [of(week.totals) for week in data.weeks]
-
+    tile = Compared(data.totals, data.previous, data.weeks)
     return [
-        counted("Sessions planned", now.planned, then.planned, [float(w.totals.planned) for w in data.weeks]),
-        counted("Completed", now.completed, then.completed, [float(w.totals.completed) for w in data.weeks], good=1),
-        rated("Show rate", now.show, then.show, course(lambda t: t.show)),
-        rated("No-show rate", now.no_show, then.no_show, course(lambda t: t.no_show), good=-1),
-        rated("Held rate", now.held, then.held, course(lambda t: t.held)),
-        rated("Completion", now.completion, then.completion, course(lambda t: t.completion)),
-        rated("Invite conversion", now.conversion, then.conversion, course(lambda t: t.conversion)),
-        rated("Pass rate", now.passed, then.passed, course(lambda t: t.passed), good=0),
-        rated("Feedback in time", now.feedback_in_time, then.feedback_in_time, course(lambda t: t.feedback_in_time)),
-        waited("Median time to hire", now.time_to_hire, then.time_to_hire, [w.totals.time_to_hire for w in data.weeks]),
-        waited(
-            "Median scheduling delay",
-            now.scheduling_delay,
-            then.scheduling_delay,
-            [w.totals.scheduling_delay for w in data.weeks],
-        ),
-        waited(
-            "Median time to decision",
-            now.time_to_decision,
-            then.time_to_decision,
-            [w.totals.time_to_decision for w in data.weeks],
-        ),
+        tile.counted("Sessions planned", lambda t: t.planned),
+        tile.counted("Completed", lambda t: t.completed, good=1),
+        tile.rated("Show rate", lambda t: t.show),
+        tile.rated("No-show rate", lambda t: t.no_show, good=-1),
+        tile.rated("Held rate", lambda t: t.held),
+        tile.rated("Completion", lambda t: t.completion),
+        tile.rated("Invite conversion", lambda t: t.conversion),
+        tile.rated("Pass rate", lambda t: t.passed, good=0),
+        tile.rated("Feedback in time", lambda t: t.feedback_in_time),
+        tile.waited("Median time to hire", lambda t: t.time_to_hire),
+        tile.waited("Median scheduling delay", lambda t: t.scheduling_delay),
+        tile.waited("Median time to decision", lambda t: t.time_to_decision),
     ]
 
 

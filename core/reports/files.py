@@ -3,8 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, cast
 from uuid import UUID
 
 from sqlalchemy import insert, select
@@ -28,17 +27,9 @@ class Spool:
 
     def __init__(self) -> None:
         # without a name from the moment it is opened: it goes with the process, however that ends
-        self._file = cast("IO[bytes]", tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115 - closed by __exit__
+        self._file = cast("IO[bytes]", tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115 - closed by close
         self._hash = hashlib.sha256()
         self.size = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Forget the bytes."""

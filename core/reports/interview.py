@@ -1,14 +1,14 @@
 """The pages of one interview's analytics: outcomes, scores, and its questions one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from core.reports import chance, words
 from core.reports.document import Document
 from core.reports.figures import bars, dots, heat, points, scores, stacks, times
-from core.reports.pages import Tile, counted, document, rated, told
-from core.reports.shapes import InterviewReport, QuestionFigures, Ratio, Totals
+from core.reports.pages import Compared, Tile, document, told
+from core.reports.shapes import InterviewReport, QuestionFigures
 
 _ROWS = 36
 """Questions in the table at most."""
@@ -45,10 +45,9 @@ def _lead(data: InterviewReport, span: words.Span) -> Markup:
     if not data.stamp.n:
         return Markup.escape("No session of this interview falls into this period.")
     now, then = data.totals, data.previous
-    done = words.count(now.completed, "session")
+    done = words.completed(now.completed, "session").capitalize()
     stopped = now.completion.whole - now.completion.part
-    verb = "was" if now.completed == 1 else "were"
-    said = [f"{done[0].upper()}{done[1:]} {verb} completed" + (f", {stopped:,} abandoned." if stopped else ".")]
+    said = [done + (f", {stopped:,} abandoned." if stopped else ".")]
     if now.passed.whole:
         passed = f"{words.of(now.passed)} scored {'session' if now.passed.whole == 1 else 'sessions'} passed"
         if now.passed.whole >= words.FEW:
@@ -83,24 +82,20 @@ def _discrimination(questions: Sequence[QuestionFigures]) -> str:
 
 def tiles(data: InterviewReport) -> list[Tile]:
     """The interview's figures against those of the period before."""
-    now, then = data.totals, data.previous
-
-    def course(of: Callable[[Totals], Ratio]) -> list[Ratio]:
-        return [of(week.totals) for week in data.weeks]
-
+    tile = Compared(data.totals, data.previous, data.weeks)
     middle = data.scores.median
     return [
-        counted("Sessions planned", now.planned, then.planned, [float(w.totals.planned) for w in data.weeks]),
-        counted("Completed", now.completed, then.completed, [float(w.totals.completed) for w in data.weeks], good=1),
-        rated("Show rate", now.show, then.show, course(lambda t: t.show)),
-        rated("Completion", now.completion, then.completion, course(lambda t: t.completion)),
+        tile.counted("Sessions planned", lambda t: t.planned),
+        tile.counted("Completed", lambda t: t.completed, good=1),
+        tile.rated("Show rate", lambda t: t.show),
+        tile.rated("Completion", lambda t: t.completion),
         told(
             "Median score",
             words.UNDEFINED if middle is None else words.number(round(middle, 1)),
             f"n = {data.scores.n:,}; passes at {words.number(data.pass_score)}",
             few=0 < data.scores.n < words.FEW,
         ),
-        rated("Pass rate", now.passed, then.passed, course(lambda t: t.passed), good=0),
-        rated("Feedback in time", now.feedback_in_time, then.feedback_in_time, course(lambda t: t.feedback_in_time)),
-        rated("Invite conversion", now.conversion, then.conversion, course(lambda t: t.conversion)),
+        tile.rated("Pass rate", lambda t: t.passed, good=0),
+        tile.rated("Feedback in time", lambda t: t.feedback_in_time),
+        tile.rated("Invite conversion", lambda t: t.conversion),
     ]

@@ -1,18 +1,22 @@
 """What becomes of a claimed report: ready with its file, tried again, or failed; one transaction each, fenced."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from core import emails, outbox
 from core.events import ReportFailed, ReportReady
 from core.notifications import Told, report_told, tell
 from core.reports import files, telling
-from core.reports.claims import Claimed, announce_queued
+from core.reports.claims import Claimed, announce_queued, named
 from core.reports.files import Spool
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 """How often a report is begun; after the last, trouble of any kind is failure."""
@@ -68,10 +72,7 @@ def ready(db: Session, claimed: Claimed, made: Made, *, now: datetime) -> bool:
     files.store(db, claimed.id, made.spool, filename=made.filename, content_type=made.content_type)
     if claimed.requested_by is not None:
         change = ReportReady(
-            report_id=claimed.id,
-            user_id=claimed.requested_by,
-            report_type=claimed.type,
-            attempts=claimed.attempts,
+            **named(claimed),
             url=f"/api/reports/{claimed.id}/file",
             filename=made.filename,
             content_type=made.content_type,
@@ -100,13 +101,7 @@ def failed(db: Session, claimed: Claimed, failure: Failure, *, now: datetime) ->
     if db.execute(_FAILED, given).one_or_none() is None:
         return None
     if claimed.requested_by is not None:
-        change = ReportFailed(
-            report_id=claimed.id,
-            user_id=claimed.requested_by,
-            report_type=claimed.type,
-            attempts=claimed.attempts,
-            reason=failure.reason,
-        )
+        change = ReportFailed(**named(claimed), reason=failure.reason)
         outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/failed")
         told = report_told(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
     else:
@@ -121,10 +116,17 @@ def _wait(attempts: int) -> timedelta:
 
 
 def _mail(db: Session, claimed: Claimed, daily: bool, now: datetime) -> None:
-    if daily:
-        telling.tell_subscribers(db, claimed, now=now)
-    else:
-        emails.queue_report_ready(db, claimed.id, now=now)
+    """Mail what the report came to; that this fails must not keep it from its end, whichever that is."""
+    try:
+        with db.begin_nested():
+            if daily:
+                telling.tell_subscribers(db, claimed, now=now)
+            else:
+                emails.queue_report_ready(db, claimed.id, now=now)
+    except (OperationalError, InterfaceError):
+        raise  # the database is away: all of it is tried again
+    except Exception:
+        log.exception("a report could not be mailed", extra={"report_id": str(claimed.id), "type": claimed.type})
 
 
 def _to_admins(claimed: Claimed, failure: Failure, now: datetime) -> Told:

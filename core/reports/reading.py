@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.errors import Conflict, NotFound
@@ -61,7 +61,8 @@ _r, _f = Report, ReportFile
 _SHOWN = select(
     _r.id, _r.type, _r.status, _r.parameters, _r.requested_by, _r.email_to, _r.attempts, _r.last_error, _r.created_at,
     _r.data_as_of, _r.finished_at, _r.expires_at, _f.filename, _f.content_type, _f.size, _f.sha256,
-).outerjoin(_f, _f.report_id == _r.id)  # fmt: skip
+).outerjoin(_f, and_(_f.report_id == _r.id, _r.expires_at > func.clock_timestamp()))  # fmt: skip
+"""What expired is gone from then on, and not only when the nightly cleanup has removed it."""
 
 
 def page(db: Session, where: ReportFilter, *, by: Viewer, after: UUID | None, limit: int) -> Sequence[Shown]:

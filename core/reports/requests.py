@@ -66,6 +66,15 @@ class NewReport(Input):
     email_to: Address | None = Field(None, description="mailed there when it is ready: as a file, or a link if large")
 
 
+def new_report(**given: Any) -> NewReport:
+    """A request of plain values. Raises Invalid for the first of them that is wrong."""
+    try:
+        return NewReport(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Invalid(str(first["loc"][0]), first["msg"].removeprefix("Value error, ")) from None
+
+
 _SUBJECT = {"interview_pdf": "interview_id", "candidate_pdf": "candidate_id"}
 
 

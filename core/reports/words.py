@@ -60,6 +60,11 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{f'{n:,}' if n else 'no'} {many or one + 's'}"
 
 
+def completed(n: int, thing: str) -> str:
+    """ "1 session was completed", "no sessions were completed"."""
+    return f"{count(n, thing)} {'was' if n == 1 else 'were'} completed"
+
+
 def all_of(n: int) -> str:
     """ "Both" or "All 12", before a plural."""
     return "Both" if n == 2 else f"All {n:,}"

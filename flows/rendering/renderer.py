@@ -98,14 +98,14 @@ class Renderer:
     async def look(self) -> datetime | None:
         """Take reports that are due and begin them, while there is room; when to look again, None: nothing is planned.
 
-        Waits for room first.
+        Waits for room first: beside a report that goes alone there is none.
         """
-        while len(self._hands) >= self._concurrency:
+        while len(self._hands) >= self._concurrency or any(held.alone for held in self._hands.values()):
             self._freed.clear()
             await self._freed.wait()
         self._claims += 1
         owner, limit = f"{self._name}/{self._claims}", self._concurrency - len(self._hands)
-        work = asyncio.to_thread(_in_transaction, partial(_find, owner=owner, limit=limit))
+        work = asyncio.to_thread(_in_transaction, partial(_find, owner=owner, limit=limit, idle=not self._hands))
         # shielded, and received even so: a claim that was made must be known, to be given back
         self._looking = asyncio.create_task(work)
         self._looking.add_done_callback(self._receive)
@@ -206,8 +206,8 @@ class Renderer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _find(db: Session, *, owner: str, limit: int) -> Found:
-    return Found(claims.claim(db, owner=owner, limit=limit), claims.next_due(db))
+def _find(db: Session, *, owner: str, limit: int, idle: bool) -> Found:
+    return Found(claims.claim(db, owner=owner, limit=limit, idle=idle), claims.next_due(db))
 
 
 def _in_transaction(work: Callable[[Session], T]) -> T:

@@ -83,9 +83,10 @@ def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool 
         finding = f"{all_of(whole)} sessions were completed"
     elif not done:
         finding = f"None of {whole:,} sessions was completed"
+    elif whole < FEW:
+        finding = f"{done} of {whole} sessions {'was' if done == 1 else 'were'} completed"
     else:
-        finding = f"{of(Ratio(done, whole))} sessions {'was' if done == 1 else 'were'} completed"
-        finding = finding if whole < FEW else f"{percent(done, whole)} of sessions were completed"
+        finding = f"{percent(done, whole)} of sessions were completed"
     return made(key, finding, unit, whole, chart, numbers)
 
 

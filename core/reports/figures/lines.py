@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from math import ceil, floor
 
-from core.reports import chance
+from core.reports import chance, words
 from core.reports.document import Chart
 from core.reports.figures import house
 from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.figures.weeks import MOST, Step, labels, steps, unit
 from core.reports.shapes import Dashboard
-from core.reports.words import FEW, Span, count, number
+from core.reports.words import FEW, Span, number
 
 _MARGIN = (34, 14, 58, 22)
 
@@ -40,9 +40,8 @@ def completed(data: Dashboard, span: Span) -> Card:
 def _volume(now: int, then: int, trend: int, span: Span) -> str:
     if not now:
         return f"No interview was completed, after {number(then)} {span.earlier}"
-    done = count(now, "interview") + (" was" if now == 1 else " were") + " completed"
     if not chance.counts_differ(now, then):
-        return done if now < FEW else f"{number(now)} interviews, no clear change"
+        return words.completed(now, "interview") if now < FEW else f"{number(now)} interviews, no clear change"
     way = {1: ", on a rising trend", -1: ", on a falling trend"}.get(trend, "")
     if then < FEW:
         return f"{number(now)} interviews, after {number(then)}{way}"

@@ -11,8 +11,6 @@ from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.shapes import Ratio, Scores, Spread
 from core.reports.words import FEW, all_of, count, name, number, of, ratio
 
-_BINS = 20
-
 
 def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequence[float]) -> Card:
     """How scores lie, in steps of five points, with the line to pass; several lines are a band."""
@@ -26,12 +24,13 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
     marks = house.steps(max(bins), 3)
     trace = {
         "type": "bar",
-        "x": [2.5 + 5 * i for i in range(_BINS)],
+        "x": [2.5 + 5 * i for i in range(len(bins))],
         "y": list(bins),
         "width": 4.4,
         "marker": {
             "color": [
-                house.tone(n, house.BLUE if lines and 5 * i >= high else house.PALE, house.FAINT) for i in range(_BINS)
+                house.tone(n, house.BLUE if lines and 5 * i >= high else house.PALE, house.FAINT)
+                for i in range(len(bins))
             ]
         },
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
@@ -103,7 +103,7 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
 
     Raises NotFound. A candidate who was deleted since is reported on all the same.
     """
-    person = db.scalar(select(Candidate).where(Candidate.id == candidate_id))
+    person = db.get(Candidate, candidate_id)
     if person is None:
         raise NotFound("candidate", candidate_id)
     tune(db)

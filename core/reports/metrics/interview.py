@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
@@ -22,7 +21,7 @@ def interview(db: Session, interview_id: int, period: Period, *, as_of: datetime
 
     An interview that was deleted since is reported on all the same.
     """
-    found = db.scalar(select(Interview).where(Interview.id == interview_id))
+    found = db.get(Interview, interview_id)
     if found is None:
         raise NotFound("interview", interview_id)
     tune(db)

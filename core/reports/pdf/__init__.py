@@ -3,7 +3,7 @@
 from core.reports.pdf.engine import Engine
 from core.reports.pdf.failing import RenderFailed, TimeLimit
 from core.reports.pdf.finding import find_browser
-from core.reports.pdf.fonts import FONTS, MONO
+from core.reports.pdf.fonts import FONTS
 from core.reports.pdf.plain import plain
 
-__all__ = ["FONTS", "MONO", "Engine", "RenderFailed", "TimeLimit", "find_browser", "plain"]
+__all__ = ["FONTS", "Engine", "RenderFailed", "TimeLimit", "find_browser", "plain"]

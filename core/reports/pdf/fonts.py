@@ -7,8 +7,6 @@ FONTS = (
 """A CSS ``font-family``. Static TrueType first: it is embedded as such, where CFF outlines (Debian's Inter, Noto's CJK)
 and bitmaps (emoji) become Type 3. Weights are 400 and 700. Without quotes: plotly writes it into ``style``."""
 
-MONO = "Noto Sans Mono, Noto Sans, monospace"
-
 PACKAGES = ("fonts-noto-core", "fonts-noto-cjk", "fonts-noto-color-emoji")
 """Where Debian and Ubuntu have them."""
 
