@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, Final, NamedTuple, get_args
 
@@ -23,6 +23,7 @@ from core.db import transaction
 from core.emails import figures
 from core.errors import Forbidden
 from core.models import EmailKind, EmailStatus, ReportStatus, ReportType
+from core.queues import QUANTILES, Counted, Took
 from core.reports import counting
 from core.settings import settings
 
@@ -50,7 +51,7 @@ class Looked(NamedTuple):
     """What the database said: mails, reports, jobs, the newest push id, how long the first not routed here waited."""
 
     mail: figures.Figures
-    reports: counting.ReportFigures
+    reports: counting.Figures
     jobs: list[jobs.Figures]
     newest: int
     lag: float
@@ -135,22 +136,37 @@ def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, about, float(value))
 
 
+def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counted: Sequence[Counted]) -> Metric:
+    """Every state and kind that there may be, with 0 for those that nothing is of."""
+    found = {(one.status, one.kind): one.n for one in counted}
+    family = GaugeMetricFamily(name, f"{about}, by status and {kind}. {_SHARED}", labels=["status", kind])
+    for pair in product(*map(get_args, states)):
+        family.add_metric(list(pair), found.get(pair, 0))
+    return family
+
+
+def _again(name: str, about: str, kinds: Any, kind: str, counted: Sequence[Counted]) -> Metric:
+    family = GaugeMetricFamily(name, f"Attempts after the first, {about}. {_SHARED}", labels=[kind])
+    for of in get_args(kinds):
+        family.add_metric([of], sum(one.again for one in counted if one.kind == of))
+    return family
+
+
+def _quantiles(name: str, about: str, took: Took) -> Metric:
+    family = GaugeMetricFamily(name, f"Quantiles of the seconds {about}", labels=["quantile"])
+    for quantile, seconds in zip(QUANTILES, took.seconds, strict=False):
+        family.add_metric([f"{quantile:g}"], seconds)
+    return family
+
+
+def _window(newest: str, minutes: int) -> str:
+    return f"among the newest {newest} in the last {minutes} minutes. A window and no counter. {_SHARED}"
+
+
 def _of_mail(mail: figures.Figures) -> Iterator[Metric]:
-    by_state = {(c.status, c.kind): c for c in mail.counted}
-    states = GaugeMetricFamily(
-        "greenroom_mails", f"Mails that are kept, by status and kind. {_SHARED}", labels=["status", "kind"]
-    )
-    for pair in product(get_args(EmailStatus), get_args(EmailKind)):
-        states.add_metric(list(pair), by_state[pair].mails if pair in by_state else 0)
-    yield states
-    again = GaugeMetricFamily(
-        "greenroom_mail_retries",
-        f"Attempts after the first, of mails that are kept, by kind; a retry by hand counts from 0 again. {_SHARED}",
-        labels=["kind"],
-    )
-    for kind in get_args(EmailKind):
-        again.add_metric([kind], sum(c.again for c in mail.counted if c.kind == kind))
-    yield again
+    yield _by_state("greenroom_mails", "Mails that are kept", (EmailStatus, EmailKind), "kind", mail.counted)
+    about = "of mails that are kept, by kind; a retry by hand counts from 0 again"
+    yield _again("greenroom_mail_retries", about, EmailKind, "kind", mail.counted)
     yield _gauge(
         "greenroom_mail_overdue_seconds",
         f"How long the mail that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
@@ -161,20 +177,14 @@ def _of_mail(mail: figures.Figures) -> Iterator[Metric]:
         f"Entries of the list of addresses that get no more mail. {_SHARED}",
         mail.suppressed_addresses,
     )
-    window = (
-        f"among the newest {figures.RECENT_MAILS} mails made in the last {figures.RECENT_MINUTES} minutes. "
-        f"A window and no counter. {_SHARED}"
-    )
-    yield _gauge("greenroom_mail_recently_accepted", f"Mails that a server accepted, {window}", mail.accepted)
-    took = GaugeMetricFamily(
+    window = _window(f"{figures.RECENT_MAILS} mails made", figures.RECENT_MINUTES)
+    yield _gauge("greenroom_mail_recently_accepted", f"Mails that a server accepted, {window}", mail.accepted.n)
+    yield _quantiles(
         "greenroom_mail_accepted_seconds",
-        "Quantiles of the seconds from the INSERT of a mail, moments before its commit, to the writing down of the "
-        f"server's 250, a wait for its due time and retries included, of those accepted {window}",
-        labels=["quantile"],
+        "from the INSERT of a mail, moments before its commit, to the writing down of the server's 250, a wait for its "
+        f"due time and retries included, of those accepted {window}",
+        mail.accepted,
     )
-    for quantile, seconds in zip(figures.QUANTILES, mail.accepted_seconds, strict=False):
-        took.add_metric([f"{quantile:g}"], seconds)
-    yield took
 
 
 def _of_jobs(counted: list[jobs.Figures]) -> Iterator[Metric]:
@@ -207,39 +217,22 @@ def _of_jobs(counted: list[jobs.Figures]) -> Iterator[Metric]:
     yield from (runs, rows, late, is_late, success)
 
 
-def _of_reports(reports: counting.ReportFigures) -> Iterator[Metric]:
-    by_state = {(c.status, c.type): c for c in reports.counted}
-    states = GaugeMetricFamily(
-        "greenroom_reports", f"Reports asked for, by status and type. {_SHARED}", labels=["status", "type"]
-    )
-    for pair in product(get_args(ReportStatus), get_args(ReportType)):
-        states.add_metric(list(pair), by_state[pair].reports if pair in by_state else 0)
-    yield states
-    again = GaugeMetricFamily(
-        "greenroom_report_retries", f"Attempts after the first of each report, by type. {_SHARED}", labels=["type"]
-    )
-    for kind in get_args(ReportType):
-        again.add_metric([kind], sum(c.again for c in reports.counted if c.type == kind))
-    yield again
+def _of_reports(reports: counting.Figures) -> Iterator[Metric]:
+    yield _by_state("greenroom_reports", "Reports asked for", (ReportStatus, ReportType), "type", reports.counted)
+    yield _again("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.counted)
     yield _gauge(
         "greenroom_report_overdue_seconds",
         f"How long the report that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
         reports.overdue_seconds,
     )
     yield _gauge("greenroom_report_kept_bytes", f"Bytes of all files that are kept. {_SHARED}", reports.kept_bytes)
-    window = (
-        f"among the newest {counting.RECENT_REPORTS} asked for in the last {counting.RECENT_MINUTES} minutes. "
-        f"A window and no counter. {_SHARED}"
-    )
-    yield _gauge("greenroom_report_recently_ready", f"Reports that became ready, {window}", reports.ready)
-    took = GaugeMetricFamily(
+    window = _window(f"{counting.RECENT_REPORTS} asked for", counting.RECENT_MINUTES)
+    yield _gauge("greenroom_report_recently_ready", f"Reports that became ready, {window}", reports.ready.n)
+    yield _quantiles(
         "greenroom_report_ready_seconds",
-        f"Quantiles of the seconds from the request to the file being kept, retries included, of those ready {window}",
-        labels=["quantile"],
+        f"from the request to the file being kept, retries included, of those ready {window}",
+        reports.ready,
     )
-    for quantile, seconds in zip(counting.QUANTILES, reports.ready_seconds, strict=False):
-        took.add_metric([f"{quantile:g}"], seconds)
-    yield took
 
 
 def _look(cursor: int | None) -> Looked | None:

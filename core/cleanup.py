@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import Field
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
@@ -12,6 +12,7 @@ from core import outbox
 from core.db import transaction
 from core.events import SessionsCleaned
 from core.idempotency import KEPT
+from core.results import Result
 from core.settings import settings
 
 BATCH = 1000
@@ -22,17 +23,11 @@ PUSHES_KEPT = timedelta(days=7)
 MAILS_KEPT = timedelta(days=90)
 
 
-class Cleaned(BaseModel):
+class Cleaned(Result):
     """What one run found and removed, by what it was; of a dry run, what it would. ``sample`` are sessions' ids."""
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    by_kind: dict[str, int] = {}
-    sample: list[dict[str, Any]] = []
+    by_kind: dict[str, int] = Field(default_factory=dict)
+    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Rule(NamedTuple):

@@ -31,6 +31,21 @@ def claim(db: Session, *, user_id: int, route: str, key: str, body_hash: str, no
 
     A request with the same key that still runs is waited for. Raises Invalid when the key came with another body.
     """
+    kept = _taken(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
+    return Answer(kept.status or 500, kept.answer) if kept else None
+
+
+def first_asked(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> datetime:
+    """When the request with this key came first, within the day: tells it from an older one with the same key.
+
+    For requests whose answer somebody else keeps. Raises Invalid when the key came with another body.
+    """
+    kept = _taken(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
+    return kept.created_at if kept else now
+
+
+def _taken(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> IdempotencyKey | None:
+    """The row of the request that has the key; None: it is this one's now."""
     k = IdempotencyKey
     same = (k.user_id == user_id, k.route == route, k.key == key)
     db.execute(delete(k).where(*same, k.created_at < now - KEPT))
@@ -45,7 +60,7 @@ def claim(db: Session, *, user_id: int, route: str, key: str, body_hash: str, no
     kept = db.scalars(select(k).where(*same)).one()
     if kept.body_hash != body_hash:
         raise Invalid("Idempotency-Key", "was used with another body; use a new key for a new request")
-    return Answer(kept.status or 500, kept.answer)
+    return kept
 
 
 def keep(db: Session, answer: Answer, *, user_id: int, route: str, key: str) -> None:

@@ -13,11 +13,10 @@ from core import outbox
 from core.db import array
 from core.events import FlowState, PushEvent
 from core.notifications import Told, job_back, job_failed, job_late, tell
+from core.results import COUNTS
 
 ENDS = ("completed", "skipped", "failed", "crashed", "cancelled")
 """How a run ends; ``skipped``: it had nothing to do, because another run does its work."""
-ROWS = ("found", "done", "skipped", "failed")
-"""What a run's result counts."""
 _BEGUN, _LATE, _ROW = "begun", "late", "rows "
 
 
@@ -57,7 +56,7 @@ def figures(db: Session) -> list[Figures]:
         Figures(
             job,
             runs={end: of.get(end, _NEVER)[0] for end in ENDS},
-            rows={row: of.get(_ROW + row, _NEVER)[0] for row in ROWS},
+            rows={row: of.get(_ROW + row, _NEVER)[0] for row in COUNTS},
             late=of.get(_LATE, _NEVER)[0],
             is_late=_outage(of.get(_LATE, _NEVER)[1], of.get(_BEGUN, _NEVER)[1]),
             completed_at=of.get("completed", _NEVER)[1],
@@ -93,7 +92,7 @@ def _what(change: FlowState) -> str | None:
 
 def _rows(change: FlowState) -> tuple[tuple[str, int], ...]:
     result = change.result or {}
-    return tuple((row, result[row]) for row in ROWS if isinstance(result.get(row), int))
+    return tuple((row, result[row]) for row in COUNTS if isinstance(result.get(row), int))
 
 
 _KNOWN = text("SELECT dedupe_key FROM push_events WHERE dedupe_key = ANY(CAST(:keys AS text[]))")

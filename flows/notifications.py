@@ -5,24 +5,19 @@ from datetime import datetime
 from typing import Any
 
 from prefect import State, flow
-from pydantic import BaseModel
+from pydantic import Field
 
 from core import notifications, reminders
+from core.results import COUNTS, Result
 from flows.mailing import sweeping
 from flows.run import job, slot_name
 
 
-class Delivered(BaseModel):
+class Delivered(Result):
     """What a run found and did of all that was due; ``by_part`` says what of it was done by each part."""
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    by_part: dict[str, int] = {}
-    sample: list[dict[str, Any]] = []
+    by_part: dict[str, int] = Field(default_factory=dict)
+    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 # Reminders before mails: what they queue goes with this run.
@@ -45,7 +40,7 @@ def deliver_pending(*, now: datetime, dry_run: bool = False) -> Delivered:
         except Exception as error:  # noqa: BLE001 - raised below
             failures.append(error)
             continue
-        for count in ("found", "done", "skipped", "failed"):
+        for count in COUNTS:
             setattr(delivered, count, getattr(delivered, count) + getattr(result, count))
         delivered.by_part[name] = result.found if dry_run else result.done
         delivered.sample += [{"part": name, "what": one} for one in result.sample[:3]]

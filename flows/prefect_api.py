@@ -6,7 +6,7 @@ Spoken directly, because importing Prefect's client costs the dispatcher 27 MB a
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -161,16 +161,16 @@ class PrefectServer:
         body = {"flows": {"name": {"any_": [flow]}}, "flow_runs": wanted, "limit": PAGE}
         return [run.id for run in _valid(await self._post("/flow_runs/filter", body))]
 
-    async def unfinished(self, tag: str, *, since: datetime, states: list[str]) -> list[tuple[Run, str]]:
-        """Runs with this tag that have been in one of the states since then or longer, with which."""
+    async def unfinished(self, tag: str, *, since: Mapping[str, datetime]) -> list[tuple[Run, str]]:
+        """Runs with this tag that have been in one of these states since its time or longer, with which."""
         wanted = {
-            "state": {"type": {"any_": states}},
+            "state": {"type": {"any_": list(since)}},
             "tags": {"all_": [tag]},
-            "expected_start_time": {"before_": since.isoformat()},
+            "expected_start_time": {"before_": max(since.values()).isoformat()},
         }
         rows = await self._post("/flow_runs/filter", {"flow_runs": wanted, "limit": PAGE})
-        old = [row for row in rows if datetime.fromisoformat(row["state"]["timestamp"]) <= since]
-        return [(run, row["state"]["type"]) for row in old for run in _valid([row])]
+        found = [(row, row["state"]["type"], datetime.fromisoformat(row["state"]["timestamp"])) for row in rows]
+        return [(run, state) for row, state, at in found if at <= since[state] for run in _valid([row])]
 
     async def has_heartbeat(self, run: Run, *, since: datetime) -> bool:
         """Whether the run's process has given a sign of life since then."""

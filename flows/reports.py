@@ -11,7 +11,6 @@ from prefect import State, flow, get_run_logger, runtime
 from prefect.artifacts import acreate_link_artifact
 from prefect.exceptions import PrefectException
 from prefect.states import Failed
-from pydantic import BaseModel
 
 from core import reports
 from core.clock import utcnow
@@ -19,6 +18,7 @@ from core.db import transaction
 from core.emails import report_page
 from core.errors import GreenroomError
 from core.models import ReportStatus, ReportType
+from core.results import Result
 from flows.rendering.recording import ASKED_BY_A_RUN
 from flows.run import job, slot_name
 
@@ -38,15 +38,10 @@ async def generate_daily_reports(
     return await job(reports.ask_daily, now=now, dry_run=dry_run, own_slot=True, date=date, until=until)
 
 
-class Generated(BaseModel):
+class Generated(Result):
     """What became of the report: ``done`` with its file, ``failed`` with the reason; of a dry run only found."""
 
-    now: datetime
-    dry_run: bool
     found: int = 1
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
     report_id: UUID | None = None
     type: ReportType
     status: ReportStatus | None = None

@@ -25,15 +25,15 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.states import Completed
-from pydantic import BaseModel
 from sqlalchemy import Connection, text
 
 from core.clock import utcnow
 from core.db import LOCKS, engine
 from core.errors import Invalid, Unavailable
+from core.results import Result
 from core.settings import settings
 
-R = TypeVar("R", bound=BaseModel)
+R = TypeVar("R", bound=Result)
 
 RETRY_DELAYS = [1.0, 5.0, 15.0, 30.0]
 """Seconds; a restarted PostgreSQL is back well before the last."""
@@ -196,10 +196,10 @@ def _skipped(why: str) -> State[Any]:
     return Completed(name=_SKIPPED, message=f"Skipped: {why}.")
 
 
-async def _show(result: BaseModel) -> None:
+async def _show(result: Result) -> None:
     """The result as a table of the run: people see it in the UI, and the watcher reads it by run id."""
     row = result.model_dump(mode="json")
-    told = headline(row)
+    told = result.headline()
     get_run_logger().info(told)
     about = "\n\n".join([told, *filter(None, [links(row)])])
     try:
@@ -207,15 +207,6 @@ async def _show(result: BaseModel) -> None:
     except (PrefectException, httpx.HTTPError) as error:
         # the work is done and committed: a run that cannot show it has not failed
         get_run_logger().warning("The result could not be shown: %s", error)
-
-
-def headline(result: dict[str, Any]) -> str:
-    """One line for people: ``Dry run: found 12, done 0, skipped 3, failed 0 (expire 3, no_show 9).``"""
-    counts = ", ".join(f"{name} {result[name]}" for name in ("found", "done", "skipped", "failed") if name in result)
-    shares: dict[str, Any] = next((value for name, value in result.items() if name.startswith("by_")), {})
-    listed = ", ".join(f"{name} {count}" for name, count in shares.items())
-    line = f"{counts}{f' ({listed})' if listed else ''}."
-    return f"Dry run: {line}" if result.get("dry_run") else line[:1].upper() + line[1:]
 
 
 def links(result: dict[str, Any]) -> str:

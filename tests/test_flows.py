@@ -15,25 +15,29 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
-from pydantic import BaseModel
 from sqlalchemy import text
 
 from core.clock import utcnow
 from core.db import transaction
+from core.results import Result
 from core.settings import settings
-from flows.run import headline, job, links, lock_key, step, take_lock
+from flows.run import job, links, lock_key, step, take_lock
 from flows.sessions import update_session_statuses
 from tests import parts
 from tests.flow_runs import everything, invited, status, sweep
 from tests.prefect_server import PrefectProcess
 
 
-class Counted(BaseModel):
+class Counted(Result):
     """The smallest result a job can have."""
 
-    now: datetime
-    dry_run: bool
     done: int = 1
+
+
+class Shared(Result):
+    """One that says of what its counts are made."""
+
+    by_rule: dict[str, int]
 
 
 async def test_a_run_moves_what_is_due_and_shows_its_typed_result(prefect: PrefectProcess, database: str) -> None:
@@ -166,9 +170,9 @@ def test_a_flows_lock_is_its_names_own() -> None:
 
 
 def test_a_result_reads_as_one_line() -> None:
-    assert headline({"dry_run": True, "found": 2, "done": 0, "by_rule": {"expire": 2}}) == (
-        "Dry run: found 2, done 0 (expire 2)."
-    )
+    assert Counted(now=utcnow()).headline() == "Found 0, done 1, skipped 0, failed 0."
+    dry = Shared(now=utcnow(), dry_run=True, found=2, by_rule={"expire": 2})
+    assert dry.headline() == "Dry run: found 2, done 0, skipped 0, failed 0 (expire 2)."
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

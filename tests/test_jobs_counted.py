@@ -14,6 +14,7 @@ from core import cleanup, jobs
 from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
+from core.results import COUNTS
 from flows import watcher
 from tests import parts
 from tests.parts import Api, eventually
@@ -73,7 +74,7 @@ def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
     assert sweep.rows == {"found": 10, "done": 8, "skipped": 2, "failed": 2}
     assert (sweep.late, sweep.is_late, sweep.completed_at) == (1, False, at + timedelta(seconds=3))
     assert net.runs == {"completed": 0, "skipped": 0, "failed": 1, "crashed": 1, "cancelled": 1}
-    assert (net.rows, net.completed_at) == (dict.fromkeys(jobs.ROWS, 0), None)
+    assert (net.rows, net.completed_at) == (dict.fromkeys(COUNTS, 0), None)
 
 
 def test_a_count_outlives_what_it_counted(own: Api) -> None:

@@ -1,10 +1,12 @@
 """Jobs that are late, break or are stuck: told to admins, counted, and tidied after."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect import flow, get_client
 from sqlalchemy import text
@@ -13,8 +15,9 @@ from core import jobs
 from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
+from deployments.local.deploy import HEARTBEAT, ZOMBIES, prepare
 from flows import janitor, watcher
-from flows.janitor import STUCK, TAG, tidy
+from flows.janitor import SILENT, TAG, tidy
 from flows.prefect_api import PrefectServer, Run
 from flows.watcher import Watcher
 from tests.parts import eventually
@@ -116,50 +119,96 @@ async def test_a_run_that_nobody_takes_is_late_and_one_that_breaks_has_failed(
             await client.delete_deployment(deployment_id)
 
 
-async def test_stuck_runs_are_ended(prefect: PrefectProcess) -> None:
-    @flow(name="stuck")
-    async def stuck() -> None:
-        """Never begins."""
+async def flow_id(name: str) -> str:
+    """A flow that does nothing, known to the server."""
+
+    @flow(name=name)
+    async def idle() -> None:
+        """Its runs are made by hand."""
 
     async with get_client() as client:
-        flow_id = str(await client.create_flow(stuck))
+        return str(await client.create_flow(idle))
+
+
+def made(http: httpx.Client, flow_id: str, state: str, *tags: str, name: str | None = None) -> UUID:
+    """A run in this state, which nobody runs."""
+    run = {"flow_id": flow_id, "tags": tags, "state": {"type": state, "name": name or state.title()}}
+    return UUID(http.post("/flow_runs/", json=run).raise_for_status().json()["id"])
+
+
+def state_of(http: httpx.Client, run_id: UUID) -> str:
+    return str(http.get(f"/flow_runs/{run_id}").raise_for_status().json()["state_type"])
+
+
+def beats(http: httpx.Client, run_id: UUID, at: datetime) -> None:
+    """The run's process said at this time that it lives."""
+    resource = f"prefect.flow-run.{run_id}"
+    beat = {"id": str(uuid4()), "occurred": at.isoformat(), "event": HEARTBEAT}
+    http.post("/events", json=[beat | {"resource": {"prefect.resource.id": resource}}]).raise_for_status()
+    seen = {"filter": {"event": {"name": [HEARTBEAT]}, "resource": {"id": [resource]}}}
+    eventually(lambda: http.post("/events/filter", json=seen).json()["events"], "the heartbeat is kept")
+
+
+async def test_stuck_runs_are_ended(prefect: PrefectProcess) -> None:
+    stuck = await flow_id("stuck")
     with prefect.http() as http:
-
-        def run(state: str, *tags: str, name: str | None = None) -> UUID:
-            made = {"flow_id": flow_id, "tags": tags, "state": {"type": state, "name": name or state.title()}}
-            return UUID(http.post("/flow_runs/", json=made).raise_for_status().json()["id"])
-
-        ours = {
-            run("PENDING", TAG): "CRASHED",
-            run("PENDING", TAG, name="Submitting"): "CRASHED",
-            run("RUNNING", TAG): "CRASHED",
-            run("CANCELLING", TAG): "CANCELLED",
+        unheard = {made(http, stuck, "RUNNING", TAG): "CRASHED"}
+        unbegun = {
+            made(http, stuck, "PENDING", TAG): "CRASHED",
+            made(http, stuck, "PENDING", TAG, name="Submitting"): "CRASHED",
+            made(http, stuck, "CANCELLING", TAG): "CANCELLED",
         }
-        others = {run("RUNNING"): "RUNNING", run("COMPLETED", TAG): "COMPLETED", run("SCHEDULED", TAG): "SCHEDULED"}
-        lives = run("RUNNING", TAG)
-        later = utcnow() + STUCK
-        beat = {
-            "id": str(uuid4()),
-            "occurred": utcnow().isoformat(),
-            "event": "prefect.flow-run.heartbeat",
-            "resource": {"prefect.resource.id": f"prefect.flow-run.{lives}"},
+        others = {
+            made(http, stuck, "RUNNING"): "RUNNING",
+            made(http, stuck, "COMPLETED", TAG): "COMPLETED",
+            made(http, stuck, "SCHEDULED", TAG): "SCHEDULED",
         }
-        http.post("/events", json=[beat]).raise_for_status()
-        seen = {"filter": {"event": {"name": [beat["event"]]}, "resource": {"id": [f"prefect.flow-run.{lives}"]}}}
-        await asyncio.to_thread(
-            eventually, lambda: http.post("/events/filter", json=seen).json()["events"], "the heartbeat is kept"
-        )
-
-        def states() -> dict[UUID, str]:
-            asked = [*ours, *others, lives]
-            return {id_: http.get(f"/flow_runs/{id_}").json()["state_type"] for id_ in asked}
+        lives = made(http, stuck, "RUNNING", TAG)
+        now = utcnow()
+        await asyncio.to_thread(beats, http, lives, utcnow())
 
         async with PrefectServer(prefect.url, AUTH) as server:
-            assert await tidy(server, now=later - timedelta(minutes=1)) == [], "not before their time"
-            ended = await tidy(server, now=later)
-            assert {one.id for one in ended} == set(ours)
-            assert await tidy(server, now=later) == []
-        assert states() == ours | others | {lives: "RUNNING"}
+
+            async def ended(after: timedelta) -> set[UUID]:
+                return {one.id for one in await tidy(server, now=now + after)}
+
+            assert await ended(SILENT - timedelta(seconds=10)) == set(), "not before its time"
+            assert await ended(SILENT) == set(unheard)
+            http.post(f"/flow_runs/{lives}/set_state", json={"state": {"type": "COMPLETED"}}).raise_for_status()
+            assert await ended(timedelta(minutes=4)) == set(), "not before their time"
+            assert await ended(timedelta(minutes=5)) == set(unbegun)
+            assert await ended(timedelta(minutes=5)) == set()
+        expected = unheard | unbegun | others | {lives: "COMPLETED"}
+        assert {id_: state_of(http, id_) for id_ in expected} == expected
+
+
+async def test_the_automation_does_not_end_what_lived_while_the_server_was_away(prefect: PrefectProcess) -> None:
+    """Its time runs on meanwhile, and is over before the run can say that it lives."""
+    long = await flow_id("lives through an outage")
+    async with get_client() as client:
+        for stale in await client.read_automations_by_name(ZOMBIES.name):
+            await client.delete_automation(stale.id)
+        short = ZOMBIES.model_copy(deep=True)
+        short.trigger.within = timedelta(seconds=60)
+        await client.create_automation(short)  # as an older deploy left it
+        await prepare(client, {"GREENROOM_POOL": "any", "GREENROOM_POOL_TYPE": "process"})
+        [kept] = await client.read_automations_by_name(ZOMBIES.name)
+        assert (kept.enabled, kept.trigger, kept.actions) == (True, ZOMBIES.trigger, ZOMBIES.actions)
+        await client.pause_automation(kept.id)
+        await prepare(client, {"GREENROOM_POOL": "any", "GREENROOM_POOL_TYPE": "process"})
+        [kept] = await client.read_automations_by_name(ZOMBIES.name)
+        assert not kept.enabled, "who switched it off is heard"
+        await client.resume_automation(kept.id)
+        try:
+            with prefect.http() as http:
+                run = made(http, long, "RUNNING", TAG)
+                await asyncio.to_thread(beats, http, run, utcnow() - timedelta(seconds=70))
+                await asyncio.to_thread(prefect.end)
+                await asyncio.to_thread(prefect.start)
+                await asyncio.sleep(8)  # it looks every 5 s
+                assert state_of(http, run) == "RUNNING"
+        finally:
+            await client.delete_automation(kept.id)
 
 
 class Returning(PrefectServer):
@@ -180,21 +229,11 @@ async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
     prefect: PrefectProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(janitor, "EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(janitor, "STUCK", timedelta(0))
+    monkeypatch.setitem(janitor.STUCK, "RUNNING", janitor.STUCK["RUNNING"]._replace(longest=timedelta(0)))
     monkeypatch.setattr(janitor, "HEARD", timedelta(seconds=2))
-
-    @flow(name="long")
-    async def long() -> None:
-        """Is at work all the time."""
-
-    async with get_client() as client:
-        made = {"flow_id": str(await client.create_flow(long)), "tags": [TAG], "state": {"type": "RUNNING"}}
+    long = await flow_id("long")
     with prefect.http() as http:
-        run = http.post("/flow_runs/", json=made).raise_for_status().json()
-
-        def state() -> str:
-            return str(http.get(f"/flow_runs/{run['id']}").json()["state_type"])
-
+        run = made(http, long, "RUNNING", TAG)
         server = Returning(prefect.url, AUTH)
         keeping = asyncio.create_task(janitor.keep(server))
         try:
@@ -203,31 +242,26 @@ async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
             await asyncio.sleep(1)
             server.heard = True
             await asyncio.sleep(2.5)
-            assert state() == "RUNNING"
+            assert state_of(http, run) == "RUNNING"
             server.heard = False
-            await asyncio.to_thread(eventually, lambda: state() == "CRASHED", "its process is gone")
+            await asyncio.to_thread(eventually, lambda: state_of(http, run) == "CRASHED", "its process is gone")
         finally:
             keeping.cancel()
 
 
 async def test_a_run_that_goes_on_while_others_are_looked_at_is_not_ended(prefect: PrefectProcess) -> None:
-    @flow(name="slow to begin")
-    async def slow_to_begin() -> None:
-        """Begins after all."""
-
-    async with get_client() as client:
-        made = {"flow_id": str(await client.create_flow(slow_to_begin)), "tags": [TAG], "state": {"type": "PENDING"}}
+    slow_to_begin = await flow_id("slow to begin")
     with prefect.http() as http:
-        run = http.post("/flow_runs/", json=made).raise_for_status().json()
+        run = made(http, slow_to_begin, "PENDING", TAG)
 
         class Begins(PrefectServer):
-            async def unfinished(self, tag: str, *, since: datetime, states: list[str]) -> list[tuple[Run, str]]:
-                found = await super().unfinished(tag, since=since, states=states)
+            async def unfinished(self, tag: str, *, since: Mapping[str, datetime]) -> list[tuple[Run, str]]:
+                found = await super().unfinished(tag, since=since)
                 begun = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
-                http.post(f"/flow_runs/{run['id']}/set_state", json=begun).raise_for_status()
-                return [(one, state) for one, state in found if str(one.id) == run["id"]]
+                http.post(f"/flow_runs/{run}/set_state", json=begun).raise_for_status()
+                return [(one, state) for one, state in found if one.id == run]
 
         async with Begins(prefect.url, AUTH) as server:
-            assert await tidy(server, now=utcnow() + STUCK) == []
-        assert http.get(f"/flow_runs/{run['id']}").json()["state_type"] == "RUNNING"
-        http.delete(f"/flow_runs/{run['id']}").raise_for_status()
+            assert await tidy(server, now=utcnow() + timedelta(minutes=5)) == []
+        assert state_of(http, run) == "RUNNING"
+        http.delete(f"/flow_runs/{run}").raise_for_status()

@@ -3,30 +3,25 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import transaction
 from core.notifications.leaving import Gone, leave
 from core.notifications.telling import Delivery, deliver
+from core.results import Result
 
 BATCH = 500
 SAMPLE = 10
 
 
-class Delivered(BaseModel):
+class Delivered(Result):
     """What one pass found and did: it ``delivered``, and it ``expired``; those ``skipped`` expired undelivered."""
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
     delivered: int = 0
     expired: int = 0
-    sample: list[dict[str, Any]] = []
+    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 def deliver_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Delivered:

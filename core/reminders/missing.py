@@ -5,36 +5,31 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import transaction
 from core.reminders.planning import plan
 from core.reminders.sending import MISSED, SAMPLE, send_due
+from core.results import Result
 
 BATCH = 500
 REPORTED = timedelta(hours=1)
 """How far back the run looks at least for what missed its window: as far as the run before it, if none was lost."""
 
 
-class Reminded(BaseModel):
+class Reminded(Result):
     """What the hourly run found and did: it sent what was due, and ``planned`` what was missing.
 
     ``missed`` counts what missed its window in the hour before, or since the last run that was completed, whoever found
     that; the sample shows some.
     """
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
     planned: int = 0
     missed: int = 0
-    by_outcome: dict[str, int] = {}
-    sample: list[dict[str, Any]] = []
+    by_outcome: dict[str, int] = Field(default_factory=dict)
+    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 def remind(*, now: datetime, dry_run: bool = False) -> Reminded:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from core.emails.content import About, about, times
 from core.emails.queueing import Side
 from core.models import Email
 from core.notifications import Told, tell
+from core.results import Result
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +28,12 @@ MISSED = "missed its window"
 VOID = ("the session is not scheduled any more", "the session has another schedule", "the interview has no such offset")
 
 
-class Sent(BaseModel):
+class Sent(Result):
     """What one pass found and did; ``left`` were locked by somebody else and are still due."""
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
     left: int = 0
-    by_outcome: dict[str, int] = {}
-    sample: list[dict[str, Any]] = []
+    by_outcome: dict[str, int] = Field(default_factory=dict)
+    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Due(NamedTuple):

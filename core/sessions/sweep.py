@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import Field
 from sqlalchemy import literal, select, text, tuple_
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from core.db import array, insert_many, transaction
 from core.events import SessionLate
 from core.models import InterviewSession, SessionEvent, SessionStatus
 from core.notifications import tell
+from core.results import Result
 from core.sessions.changes import Move, write_moves
 from core.sessions.deadlines import Rule, due_rule, next_look
 from core.sessions.facts import FACTS, Facts, facts
@@ -31,17 +32,11 @@ BATCH = 1000
 SAMPLE = 10
 
 
-class Swept(BaseModel):
+class Swept(Result):
     """What one pass found and did; ``skipped`` were looked at too early, or closed by another pass at once."""
 
-    now: datetime
-    dry_run: bool
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    by_rule: dict[str, int] = {}
-    sample: list[dict[str, str]] = []
+    by_rule: dict[str, int] = Field(default_factory=dict)
+    sample: list[dict[str, str]] = Field(default_factory=list)
 
 
 def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Swept:

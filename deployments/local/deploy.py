@@ -1,6 +1,6 @@
 """Tells a Prefect server what there is to run; ``python -m deployments.local.deploy [prefect.yaml]``.
 
-The work pool, every deployment of prefect.yaml, and the automation that finds runs whose process is gone.
+The work pool, every deployment of prefect.yaml, and an automation that finds runs whose process is gone.
 One short-lived process for all, because importing Prefect takes seconds and 80 MB; safe to repeat.
 """
 
@@ -28,9 +28,12 @@ from deployments.local import pools
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+# The dispatcher's janitor ends such a run within a minute or so; this is for when there is none. It has to wait for
+# longer than the server is ever away while a run lives: the time runs on, and is over as soon as the server is back.
 ZOMBIES = AutomationCore(
     name="greenroom: runs without a heartbeat have crashed",
-    description="A run's process sends a heartbeat every 30 s; when none comes for 60 s it was killed.",
+    description="A run's process sends a heartbeat every 30 s; when none comes for an hour it was killed. "
+    "The dispatcher sees that much sooner; this is for when none runs.",
     trigger=EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         for_each={"prefect.resource.id"},
@@ -38,18 +41,21 @@ ZOMBIES = AutomationCore(
         expect={HEARTBEAT, *ENDS},
         posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(seconds=60),
+        within=timedelta(hours=1),
     ),
     actions=[
         ChangeFlowRunState(
-            state=StateType.CRASHED, name="Crashed", message="No heartbeat for 60 s: the run's process is gone."
+            state=StateType.CRASHED, name="Crashed", message="No heartbeat for an hour: the run's process is gone."
         )
     ],
 )
 
 
 async def prepare(client: PrefectClient, environ: Mapping[str, str]) -> None:
-    """Make the work pool and the zombie automation where they are absent; what is there is left as it is."""
+    """Make the work pool where it is absent, and left as it is where not; and the zombie automation as it is here.
+
+    An automation that somebody has switched off stays so.
+    """
     name = environ["GREENROOM_POOL"]
     try:
         await client.read_work_pool(name)
@@ -58,7 +64,10 @@ async def prepare(client: PrefectClient, environ: Mapping[str, str]) -> None:
         pool = WorkPoolCreate(name=name, type=environ["GREENROOM_POOL_TYPE"], base_job_template=template)
         with contextlib.suppress(ObjectAlreadyExists):  # somebody else was as quick
             await client.create_work_pool(pool)
-    if not await client.read_automations_by_name(ZOMBIES.name):
+    found = await client.read_automations_by_name(ZOMBIES.name)
+    for automation in found:
+        await client.update_automation(automation.id, ZOMBIES.model_copy(update={"enabled": automation.enabled}))
+    if not found:
         await client.create_automation(ZOMBIES)
 
 

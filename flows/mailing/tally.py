@@ -3,36 +3,25 @@
 import asyncio
 from datetime import datetime
 
-from pydantic import BaseModel
+from pydantic import Field
 
 from core.emails.outcomes import Written
+from core.results import COUNTS, Result
 
 SKIPPED = ("expired", "suppressed", "cancelled")
 FAILED = ("dead", "uncertain")
 
 
-class Sent(BaseModel):
+class Sent(Result):
     """What a run found and did: ``done`` were accepted, ``skipped`` stopped before DATA, ``failed`` dead or uncertain.
 
     ``retried`` wait for another attempt, ``released`` were given back untried. ``sample`` are ids, of a dry run.
     """
 
-    now: datetime
-    dry_run: bool = False
-    found: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
     retried: int = 0
     released: int = 0
-    by_outcome: dict[str, int] = {}
-    sample: list[str] = []
-
-    def headline(self) -> str:
-        """One line for people."""
-        outcomes = ", ".join(f"{name} {count}" for name, count in self.by_outcome.items())
-        counts = f"Found {self.found}, done {self.done}, skipped {self.skipped}, failed {self.failed}"
-        return f"{counts}{f' ({outcomes})' if outcomes else ''}."
+    by_outcome: dict[str, int] = Field(default_factory=dict)
+    sample: list[str] = Field(default_factory=list)
 
 
 class Tally:
@@ -86,8 +75,7 @@ class Tally:
 
 def together(first: Sent, second: Sent) -> Sent:
     """Two results as one, of the earlier run."""
-    names = ("found", "done", "skipped", "failed", "retried", "released")
-    sums = {name: getattr(first, name) + getattr(second, name) for name in names}
+    sums = {name: getattr(first, name) + getattr(second, name) for name in (*COUNTS, "retried", "released")}
     outcomes = dict(first.by_outcome)
     for name, count in second.by_outcome.items():
         outcomes[name] = outcomes.get(name, 0) + count
