@@ -20,7 +20,7 @@ from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
 from core import jobs, outbox
 from core.db import transaction
-from core.emails import figures
+from core.emails import stats
 from core.errors import Forbidden
 from core.models import EmailKind, EmailStatus, ReportStatus, ReportType
 from core.queues import QUANTILES, Counted, Took
@@ -50,7 +50,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Looked(NamedTuple):
     """What the database said: mails, reports, jobs, the newest push id, how long the first not routed here waited."""
 
-    mail: figures.Figures
+    mail: stats.Figures
     reports: counting.Figures
     jobs: list[jobs.Figures]
     newest: int
@@ -163,7 +163,7 @@ def _window(newest: str, minutes: int) -> str:
     return f"among the newest {newest} in the last {minutes} minutes. A window and no counter. {_SHARED}"
 
 
-def _of_mail(mail: figures.Figures) -> Iterator[Metric]:
+def _of_mail(mail: stats.Figures) -> Iterator[Metric]:
     yield _by_state("greenroom_mails", "Mails that are kept", (EmailStatus, EmailKind), "kind", mail.counted)
     about = "of mails that are kept, by kind; a retry by hand counts from 0 again"
     yield _again("greenroom_mail_retries", about, EmailKind, "kind", mail.counted)
@@ -177,7 +177,7 @@ def _of_mail(mail: figures.Figures) -> Iterator[Metric]:
         f"Entries of the list of addresses that get no more mail. {_SHARED}",
         mail.suppressed_addresses,
     )
-    window = _window(f"{figures.RECENT_MAILS} mails made", figures.RECENT_MINUTES)
+    window = _window(f"{stats.RECENT_MAILS} mails made", stats.RECENT_MINUTES)
     yield _gauge("greenroom_mail_recently_accepted", f"Mails that a server accepted, {window}", mail.accepted.n)
     yield _quantiles(
         "greenroom_mail_accepted_seconds",
@@ -241,7 +241,7 @@ def _look(cursor: int | None) -> Looked | None:
             db.execute(text("SET LOCAL statement_timeout = '10s'"))
             newest = outbox.newest(db)
             lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
-            return Looked(figures.figures(db), counting.figures(db), jobs.figures(db), newest, max(0.0, lag))
+            return Looked(stats.figures(db), counting.figures(db), jobs.figures(db), newest, max(0.0, lag))
     except SQLAlchemyError:
         return None
 

@@ -9,8 +9,8 @@ from fastapi.responses import HTMLResponse
 from api.board.cards import HEADERS, STYLE, only, policy
 from api.deps import Db
 from core.clock import utcnow
-from core.emails import unsubscribing
-from core.emails.unsubscribing import NotALink, Subscription
+from core.emails import unsubscribe as email_unsubscribe
+from core.emails.unsubscribe import NotALink, Subscription
 
 router = APIRouter(prefix="/unsubscribe", tags=["unsubscribing"], default_response_class=HTMLResponse)
 
@@ -37,7 +37,7 @@ def _page(title: str, text: str, more: str = "", status: int = 200) -> HTMLRespo
 
 
 def _what(ended: Subscription) -> str:
-    return f"{unsubscribing.words(ended.category)} to {ended.address}"
+    return f"{email_unsubscribe.words(ended.category)} to {ended.address}"
 
 
 def _no_link() -> HTMLResponse:
@@ -49,7 +49,7 @@ def _no_link() -> HTMLResponse:
 def ask(signed: str) -> HTMLResponse:
     """What the link would end, and a button that does; changes nothing."""
     try:
-        ended = unsubscribing.read(signed)
+        ended = email_unsubscribe.read(signed)
     except NotALink:
         return _no_link()
     return _page("Unsubscribe?", f"You will get no more {_what(ended)}.", _BUTTON)
@@ -59,7 +59,7 @@ def ask(signed: str) -> HTMLResponse:
 def unsubscribe(signed: str, db: Db) -> HTMLResponse:
     """End it, whatever the body says: the link is the proof (RFC 8058, section 3.2)."""
     try:
-        ended = unsubscribing.unsubscribe(db, signed, now=utcnow())
+        ended = email_unsubscribe.unsubscribe(db, signed, now=utcnow())
     except NotALink:
         return _no_link()
     return _page("You are unsubscribed", f"There will be no more {_what(ended)}.")

@@ -26,7 +26,7 @@ from bench import jobs_exact, jobs_fill, jobs_plain
 from core import cleanup, notifications, reminders
 from core.clock import utcnow
 from core.db import snapshot
-from core.emails import queueing
+from core.emails import session_mails
 from core.reports import metrics
 from core.reports.shapes import Dashboard, Period
 from tests.parts import PostgresServer, eventually, own_database, postgres_server
@@ -167,7 +167,7 @@ def _until_nothing_is_left(send: Callable[[], reminders.Sent]) -> int:
 
 
 def _time_rendering(result: dict[str, float]) -> None:
-    real = queueing.render
+    real = session_mails.render
 
     def timed(*given: Any, **more: Any) -> Any:
         begun = time.process_time()
@@ -176,7 +176,7 @@ def _time_rendering(result: dict[str, float]) -> None:
         finally:
             result["rendering"] += time.process_time() - begun
 
-    queueing.render = timed  # type: ignore[assignment]
+    session_mails.render = timed  # type: ignore[assignment]
 
 
 def _workers(what: str, number: int, url: str) -> list[dict[str, Any]]:

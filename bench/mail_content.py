@@ -10,7 +10,7 @@ from uuid import UUID
 from bench.mail_looks import NOW, SESSION
 from core.emails import mime
 from core.emails.content import SessionKind, render
-from core.emails.drafts import Draft
+from core.emails.draft import Draft
 
 ROUNDS, BATCH = 5, 200
 

@@ -22,7 +22,7 @@ from uuid import UUID
 from websockets.sync.client import ClientConnection, connect
 
 from core.emails.content import About, Person, ReportNotice, render, render_generic, render_report
-from core.emails.drafts import Attachment, Draft, Recipient
+from core.emails.draft import Attachment, Draft, Recipient
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = (360, 800)

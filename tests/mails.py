@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from core.emails.content import About, Person, SessionKind
-from core.emails.drafts import Recipient
+from core.emails.draft import Recipient
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 START = datetime(2026, 11, 24, 14, tzinfo=UTC)

@@ -16,9 +16,9 @@ from sqlalchemy import select, update
 
 from core import emails
 from core.db import transaction
-from core.emails import unsubscribing
-from core.emails.drafts import Recipient
-from core.emails.unsubscribing import NotALink, link
+from core.emails import unsubscribe
+from core.emails.draft import Recipient
+from core.emails.unsubscribe import NotALink, link
 from core.models import Candidate, Email, EmailSuppression, NotificationPreference
 from tests import factories as make
 from tests.asking import Asking, asking, done
@@ -59,7 +59,7 @@ def test_a_link_says_what_was_signed(address: str, category: str) -> None:
         address.encode()
     except UnicodeEncodeError:
         return
-    assert unsubscribing.read(signed(address, category)) == (address, category)
+    assert unsubscribe.read(signed(address, category)) == (address, category)
 
 
 @given(st.data())
@@ -69,7 +69,7 @@ def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
     other = data.draw(st.sampled_from("ABCxyz019-_.%/é "))
     changed = text[:place] + other + text[place + 1 :]
     try:
-        assert unsubscribing.read(changed) == unsubscribing.read(text)  # unused bits of a last character
+        assert unsubscribe.read(changed) == unsubscribe.read(text)  # unused bits of a last character
         assert place in (text.index(".") - 1, len(text) - 1) or changed == text
     except NotALink:
         pass
@@ -78,14 +78,14 @@ def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
 @given(st.text(max_size=200))
 def test_what_is_no_link(text: str) -> None:
     with pytest.raises(NotALink):
-        unsubscribing.read(text)
+        unsubscribe.read(text)
 
 
 def test_a_link_of_another_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = signed("ada@example.com")
     with settings(monkeypatch, LINK_SECRET="another secret that is long enough, too"), pytest.raises(NotALink):
-        unsubscribing.read(ours)
-    assert unsubscribing.read(ours).address == "ada@example.com"
+        unsubscribe.read(ours)
+    assert unsubscribe.read(ours).address == "ada@example.com"
 
 
 def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tm
     with settings(monkeypatch, **elsewhere):
         assert link("ada@example.com", "report_ready") is None
         with pytest.raises(NotALink):
-            unsubscribing.read(ours)
+            unsubscribe.read(ours)
     with settings(monkeypatch, LINK_SECRET="a secret for links that is long enough", **elsewhere):
-        assert unsubscribing.read(signed("ada@example.com")).address == "ada@example.com"
+        assert unsubscribe.read(signed("ada@example.com")).address == "ada@example.com"
     with settings(monkeypatch, JWT_SECRET=None, STATE_DIR=str(tmp_path)):
         assert link("ada@example.com", "report_ready") is None
 
@@ -169,7 +169,7 @@ def test_a_candidate_who_can_sign_in_by_another_address(shared_database: Databas
         people = make.people(db)
         address = f"private-{people.candidate_id}@example.com"
         db.execute(update(Candidate).where(Candidate.id == people.candidate_id).values(email=address))
-        unsubscribing.unsubscribe(db, signed(address, "completed"), now=NOW)
+        unsubscribe.unsubscribe(db, signed(address, "completed"), now=NOW)
         session_id = make.session(db, now=NOW, people=people, status="completed")
         [queued] = emails.queue_interview_complete(db, [session_id], now=NOW)
         assert queued.status == "suppressed"
@@ -187,7 +187,7 @@ def test_who_got_the_mail_by_address_alone_is_asked_as_the_user_they_are(shared_
         people = make.people(db)
         db.execute(update(Candidate).where(Candidate.id == people.candidate_id).values(user_id=None))
         address = db.get_one(Candidate, people.candidate_id).email
-        unsubscribing.unsubscribe(db, signed(address, "completed"), now=NOW)
+        unsubscribe.unsubscribe(db, signed(address, "completed"), now=NOW)
         session_id = make.session(db, now=NOW, people=people, status="completed")
         assert emails.queue_interview_complete(db, [session_id], now=NOW)[0].status == "suppressed"
 
@@ -196,7 +196,7 @@ def test_who_asks_for_them_again_once_they_can_sign_in_gets_them(shared_database
     with transaction() as db:
         people = make.people(db)
         address = f"later-{people.candidate_id}@example.com"
-        unsubscribing.unsubscribe(db, signed(address, "completed"), now=NOW)
+        unsubscribe.unsubscribe(db, signed(address, "completed"), now=NOW)
         db.execute(update(Candidate).where(Candidate.id == people.candidate_id).values(email=address))
         session_id = make.session(db, now=NOW, people=people, status="completed")
         assert emails.queue_interview_complete(db, [session_id], now=NOW)[0].status == "suppressed"

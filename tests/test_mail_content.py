@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from core.db import engine, transaction
 from core.emails.content import About, Person, ReportNotice, about, render, render_generic, render_report
-from core.emails.drafts import Attachment, Draft, Recipient
+from core.emails.draft import Attachment, Draft, Recipient
 from core.errors import BadSettings, Invalid
 from core.models import Candidate, InterviewSession, User
 from core.settings import load, settings

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.emails.addresses import one_line
 from core.emails.content import About, Person, render
 from core.emails.content.rendering import SessionKind
-from core.emails.drafts import Recipient
+from core.emails.draft import Recipient
 from tests.mails import IRIS, MAYA, NOW, OPEN, START, a_session, called
 
 

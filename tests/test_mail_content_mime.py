@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core.emails import mime
 from core.emails.addresses import Sender, envelope, house, message_host, one_line, sender
 from core.emails.content import render
-from core.emails.drafts import Attachment
+from core.emails.draft import Attachment
 from core.errors import Invalid
 from core.models import Email
 from core.reports.registry import filename

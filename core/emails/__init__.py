@@ -1,7 +1,9 @@
 """Mails: what they say, the queue, and what became of each."""
 
 from core.emails.asking import NewAttachment, NewEmail, queue_on_demand
-from core.emails.queueing import (
+from core.emails.queries import EmailFilter, cancel, get, page, retry
+from core.emails.report_mails import queue_daily_report, queue_report_ready, report_page
+from core.emails.session_mails import (
     ReminderMail,
     queue_email,
     queue_farewell,
@@ -13,8 +15,6 @@ from core.emails.queueing import (
     queue_interview_reschedule,
     withdraw,
 )
-from core.emails.reading import EmailFilter, cancel, get, page, retry
-from core.emails.reporting import queue_daily_report, queue_report_ready, report_page
 from core.emails.storing import Queued
 
 __all__ = [

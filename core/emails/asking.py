@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from core.emails.addresses import envelope
 from core.emails.content import about, render_generic
 from core.emails.content.rendering import SessionKind
-from core.emails.drafts import Attachment, Recipient
-from core.emails.queueing import Side, session_mail
+from core.emails.draft import Attachment, Recipient
+from core.emails.session_mails import Side, session_mail
 from core.emails.storing import Mail, Queued, store
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Address, Input, Line

@@ -8,7 +8,7 @@ from icalendar import Calendar, Event, vCalAddress, vText
 
 from core.emails.addresses import envelope, house, one_line, reachable
 from core.emails.content.about import About, of_party
-from core.emails.drafts import Attachment, Recipient
+from core.emails.draft import Attachment, Recipient
 
 Method = Literal["REQUEST", "CANCEL", "PUBLISH"]
 """REQUEST makes or changes the event, CANCEL takes it out; PUBLISH shows it to who may have lost the invitation,

@@ -14,7 +14,7 @@ from core import outbox, preferences
 from core.clock import uuid7
 from core.db import EMAIL_QUEUE_LOCK, LOCKS, array, insert_many
 from core.emails.addresses import message_host
-from core.emails.drafts import Draft, Kind
+from core.emails.draft import Draft, Kind
 from core.emails.suppression import lift_unsubscribed, suppressed
 from core.errors import QueueFull
 from core.models import Email, EmailAttachment, EmailStatus

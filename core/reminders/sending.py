@@ -15,7 +15,7 @@ from core.attention import attention
 from core.db import array, transaction
 from core.emails import Queued, ReminderMail, queue_interview_reminders
 from core.emails.content import About, about, times
-from core.emails.queueing import Side
+from core.emails.session_mails import Side
 from core.models import Email
 from core.notifications import Told, tell
 from core.results import Result

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from core import emails
 from core.db import array
-from core.emails.drafts import Recipient
+from core.emails.draft import Recipient
 from core.notifications import Told, tell
 from core.reports.claims import Claimed
 from core.reports.daily import TYPES, daily_key, day_of

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from core.emails.drafts import Recipient
+from core.emails.draft import Recipient
 from core.models import Candidate, Interview, InterviewSession, SessionStatus, User
 
 

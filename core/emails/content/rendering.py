@@ -13,9 +13,9 @@ from markupsafe import Markup
 from core.emails.addresses import envelope, message_host, one_line, reachable
 from core.emails.content.about import About
 from core.emails.content.views import ReportNotice, brand, report_view, session_view
-from core.emails.drafts import Attachment, Draft, Kind, Recipient
+from core.emails.draft import Attachment, Draft, Kind, Recipient
 from core.emails.ics import Method, calendar
-from core.emails.unsubscribing import link
+from core.emails.unsubscribe import link
 from core.settings import settings
 
 SessionKind = Literal["invitation", "reschedule", "cancellation", "reminder", "completion"]

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
 from core import outbox
-from core.emails.drafts import Kind
-from core.emails.queueing import OF_ONE_SCHEDULE
+from core.emails.draft import Kind
+from core.emails.session_mails import OF_ONE_SCHEDULE
 from core.emails.suppression import suppressed
 from core.errors import Conflict, NotFound
 from core.fields import Input

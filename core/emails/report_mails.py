@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.emails.content import ReportNotice, render_report
-from core.emails.drafts import Attachment, Draft, Recipient
+from core.emails.draft import Attachment, Draft, Recipient
 from core.emails.storing import Mail, Queued, store
 from core.errors import Invalid, NotFound
 from core.models import Report, ReportFile, ReportSlice
