@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.emails.content.context import period, size
 from core.emails.content.times import When, length, moment, zone_name
-from core.emails.content.views import period, size
 from tests.mails import NOW, START
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from icalendar import Calendar, Event, vCalAddress, vText
 
 from core.emails.addresses import envelope, house, one_line, reachable
-from core.emails.content.about import About, of_party
+from core.emails.content.facts import About, of_party
 from core.emails.draft import Attachment, Recipient
 
 Method = Literal["REQUEST", "CANCEL", "PUBLISH"]

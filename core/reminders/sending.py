@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core.attention import attention
 from core.db import array, transaction
 from core.emails import Queued, ReminderMail, queue_interview_reminders
-from core.emails.content import About, about, times
+from core.emails.content import About, facts, times
 from core.emails.session_mails import Side
 from core.models import Email
 from core.notifications import Told, tell
@@ -161,7 +161,7 @@ def _one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple
 
 def _send(db: Session, good: Sequence[Due], *, now: datetime) -> dict[int, tuple[str, str | None]]:
     """Queue the mails and tell the users; what became of each."""
-    found = about(db, list({due.session_id for due in good}))
+    found = facts(db, list({due.session_id for due in good}))
     mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in good]
     queued = queue_interview_reminders(db, mails, now=now)
     told = [_told(found[due.session_id], due) for due in good]

@@ -11,8 +11,8 @@ from jinja2.utils import urlize
 from markupsafe import Markup
 
 from core.emails.addresses import envelope, message_host, one_line, reachable
-from core.emails.content.about import About
-from core.emails.content.views import ReportNotice, brand, report_view, session_view
+from core.emails.content.context import ReportNotice, brand, report_view, session_view
+from core.emails.content.facts import About
 from core.emails.draft import Attachment, Draft, Kind, Recipient
 from core.emails.ics import Method, calendar
 from core.emails.unsubscribe import link

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from core.emails.addresses import a_name, house, one_line, reachable
-from core.emails.content.about import About, of_party
+from core.emails.content.facts import About, of_party
 from core.emails.content.times import When, length, moment, short_day, short_moment, zone, zone_name
 from core.emails.draft import Attachment, Recipient
 from core.settings import settings
