@@ -24,7 +24,8 @@ from sqlalchemy import text
 
 from core.clock import uuid7
 from core.db import insert_many, transaction
-from core.emails import claims, mime
+from core.emails import mime
+from core.emails.queue import claims
 from core.models import Email
 from tests import factories as make
 from tests import parts

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.db import transaction
-from core.emails.storing import LONGEST_WAIT
-from core.emails.suppression import suppress
+from core.emails.queue.enqueue import LONGEST_WAIT
+from core.emails.queue.suppressions import suppress
 from core.models import Email
 from tests.asking import all_at_once, asking, done, refused, soon
 from tests.mailed import EMAILS, own_words, queued

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from core.attention import attention
 from core.clock import uuid7
 from core.db import transaction
-from core.emails.suppression import suppress
+from core.emails.queue.suppressions import suppress
 from core.models import Email, EmailAttachment, InterviewSession, SessionStatus
 from tests import factories as make
 from tests.asking import Asking, all_at_once, asking, done, names, refused

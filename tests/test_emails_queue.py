@@ -14,7 +14,7 @@ from core import emails, sessions
 from core.clock import uuid7
 from core.db import engine, transaction
 from core.emails.draft import Recipient
-from core.emails.suppression import suppress
+from core.emails.queue.suppressions import suppress
 from core.models import (
     Candidate,
     Email,

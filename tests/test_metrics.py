@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from core import emails
 from core.clock import utcnow
 from core.db import transaction
-from core.emails.suppression import suppress
+from core.emails.queue.suppressions import suppress
 from core.events import SessionUpdated
 from tests import factories as make
 from tests import parts

@@ -10,7 +10,7 @@ from sqlalchemy import text, update
 from core import reminders, sessions
 from core.clock import utcnow
 from core.db import transaction
-from core.emails.suppression import suppress
+from core.emails.queue.suppressions import suppress
 from core.models import Email, Interview, InterviewSession, Notification, Reminder, User
 from core.sessions import NewSession, NewStatus, SessionPatch
 from tests import factories

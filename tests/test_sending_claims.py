@@ -14,10 +14,10 @@ from sqlalchemy import text
 from core import preferences, sessions
 from core.clock import utcnow
 from core.db import transaction
-from core.emails import claims, outcomes
-from core.emails.claims import LEASE, Batch
-from core.emails.outcomes import End, Ended, Reply, Verdict, judge
-from core.emails.suppression import suppress
+from core.emails.queue import claims, outcomes
+from core.emails.queue.claims import LEASE, Batch
+from core.emails.queue.outcomes import End, Ended, Reply, Verdict, judge
+from core.emails.queue.suppressions import suppress
 from core.preferences import Wish
 from core.sessions import NewStatus
 from core.settings import settings

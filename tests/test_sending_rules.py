@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.emails.outcomes import (
+from core.emails.queue.outcomes import (
     ATTEMPTS,
     DELAYS,
     NO_SUCH_MAILBOX,

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from core.clock import utcnow
-from core.emails.outcomes import End
+from core.emails.queue.outcomes import End
 from flows.mailing.servers import MailServer
 from flows.mailing.smtp import Connection, Envelope, Failed
 from tests.sending import mail, queued, send

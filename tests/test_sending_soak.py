@@ -21,7 +21,7 @@ from sqlalchemy import select, text
 from core import sessions
 from core.clock import utcnow
 from core.db import transaction
-from core.emails.outcomes import ATTEMPTS, SENT_AGAIN
+from core.emails.queue.outcomes import ATTEMPTS, SENT_AGAIN
 from core.models import Email
 from core.sessions import NewStatus
 from tests import factories, parts

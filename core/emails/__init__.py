@@ -1,7 +1,8 @@
 """Mails: what they say, the queue, and what became of each."""
 
-from core.emails.asking import NewAttachment, NewEmail, queue_on_demand
 from core.emails.queries import EmailFilter, cancel, get, page, retry
+from core.emails.queue.enqueue import Queued
+from core.emails.queue.on_demand import NewAttachment, NewEmail, queue_on_demand
 from core.emails.report_mails import queue_daily_report, queue_report_ready, report_page
 from core.emails.session_mails import (
     ReminderMail,
@@ -15,7 +16,6 @@ from core.emails.session_mails import (
     queue_interview_reschedule,
     withdraw,
 )
-from core.emails.storing import Queued
 
 __all__ = [
     "EmailFilter",

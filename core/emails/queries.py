@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session, defer
 
 from core import outbox
 from core.emails.draft import Kind
+from core.emails.queue.suppressions import suppressed
 from core.emails.session_mails import OF_ONE_SCHEDULE
-from core.emails.suppression import suppressed
 from core.errors import Conflict, NotFound
 from core.fields import Input
 from core.models import Email, EmailAttachment, EmailStatus, InterviewSession

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.emails.content import ReportNotice, render_report
 from core.emails.draft import Attachment, Draft, Recipient
-from core.emails.storing import Mail, Queued, store
+from core.emails.queue.enqueue import Mail, Queued, store
 from core.errors import Invalid, NotFound
 from core.models import Report, ReportFile, ReportSlice
 from core.settings import settings

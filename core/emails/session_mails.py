@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from core.emails.content import About, facts, render, render_generic
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Draft, Kind, Recipient
-from core.emails.storing import Mail, Queued, store
+from core.emails.queue.enqueue import Mail, Queued, store
 from core.errors import Invalid, NotFound
 from core.models import User
 

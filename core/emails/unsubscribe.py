@@ -12,7 +12,7 @@ from sqlalchemy import func, select, union, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core.emails.suppression import UNSUBSCRIBED, suppress
+from core.emails.queue.suppressions import UNSUBSCRIBED, suppress
 from core.errors import BadSettings, NotFound
 from core.models import Candidate, Email, NotificationPreference, User
 from core.settings import settings

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from core.attention import attention
 from core.clock import utcnow
 from core.db import transaction
-from core.emails import claims, outcomes, quick
-from core.emails.outcomes import Ended, Written
+from core.emails.queue import claims, outcomes, pipelined
+from core.emails.queue.outcomes import Ended, Written
 from core.models import Email
 from core.settings import settings
 
@@ -39,12 +39,12 @@ class Desk:
 
     def settle(self, asking: Sequence[Held], ended: Sequence[Ended]) -> Settled:
         """Write the verdicts and give leave to send, in one transaction; not both when something fails."""
-        if not quick.settles(ended):
+        if not pipelined.settles(ended):
             return settle(asking, ended)
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(settings().database(), connect_timeout=5, options="-c timezone=UTC")
-            written, begun = quick.settle(self._connection, asking, ended)
+            written, begun = pipelined.settle(self._connection, asking, ended)
         except BaseException:
             self.close()
             raise

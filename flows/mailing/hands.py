@@ -5,8 +5,8 @@ import logging
 from typing import NamedTuple, Protocol
 
 from core.clock import utcnow
-from core.emails.claims import Claimed
-from core.emails.outcomes import End, Ended, in_words, judge, released
+from core.emails.queue.claims import Claimed
+from core.emails.queue.outcomes import End, Ended, in_words, judge, released
 from flows.mailing.link import Away, Link
 from flows.mailing.servers import MailServer
 from flows.mailing.settling import Settler

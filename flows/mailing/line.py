@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import cast
 
-from core.emails.outcomes import Reply
+from core.emails.queue.outcomes import Reply
 from flows.mailing.replies import Garbage, Replies
 
 

@@ -12,9 +12,10 @@ from uuid import UUID
 
 from core.clock import utcnow
 from core.db import transaction
-from core.emails import addresses, claims, mime
-from core.emails.claims import LEASE, Claimed
-from core.emails.outcomes import Ended, Verdict, Written, released
+from core.emails import addresses, mime
+from core.emails.queue import claims
+from core.emails.queue.claims import LEASE, Claimed
+from core.emails.queue.outcomes import Ended, Verdict, Written, released
 from core.settings import Settings
 from flows.backoff import Backoff
 from flows.mailing.desk import tell_admins

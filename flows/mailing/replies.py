@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from core.emails.outcomes import Reply
+from core.emails.queue.outcomes import Reply
 
 LINE_BYTES = 4096
 """Longest line taken; the RFC's limit is 512, and servers exceed it."""

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from core.emails.claims import Claimed
-from core.emails.outcomes import Ended, Written
+from core.emails.queue.claims import Claimed
+from core.emails.queue.outcomes import Ended, Written
 from flows.backoff import Backoff
 from flows.mailing.desk import Desk, Held, Settled
 

@@ -9,7 +9,7 @@ import re
 from base64 import b64encode
 from typing import NamedTuple
 
-from core.emails.outcomes import End, Reply, Stage
+from core.emails.queue.outcomes import End, Reply, Stage
 from flows.mailing.line import Line
 from flows.mailing.servers import MailServer
 

@@ -4,7 +4,7 @@ import asyncio
 from datetime import datetime
 
 from core.db import transaction
-from core.emails import claims
+from core.emails.queue import claims
 from core.settings import settings
 from flows.mailing.mailer import Mailer
 from flows.mailing.tally import Sent, Tally

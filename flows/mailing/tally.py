@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from core.emails.outcomes import Written
+from core.emails.queue.outcomes import Written
 from core.results import COUNTS, Result
 
 SKIPPED = ("expired", "suppressed", "cancelled")

@@ -15,7 +15,7 @@ from core.clock import uuid7
 from core.db import EMAIL_QUEUE_LOCK, LOCKS, array, insert_many
 from core.emails.addresses import message_host
 from core.emails.draft import Draft, Kind
-from core.emails.suppression import lift_unsubscribed, suppressed
+from core.emails.queue.suppressions import lift_unsubscribed, suppressed
 from core.errors import QueueFull
 from core.models import Email, EmailAttachment, EmailStatus
 from core.settings import settings

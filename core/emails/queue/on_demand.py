@@ -16,8 +16,8 @@ from core.emails.addresses import envelope
 from core.emails.content import facts, render_generic
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Recipient
+from core.emails.queue.enqueue import Mail, Queued, store
 from core.emails.session_mails import Side, session_mail
-from core.emails.storing import Mail, Queued, store
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Address, Input, Line
 from core.models import InterviewSession, SessionStatus

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from core import preferences
 from core.db import array
-from core.emails.outcomes import End, Ended, Written, in_words, judge, released, write
+from core.emails.queue.outcomes import End, Ended, Written, in_words, judge, released, write
 
 LEASE = timedelta(seconds=30)
 """How long a mail stays with a process of which nothing is heard."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import outbox
 from core.db import array
-from core.emails.suppression import suppress
+from core.emails.queue.suppressions import suppress
 from core.models import EmailKind, EmailStatus
 
 Stage = Literal["connect", "sender", "recipient", "data", "dot"]

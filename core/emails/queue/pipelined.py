@@ -11,8 +11,8 @@ from uuid import UUID
 from psycopg import Connection
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
-from core.emails.claims import BEGIN, given_to_begin
-from core.emails.outcomes import WRITE, Ended, Written, given_to_write
+from core.emails.queue.claims import BEGIN, given_to_begin
+from core.emails.queue.outcomes import WRITE, Ended, Written, given_to_write
 
 _dialect = dialect()  # type: ignore[no-untyped-call]
 # the queries as psycopg takes them
