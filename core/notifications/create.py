@@ -13,8 +13,8 @@ from core import outbox
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Id, Input, Line, Moment, Prose
 from core.models import InterviewSession, Notification, Role, User
-from core.notifications.leaving import Gone, leave
-from core.notifications.telling import Delivery, deliver
+from core.notifications.notify import Delivery, deliver
+from core.notifications.withdraw import Gone, leave
 from core.viewers import STAFF, Viewer, require
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]

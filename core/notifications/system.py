@@ -6,7 +6,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from core.notifications.telling import Told
+from core.notifications.notify import Told
 
 
 def report_told(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -> Told:

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import transaction
-from core.notifications.leaving import Gone, leave
-from core.notifications.telling import Delivery, deliver
+from core.notifications.notify import Delivery, deliver
+from core.notifications.withdraw import Gone, leave
 from core.results import Result
 
 BATCH = 500
