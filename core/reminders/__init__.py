@@ -1,8 +1,8 @@
 """Reminders: planned when a session gets a time, sent at their moment or not at all (DOMAIN, "The jobs", 2)."""
 
-from core.reminders.hours import follow_hours, hold_candidate, hold_user
-from core.reminders.missing import Reminded, plan_missing, remind
+from core.reminders.hourly import Reminded, plan_missing, remind
 from core.reminders.planning import plan, replan, void
+from core.reminders.quiet_hours import follow_hours, hold_candidate, hold_user
 from core.reminders.sending import Sent, next_due, send_due
 
 __all__ = [
