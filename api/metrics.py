@@ -24,7 +24,7 @@ from core.emails import stats
 from core.errors import Forbidden
 from core.models import EmailKind, EmailStatus, ReportStatus, ReportType
 from core.queues import QUANTILES, Counted, Took
-from core.reports import counting
+from core.reports import stats as report_stats
 from core.settings import settings
 
 router = APIRouter(tags=["health"])
@@ -51,7 +51,7 @@ class Looked(NamedTuple):
     """What the database said: mails, reports, jobs, the newest push id, how long the first not routed here waited."""
 
     mail: stats.Figures
-    reports: counting.Figures
+    reports: report_stats.Figures
     jobs: list[jobs.Figures]
     newest: int
     lag: float
@@ -217,7 +217,7 @@ def _of_jobs(counted: list[jobs.Figures]) -> Iterator[Metric]:
     yield from (runs, rows, late, is_late, success)
 
 
-def _of_reports(reports: counting.Figures) -> Iterator[Metric]:
+def _of_reports(reports: report_stats.Figures) -> Iterator[Metric]:
     yield _by_state("greenroom_reports", "Reports asked for", (ReportStatus, ReportType), "type", reports.counted)
     yield _again("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.counted)
     yield _gauge(
@@ -226,7 +226,7 @@ def _of_reports(reports: counting.Figures) -> Iterator[Metric]:
         reports.overdue_seconds,
     )
     yield _gauge("greenroom_report_kept_bytes", f"Bytes of all files that are kept. {_SHARED}", reports.kept_bytes)
-    window = _window(f"{counting.RECENT_REPORTS} asked for", counting.RECENT_MINUTES)
+    window = _window(f"{report_stats.RECENT_REPORTS} asked for", report_stats.RECENT_MINUTES)
     yield _gauge("greenroom_report_recently_ready", f"Reports that became ready, {window}", reports.ready.n)
     yield _quantiles(
         "greenroom_report_ready_seconds",
@@ -241,7 +241,7 @@ def _look(cursor: int | None) -> Looked | None:
             db.execute(text("SET LOCAL statement_timeout = '10s'"))
             newest = outbox.newest(db)
             lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
-            return Looked(stats.figures(db), counting.figures(db), jobs.figures(db), newest, max(0.0, lag))
+            return Looked(stats.figures(db), report_stats.figures(db), jobs.figures(db), newest, max(0.0, lag))
     except SQLAlchemyError:
         return None
 

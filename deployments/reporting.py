@@ -15,7 +15,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.errors import GreenroomError, Invalid
 from core.models import ReportType
-from core.reports import making
+from core.reports import build
 from core.reports.outcomes import Made
 from core.reports.pdf import Engine
 from core.reports.requests import new_report
@@ -46,19 +46,19 @@ def write(kind: str, output: Path | None, **given: Any) -> Path:
 
 
 async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progress") -> Made:
-    if not making.prints(kind):
+    if not build.prints(kind):
         progress.at(1, "reading sessions")
         return await asyncio.to_thread(
-            making.list_rows, kind, parameters, wrote=lambda size: progress.at(2, f"reading sessions, {_size(size)}")
+            build.list_rows, kind, parameters, wrote=lambda size: progress.at(2, f"reading sessions, {_size(size)}")
         )
     async with Engine(at_once=1) as engine:
         progress.at(0, "starting the browser")
         starting = asyncio.create_task(engine.warm(seconds=PRINT_SECONDS))
         progress.at(1, "gathering figures")
-        laid_out = await asyncio.to_thread(making.lay_out, kind, parameters)
+        laid_out = await asyncio.to_thread(build.lay_out, kind, parameters)
         await starting
         progress.at(2, "drawing and printing")
-        return making.printed(laid_out, await engine.pdf(laid_out.document, seconds=PRINT_SECONDS))
+        return build.printed(laid_out, await engine.pdf(laid_out.document, seconds=PRINT_SECONDS))
 
 
 def _place(output: Path | None, filename: str) -> Path:

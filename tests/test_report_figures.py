@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from markupsafe import Markup
 
-from core.reports import candidate, chance, dashboard, interview, words
+from core.reports import candidate, dashboard, formatting, interview, significance
 from core.reports.document import Document
 from core.reports.figures import bars, curve, dots, heat, house, lines, points, rates, scores, stacks, times
 from core.reports.figures.card import Card
@@ -21,7 +21,7 @@ from tests import report_samples as samples
 def cards(n: int, names: tuple[str, ...] = samples.NAMES) -> Iterator[Card]:
     """Every chart of the three reports over n sessions."""
     board, one, person = samples.dashboard(n, names=names), samples.interview(n), samples.candidate(min(n, 100))
-    span = words.span(board.stamp.period)
+    span = formatting.span(board.stamp.period)
     yield bars.funnel(board.funnel)
     yield stacks.outcomes(board.weeks, board.previous_weeks, board.stamp.period)
     yield dots.waits(board.totals, board.previous, span.before)
@@ -71,7 +71,7 @@ def test_titles_and_units_are_sentences_without_holes(n: int) -> None:
 @pytest.mark.parametrize("n", [0, 1, 12])
 def test_few_things_are_greyed_and_nothing_is_said_to_rise_fall_or_lead(n: int) -> None:
     for card in cards(n):
-        if card.n < words.FEW and card.key not in ("loads", "skills_0"):
+        if card.n < formatting.FEW and card.key not in ("loads", "skills_0"):
             assert not re.search(r"rose|fell|trend|highest|hardest|longest|more|fewer", card.finding.striptags())
     colours = {house.BLUE, house.PALE, house.DEEP}
     for card in (c for c in cards(n) if c.few and c.chart and c.key not in ("weekly_outcomes", "skills_0")):
@@ -110,17 +110,17 @@ def test_funnels_of_every_size() -> None:
 
 
 def test_shares_are_never_rounded_to_all_or_nothing() -> None:
-    assert words.percent(0, 0) == "–"
-    assert words.percent(0, 400) == "0%"
-    assert words.percent(400, 400) == "100%"
-    assert words.percent(1, 100_000) == "<0.1%"
-    assert words.percent(99_999, 100_000) == ">99.9%"
-    assert words.percent(17, 19) == "89%"
-    assert words.of(Ratio(17, 19)) == "17 of 19"
+    assert formatting.percent(0, 0) == "–"
+    assert formatting.percent(0, 400) == "0%"
+    assert formatting.percent(400, 400) == "100%"
+    assert formatting.percent(1, 100_000) == "<0.1%"
+    assert formatting.percent(99_999, 100_000) == ">99.9%"
+    assert formatting.percent(17, 19) == "89%"
+    assert formatting.of(Ratio(17, 19)) == "17 of 19"
 
 
 def test_times_and_numbers_as_people_read_them() -> None:
-    assert [words.hours(h) for h in (None, 0.0, 0.4, 5, 30, 74, 456)] == [
+    assert [formatting.hours(h) for h in (None, 0.0, 0.4, 5, 30, 74, 456)] == [
         "–",
         "0 min",
         "24 min",
@@ -129,10 +129,10 @@ def test_times_and_numbers_as_people_read_them() -> None:
         "3.1 d",
         "19 d",
     ]
-    assert words.number(1948) == "1,948"
-    assert words.number(-3.25) == "−3.2"
-    assert words.count(0, "session") == "no sessions"
-    assert words.listed(["a", "b", "c"]) == "a, b and c"
+    assert formatting.number(1948) == "1,948"
+    assert formatting.number(-3.25) == "−3.2"
+    assert formatting.count(0, "session") == "no sessions"
+    assert formatting.listed(["a", "b", "c"]) == "a, b and c"
 
 
 @pytest.mark.parametrize(
@@ -144,22 +144,22 @@ def test_times_and_numbers_as_people_read_them() -> None:
     ],
 )
 def test_periods_have_names(days: int, title: str, before: str) -> None:
-    span = words.span(samples.period(days))
+    span = formatting.span(samples.period(days))
     assert (span.title, span.before) == (title, before)
     assert span.interval.endswith("23 Nov 2026)")
 
 
 def test_only_what_chance_hardly_makes_is_a_change() -> None:
-    assert not chance.counts_differ(110, 100)
-    assert chance.counts_differ(1100, 1000)
-    assert not chance.ratios_differ(Ratio(18, 19), Ratio(1, 19))
-    assert chance.ratios_differ(Ratio(90, 100), Ratio(70, 100))
-    assert not chance.waits_differ(Wait(19, 10, 20), Wait(400, 99, 200))
-    assert chance.waits_differ(Wait(400, 10, 20), Wait(400, 20, 40))
-    assert not chance.medians_differ(Spread(19, 0, 1, 2, 3, 4), Spread(900, 80, 85, 90, 95, 99))
-    assert chance.trend([1, 3, 2, 4, 3, 5, 4]) in (0, 1)
-    assert chance.trend([5, 5, 5, 5, 5, 5]) == 0
-    assert chance.trend([8, 7, 6, 5, 4, 3, 2]) == -1
+    assert not significance.counts_differ(110, 100)
+    assert significance.counts_differ(1100, 1000)
+    assert not significance.ratios_differ(Ratio(18, 19), Ratio(1, 19))
+    assert significance.ratios_differ(Ratio(90, 100), Ratio(70, 100))
+    assert not significance.waits_differ(Wait(19, 10, 20), Wait(400, 99, 200))
+    assert significance.waits_differ(Wait(400, 10, 20), Wait(400, 20, 40))
+    assert not significance.medians_differ(Spread(19, 0, 1, 2, 3, 4), Spread(900, 80, 85, 90, 95, 99))
+    assert significance.trend([1, 3, 2, 4, 3, 5, 4]) in (0, 1)
+    assert significance.trend([5, 5, 5, 5, 5, 5]) == 0
+    assert significance.trend([8, 7, 6, 5, 4, 3, 2]) == -1
 
 
 @pytest.mark.parametrize("name", [*samples.HOSTILE, "A & B <i>", "$x$", "%{x}"])
@@ -179,15 +179,15 @@ def test_long_names_are_cut_to_the_room_there_is_and_between_characters() -> Non
     for name in (*samples.NAMES, "W" * 80, "👩‍👩‍👧‍👦" * 20, "क्षि" * 40, "漢" * 40, "🇩🇰" * 30):
         cut = house.fit(name, 90)
         assert house.measure(cut) <= 90 or cut == name
-        assert words.shorten(name * 8, 20).endswith("…")
+        assert formatting.shorten(name * 8, 20).endswith("…")
     assert house.fit("👩‍👩‍👧‍👦" * 20, 90).rstrip("…").endswith("👩‍👩‍👧‍👦")
     assert not house.fit("ก็" * 40, 90).endswith("ก…") or house.fit("ก็" * 40, 90) == ""
 
 
 def test_what_people_wrote_keeps_its_lines_and_has_an_end() -> None:
-    assert words.passage(" one\r\ntwo\u202e\n") == "one\ntwo"
-    assert words.passage("a\n" * 5000) == "a\n" * 29 + "a…"
-    assert words.passage("x" * 5000) == "x" * 1200 + "…"
+    assert formatting.passage(" one\r\ntwo\u202e\n") == "one\ntwo"
+    assert formatting.passage("a\n" * 5000) == "a\n" * 29 + "a…"
+    assert formatting.passage("x" * 5000) == "x" * 1200 + "…"
 
 
 def test_labels_that_would_overlap_are_moved_apart() -> None:
@@ -207,7 +207,7 @@ def test_feedback_curves_begin_at_zero_and_reach_the_edge() -> None:
 
 def test_one_axis_holds_years_of_weeks() -> None:
     data = samples.dashboard(100_000, days=3650)
-    card = lines.completed(data, words.span(data.stamp.period))
+    card = lines.completed(data, formatting.span(data.stamp.period))
     assert card.chart
     assert len(card.chart.figure["data"][0]["x"]) <= 53
     assert "weeks" in card.unit

@@ -21,7 +21,7 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Answer
-from core.reports import files, making, outcomes
+from core.reports import build, files, outcomes
 from core.reports.document import Document
 from core.reports.pdf import Engine
 from core.settings import settings
@@ -237,8 +237,8 @@ async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeyp
 
 
 async def test_long_lists_leave_the_threads_to_mails(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, list_rows = threading.Event(), making.list_rows
-    monkeypatch.setattr(making, "list_rows", lambda *given: go_on.wait(30) and list_rows(*given))
+    go_on, list_rows = threading.Event(), build.list_rows
+    monkeypatch.setattr(build, "list_rows", lambda *given: go_on.wait(30) and list_rows(*given))
     for n in range(5):
         ask(people, **days(n))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))

@@ -1,6 +1,6 @@
 """Reports: asked for, made by whoever claims them, and brought to whom they belong.
 
-What makes them is in ``core.reports.making``, apart, since only a dispatcher needs it.
+What makes them is in ``core.reports.build``, apart, since only a dispatcher needs it.
 """
 
 from core.reports.asking import (
@@ -14,7 +14,7 @@ from core.reports.asking import (
     generate_interview_pdf,
 )
 from core.reports.daily import Asked, ask_daily
-from core.reports.reading import ReportFilter, Shown, get, get_file, outcome, page
+from core.reports.queries import ReportFilter, Shown, get, get_file, outcome, page
 from core.reports.requests import NewReport
 
 __all__ = [

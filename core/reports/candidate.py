@@ -7,7 +7,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from core.reports import words
+from core.reports import formatting
 from core.reports.document import Document
 from core.reports.figures import bars, dots, times
 from core.reports.figures.card import Card
@@ -60,7 +60,7 @@ def lay_out(data: CandidateReport) -> Document:
         "candidate",
         data.stamp,
         name="Candidate analytics",
-        title=f"Candidate analytics, {words.shorten(data.name, 80)}",
+        title=f"Candidate analytics, {formatting.shorten(data.name, 80)}",
         cards=cards,
         lead=_lead(data),
         tiles=tiles(data),
@@ -80,20 +80,23 @@ def _lead(data: CandidateReport) -> Markup:
     n = data.stamp.n
     if not n:
         return Markup.escape("No session in this period.")
-    said = [f"{words.count(n, 'session').capitalize()}, {'none' if not done else f'{done:,}'} completed."]
+    said = [f"{formatting.count(n, 'session').capitalize()}, {'none' if not done else f'{done:,}'} completed."]
     scored = [line for line in data.sessions if line.score is not None]
     if scored:
         last = scored[-1]
         result = "passed" if (last.score or 0) >= last.pass_score else "did not pass"
         text = Markup("The newest score is {} for {}, and {} (line {}).").format(
-            words.number(round(last.score or 0, 1)), words.name(last.interview), result, words.number(last.pass_score)
+            formatting.number(round(last.score or 0, 1)),
+            formatting.name(last.interview),
+            result,
+            formatting.number(last.pass_score),
         )
     else:
         text = Markup.escape("No session is scored yet.")
     said_of = ""
     if data.feedback:
         newest = max(data.feedback, key=lambda line: line.submitted_at)
-        by = words.name(newest.interviewer, 40)
+        by = formatting.name(newest.interviewer, 40)
         said_of = Markup(" {} recommends: {}.").format(
             by, _RECOMMENDS.get(newest.recommendation, newest.recommendation).lower()
         )
@@ -104,9 +107,9 @@ def _facts(data: CandidateReport) -> list[tuple[str, str]]:
     zone = data.stamp.period.zone
 
     def on(at: datetime | None) -> str:
-        return words.day(at, zone) if at else words.UNDEFINED
+        return formatting.day(at, zone) if at else formatting.UNDEFINED
 
-    found = [("Mail", data.email), ("Source", data.source or words.UNDEFINED), ("Applied", on(data.applied_at))]
+    found = [("Mail", data.email), ("Source", data.source or formatting.UNDEFINED), ("Applied", on(data.applied_at))]
     if data.hired_at:
         found.append(("Hired", on(data.hired_at)))
     if data.withdrawn_at:
@@ -125,30 +128,30 @@ def tiles(data: CandidateReport) -> list[Tile]:
         told(
             "Sessions",
             f"{data.stamp.n:,}",
-            words.count(sum(x.status == "completed" for x in data.sessions), "completed", "completed"),
+            formatting.count(sum(x.status == "completed" for x in data.sessions), "completed", "completed"),
         ),
         told(
             "Newest score",
-            words.UNDEFINED if newest is None else words.number(round(newest.score or 0, 1)),
-            "not scored yet" if newest is None else f"passes at {words.number(newest.pass_score)}",
+            formatting.UNDEFINED if newest is None else formatting.number(round(newest.score or 0, 1)),
+            "not scored yet" if newest is None else f"passes at {formatting.number(newest.pass_score)}",
         ),
         told(
             "Best score",
-            words.UNDEFINED if best is None else words.number(round(best, 1)),
+            formatting.UNDEFINED if best is None else formatting.number(round(best, 1)),
             f"{passed} of {len(scored)} passed" if scored else "n = 0",
         ),
         told(
             "Show rate",
-            words.ratio(data.show),
+            formatting.ratio(data.show),
             f"{data.show.part} of {data.show.whole}" if data.show.whole else "n = 0",
-            few=0 < data.show.whole < words.FEW,
+            few=0 < data.show.whole < formatting.FEW,
         ),
         told(
             "Newest decision",
             _DECIDED.get(decided[-1].decision or "", decided[-1].decision or "").capitalize()
             if decided
-            else words.UNDEFINED,
-            words.day(decided[-1].decided_at, data.stamp.period.zone)
+            else formatting.UNDEFINED,
+            formatting.day(decided[-1].decided_at, data.stamp.period.zone)
             if decided and decided[-1].decided_at
             else "not decided yet",
         ),
@@ -160,9 +163,9 @@ def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
     return [
         told(
             label,
-            words.hours(median(known)) if known else words.UNDEFINED,
+            formatting.hours(median(known)) if known else formatting.UNDEFINED,
             f"n = {len(known)}",
-            few=len(known) < words.FEW,
+            few=len(known) < formatting.FEW,
         )
         for label, known in _steps(sessions)
     ]
@@ -171,7 +174,7 @@ def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
 def _waits_title(sessions: Sequence[SessionLine]) -> str:
     for label, known in reversed(_steps(sessions)[:2]):
         if known:
-            return f"{label}: {words.hours(median(known))}{'' if len(known) == 1 else ' is the median'}"
+            return f"{label}: {formatting.hours(median(known))}{'' if len(known) == 1 else ' is the median'}"
     return "No session was opened or started yet"
 
 
@@ -197,7 +200,7 @@ def _answered(data: CandidateReport) -> list[Answered]:
         )
         line = lines.get(session)
         at = line and (line.started_at or line.scheduled_start or line.invited_at)
-        when = words.day(at, data.stamp.period.zone) if at else ""
+        when = formatting.day(at, data.stamp.period.zone) if at else ""
         found.append(Answered(line, when, rows, len(ordinals) - len(rows)))
     return found
 
@@ -214,10 +217,10 @@ def _asked(answers: Sequence[AnswerLine]) -> Asked:
         _score(score.get("ai")),
         _score(score.get("human")),
         by or "",
-        words.number(first.max_score),
+        formatting.number(first.max_score),
         seconds,
     )
 
 
 def _score(value: float | None) -> str:
-    return words.UNDEFINED if value is None else words.number(round(value, 1))
+    return formatting.UNDEFINED if value is None else formatting.number(round(value, 1))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from core.reports import chance, words
+from core.reports import formatting, significance
 from core.reports.document import Document
 from core.reports.figures import bars, curve, dots, heat, lines, rates, scores, stacks
 from core.reports.pages import Compared, Tile, document, told
@@ -22,7 +22,7 @@ _KINDS = {
 
 def lay_out(data: Dashboard) -> Document:
     """The dashboard as charts and pages."""
-    span = words.span(data.stamp.period)
+    span = formatting.span(data.stamp.period)
     cards = [
         bars.funnel(data.funnel),
         stacks.outcomes(data.weeks, data.previous_weeks, data.stamp.period),
@@ -51,7 +51,7 @@ def lay_out(data: Dashboard) -> Document:
     )
 
 
-def lead(data: Dashboard, span: words.Span) -> Markup:
+def lead(data: Dashboard, span: formatting.Span) -> Markup:
     """What the figures say, in two or three sentences; only what chance hardly makes is called a change."""
     now, then = data.totals, data.previous
     if not data.stamp.n:
@@ -60,21 +60,21 @@ def lead(data: Dashboard, span: words.Span) -> Markup:
         said = [_volume(now, then, span)]
         moved = [*_moved(now, then)]
         if moved:
-            said.append(words.listed(moved[:3]).capitalize() + ".")
-        elif now.show.whole >= words.FEW:
-            said.append(f"{words.ratio(now.show)} of the candidates expected came; nothing else clearly changed.")
+            said.append(formatting.listed(moved[:3]).capitalize() + ".")
+        elif now.show.whole >= formatting.FEW:
+            said.append(f"{formatting.ratio(now.show)} of the candidates expected came; nothing else clearly changed.")
     text = Markup.escape(" ".join(said))
     if data.attention_count:
         text += Markup(' <a href="#attention">{}</a>.').format(_attention(data.attention_count))
     return text
 
 
-def _volume(now: Totals, then: Totals, span: words.Span) -> str:
-    done = words.completed(now.completed, "interview").capitalize()
-    if chance.counts_differ(now.completed, then.completed) and then.completed >= words.FEW:
+def _volume(now: Totals, then: Totals, span: formatting.Span) -> str:
+    done = formatting.completed(now.completed, "interview").capitalize()
+    if significance.counts_differ(now.completed, then.completed) and then.completed >= formatting.FEW:
         change = 100 * (now.completed - then.completed) / then.completed
         return f"{done}, {abs(change):.0f}% {'more' if change > 0 else 'fewer'} than {span.earlier}."
-    return f"{done}; {words.number(then.completed)} {span.earlier}."
+    return f"{done}; {formatting.number(then.completed)} {span.earlier}."
 
 
 def _moved(now: Totals, then: Totals) -> Sequence[str]:
@@ -88,8 +88,10 @@ def _moved(now: Totals, then: Totals) -> Sequence[str]:
     ]
     for label, of in ratios:
         a, b = of(now), of(then)
-        if chance.ratios_differ(a, b) and words.ratio(a) != words.ratio(b):
-            found.append(f"{label} {_way((a.value or 0) - (b.value or 0))} to {words.ratio(a)} from {words.ratio(b)}")
+        if significance.ratios_differ(a, b) and formatting.ratio(a) != formatting.ratio(b):
+            found.append(
+                f"{label} {_way((a.value or 0) - (b.value or 0))} to {formatting.ratio(a)} from {formatting.ratio(b)}"
+            )
     spans: list[tuple[str, Callable[[Totals], Wait]]] = [
         ("the time to hire", lambda t: t.time_to_hire),
         ("the time to decision", lambda t: t.time_to_decision),
@@ -97,9 +99,9 @@ def _moved(now: Totals, then: Totals) -> Sequence[str]:
     ]
     for label, wait in spans:
         x, y = wait(now), wait(then)
-        if chance.waits_differ(x, y) and words.hours(x.median) != words.hours(y.median):
+        if significance.waits_differ(x, y) and formatting.hours(x.median) != formatting.hours(y.median):
             way = _way((x.median or 0) - (y.median or 0))
-            found.append(f"{label} {way} to {words.hours(x.median)} from {words.hours(y.median)}")
+            found.append(f"{label} {way} to {formatting.hours(x.median)} from {formatting.hours(y.median)}")
     return found
 
 
@@ -132,14 +134,14 @@ def operations(data: Operations) -> list[Tile]:
     return [
         told(
             "Reminders in time",
-            words.ratio(reminders),
-            f"{words.number(reminders.part)} of {words.number(reminders.whole)}",
-            few=0 < reminders.whole < words.FEW,
+            formatting.ratio(reminders),
+            f"{formatting.number(reminders.part)} of {formatting.number(reminders.whole)}",
+            few=0 < reminders.whole < formatting.FEW,
         ),
-        told("Mails sent", words.number(data.mails_sent)),
-        told("Mails dead", words.number(data.mails_dead), "refused or given up"),
-        told("Mails uncertain", words.number(data.mails_uncertain), "perhaps delivered"),
-        told("Late runs", words.number(data.late_runs), "of scheduled jobs"),
+        told("Mails sent", formatting.number(data.mails_sent)),
+        told("Mails dead", formatting.number(data.mails_dead), "refused or given up"),
+        told("Mails uncertain", formatting.number(data.mails_uncertain), "perhaps delivered"),
+        told("Late runs", formatting.number(data.late_runs), "of scheduled jobs"),
     ]
 
 
@@ -149,20 +151,24 @@ def notes(data: Dashboard) -> list[tuple[str, str]]:
     feedback, missed, work = data.totals.feedback_in_time, data.totals.no_show, data.operations
     late = feedback.whole - feedback.part
     if late:
-        said = f"{words.of(Ratio(late, feedback.whole))} of the feedback due came after its deadline or is missing."
+        said = (
+            f"{formatting.of(Ratio(late, feedback.whole))} of the feedback due came after its deadline or is missing."
+        )
         found.append(("Ask for feedback", said))
     if missed.part:
-        said = f"{words.of(missed)} of the candidates expected did not come."
+        said = f"{formatting.of(missed)} of the candidates expected did not come."
         found.append(("Act on no-shows", said))
     failed = [
-        f"{words.count(n, 'mail')} {what}"
+        f"{formatting.count(n, 'mail')} {what}"
         for n, what in ((work.mails_dead, "could not be delivered"), (work.mails_uncertain, "may not have arrived"))
         if n
     ]
     if failed:
-        found.append(("Look after mail", words.listed(failed) + "."))
+        found.append(("Look after mail", formatting.listed(failed) + "."))
     if work.late_runs:
-        found.append(("See why jobs ran late", f"{words.count(work.late_runs, 'run')} of scheduled jobs began late."))
+        found.append(
+            ("See why jobs ran late", f"{formatting.count(work.late_runs, 'run')} of scheduled jobs began late.")
+        )
     if not data.attention_count and not found and data.stamp.n:
         found.append(("Nothing to act on", "No feedback is late, nobody was missing, and all mail went out."))
     return found[:3]
@@ -171,7 +177,7 @@ def notes(data: Dashboard) -> list[tuple[str, str]]:
 def _attention(n: int) -> str:
     if not n:
         return "Nothing needs attention"
-    return f"{words.number(n)} thing{' needs' if n == 1 else 's need'} attention"
+    return f"{formatting.number(n)} thing{' needs' if n == 1 else 's need'} attention"
 
 
 def _kind(one: Attention) -> str:

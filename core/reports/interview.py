@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from core.reports import chance, words
+from core.reports import formatting, significance
 from core.reports.document import Document
 from core.reports.figures import bars, dots, heat, points, scores, stacks, times
 from core.reports.pages import Compared, Tile, document, told
@@ -16,7 +16,7 @@ _ROWS = 36
 
 def lay_out(data: InterviewReport) -> Document:
     """One interview's analytics as charts and pages."""
-    span = words.span(data.stamp.period)
+    span = formatting.span(data.stamp.period)
     cards = [
         bars.outcomes(data.outcomes),
         stacks.outcomes(data.weeks, (), data.stamp.period),
@@ -31,7 +31,7 @@ def lay_out(data: InterviewReport) -> Document:
         "interview",
         data.stamp,
         name="Interview analytics",
-        title=f"Interview analytics, {words.shorten(data.title, 80)}, {span.title}",
+        title=f"Interview analytics, {formatting.shorten(data.title, 80)}, {span.title}",
         cards=cards,
         lead=_lead(data, span),
         tiles=tiles(data),
@@ -41,19 +41,19 @@ def lay_out(data: InterviewReport) -> Document:
     )
 
 
-def _lead(data: InterviewReport, span: words.Span) -> Markup:
+def _lead(data: InterviewReport, span: formatting.Span) -> Markup:
     if not data.stamp.n:
         return Markup.escape("No session of this interview falls into this period.")
     now, then = data.totals, data.previous
-    done = words.completed(now.completed, "session").capitalize()
+    done = formatting.completed(now.completed, "session").capitalize()
     stopped = now.completion.whole - now.completion.part
     said = [done + (f", {stopped:,} abandoned." if stopped else ".")]
     if now.passed.whole:
-        passed = f"{words.of(now.passed)} scored {'session' if now.passed.whole == 1 else 'sessions'} passed"
-        if now.passed.whole >= words.FEW:
-            passed = f"{words.ratio(now.passed)} of those scored passed"
-        if chance.ratios_differ(now.passed, then.passed):
-            passed += f", after {words.ratio(then.passed)} {span.earlier}"
+        passed = f"{formatting.of(now.passed)} scored {'session' if now.passed.whole == 1 else 'sessions'} passed"
+        if now.passed.whole >= formatting.FEW:
+            passed = f"{formatting.ratio(now.passed)} of those scored passed"
+        if significance.ratios_differ(now.passed, then.passed):
+            passed += f", after {formatting.ratio(then.passed)} {span.earlier}"
         said.append(passed + ".")
     hard = _hardest(data.questions)
     if hard:
@@ -62,7 +62,7 @@ def _lead(data: InterviewReport, span: words.Span) -> Markup:
 
 
 def _hardest(questions: Sequence[QuestionFigures]) -> str:
-    known = [q for q in questions if q.difficulty is not None and q.scored >= words.FEW]
+    known = [q for q in questions if q.difficulty is not None and q.scored >= formatting.FEW]
     if len(known) < 2:
         return ""
     known = sorted(known, key=lambda q: q.difficulty or 0)
@@ -77,7 +77,7 @@ def _discrimination(questions: Sequence[QuestionFigures]) -> str:
     if not weak:
         return ""
     noun, verb = ("Question", "tells") if len(weak) == 1 else ("Questions", "tell")
-    return f"{noun} {words.listed(weak)} {verb} little apart: the correlation with the rest of the score is under 0.20."
+    return f"{noun} {formatting.listed(weak)} {verb} little apart: the correlation with the rest of the score is under 0.20."
 
 
 def tiles(data: InterviewReport) -> list[Tile]:
@@ -91,9 +91,9 @@ def tiles(data: InterviewReport) -> list[Tile]:
         tile.rated("Completion", lambda t: t.completion),
         told(
             "Median score",
-            words.UNDEFINED if middle is None else words.number(round(middle, 1)),
-            f"n = {data.scores.n:,}; passes at {words.number(data.pass_score)}",
-            few=0 < data.scores.n < words.FEW,
+            formatting.UNDEFINED if middle is None else formatting.number(round(middle, 1)),
+            f"n = {data.scores.n:,}; passes at {formatting.number(data.pass_score)}",
+            few=0 < data.scores.n < formatting.FEW,
         ),
         tile.rated("Pass rate", lambda t: t.passed, good=0),
         tile.rated("Feedback in time", lambda t: t.feedback_in_time),

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from core.clock import utcnow
 from core.db import transaction
-from core.reports import claims, making, outcomes
+from core.reports import build, claims, outcomes
 from core.reports.claims import Claimed
 from core.reports.daily import day_of
 from core.reports.outcomes import Failure, Made
@@ -40,7 +40,7 @@ STOP_SECONDS = 0.8
 SOON = timedelta(seconds=0.5)
 
 T = TypeVar("T")
-Together = asyncio.Task[tuple[making.LaidOut, Made]]
+Together = asyncio.Task[tuple[build.LaidOut, Made]]
 
 
 class Found(NamedTuple):
@@ -130,7 +130,7 @@ class Renderer:
         claimed_now = looking.result().claimed
         days = Counter(day_of(claimed.dedupe_key) for claimed in claimed_now)
         together: dict[Day | None, Together] = {
-            day: asyncio.create_task(self._making(partial(making.both, claimed.parameters)))
+            day: asyncio.create_task(self._making(partial(build.both, claimed.parameters)))
             for claimed in claimed_now
             if (day := day_of(claimed.dedupe_key)) is not None and days[day] > 1 and claimed.type == "dashboard_pdf"
         }
@@ -189,16 +189,16 @@ class Renderer:
         if claimed.attempts > outcomes.ATTEMPTS:
             return Failure(outcomes.FORSAKEN, again=False)
         try:
-            if not making.prints(claimed.type):
+            if not build.prints(claimed.type):
                 if beside is not None:
                     return (await asyncio.shield(beside))[1]
-                return await self._making(partial(making.list_rows, claimed.type, claimed.parameters))
+                return await self._making(partial(build.list_rows, claimed.type, claimed.parameters))
             if beside is not None:
                 laid_out = (await asyncio.shield(beside))[0]
             else:
-                laid_out = await self._making(partial(making.lay_out, claimed.type, claimed.parameters))
+                laid_out = await self._making(partial(build.lay_out, claimed.type, claimed.parameters))
             pdf = await self._engine.pdf(laid_out.document, seconds=PRINT_SECONDS)
-            return making.printed(laid_out, pdf)
+            return build.printed(laid_out, pdf)
         except Exception as error:  # noqa: BLE001 - judged, and told
             return judge(claimed, error)
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from core.reports import chance
+from core.reports import significance
 from core.reports.document import Chart
 from core.reports.figures import house
 from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.formatting import FEW, all_of, count, name, number, of, percent
 from core.reports.shapes import Load, QuestionFigures, Ratio, Stage
-from core.reports.words import FEW, all_of, count, name, number, of, percent
 
 OUTCOMES = {
     "completed": "completed",
@@ -138,7 +138,7 @@ def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
         return alone(key, f"The one session started {ended}", unit, wide=True)
     lost = [before - now for before, now in zip([started, *reached], reached, strict=False)]
     worst = max(range(len(lost)), key=lambda i: lost[i])
-    clear = started >= FEW and all(chance.counts_differ(lost[worst], n) for i, n in enumerate(lost) if i != worst)
+    clear = started >= FEW and all(significance.counts_differ(lost[worst], n) for i, n in enumerate(lost) if i != worst)
     colours = [
         house.tone(started, house.BLUE if clear and i == worst else house.PALE, house.FAINTER) for i in range(len(lost))
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from core.reports.document import Chart
-from core.reports.words import FEW, count
+from core.reports.formatting import FEW, count
 
 
 @dataclass(frozen=True, slots=True)

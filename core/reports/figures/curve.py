@@ -2,8 +2,8 @@
 
 from core.reports.figures import house
 from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.formatting import FEW, all_of, hours, percent, ratio
 from core.reports.shapes import FeedbackTimes
-from core.reports.words import FEW, all_of, hours, percent, ratio
 
 _HIGHEST = 3.0
 

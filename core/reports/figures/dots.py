@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from core.reports import chance
+from core.reports import significance
 from core.reports.document import Chart
 from core.reports.figures import house
 from core.reports.figures.card import Card, made, nothing
+from core.reports.formatting import FEW, count, hours, name
 from core.reports.shapes import QuestionFigures, SkillFigures, Totals, Wait
-from core.reports.words import FEW, count, hours, name
 
 _MARKS = (
     (0.25, "15 min"),
@@ -104,7 +104,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
 
 
 def _waiting(rows: Sequence[tuple[str, Wait, Wait]]) -> str:
-    moved = [(t, a, b) for t, a, b in reversed(rows) if chance.waits_differ(a, b)]
+    moved = [(t, a, b) for t, a, b in reversed(rows) if significance.waits_differ(a, b)]
     if moved:
         title, a, b = moved[0]
         way = "fell" if (a.median or 0) < (b.median or 0) else "rose"
@@ -167,7 +167,7 @@ def hardest(known: Sequence[QuestionFigures]) -> bool:
     if len(known) < 2:
         return False
     first, second = known[:2]
-    return chance.means_differ(first.difficulty or 0, first.scored, second.difficulty or 0, second.scored)
+    return significance.means_differ(first.difficulty or 0, first.scored, second.difficulty or 0, second.scored)
 
 
 _ROWS = 24

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from math import ceil, floor
 
-from core.reports import chance, words
+from core.reports import formatting, significance
 from core.reports.document import Chart
 from core.reports.figures import house
 from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.figures.weeks import MOST, Step, labels, steps, unit
+from core.reports.formatting import FEW, Span, number
 from core.reports.shapes import Dashboard
-from core.reports.words import FEW, Span, number
 
 _MARGIN = (34, 14, 58, 22)
 
@@ -33,15 +33,15 @@ def completed(data: Dashboard, span: Span) -> Card:
         chart = drawn(found, [float(n) for n in series], [float(n) for n in past], [number(n) for n in series], now)
         said += "; hollow: cut by the period's ends" if any(step.cut for step in found) else ""
     uncut = [step.count(lambda week: week.totals.completed) for step in found if not step.cut]
-    finding = _volume(now, then, chance.trend(uncut), span)
+    finding = _volume(now, then, significance.trend(uncut), span)
     return made(key, finding, said, now, chart, [f"this {now}", f"before {then}"], things="completed interview")
 
 
 def _volume(now: int, then: int, trend: int, span: Span) -> str:
     if not now:
         return f"No interview was completed, after {number(then)} {span.earlier}"
-    if not chance.counts_differ(now, then):
-        return words.completed(now, "interview") if now < FEW else f"{number(now)} interviews, no clear change"
+    if not significance.counts_differ(now, then):
+        return formatting.completed(now, "interview") if now < FEW else f"{number(now)} interviews, no clear change"
     way = {1: ", on a rising trend", -1: ", on a falling trend"}.get(trend, "")
     if then < FEW:
         return f"{number(now)} interviews, after {number(then)}{way}"

@@ -4,8 +4,8 @@ from math import sqrt
 
 from core.reports.figures import house
 from core.reports.figures.card import Card, made, nothing
+from core.reports.formatting import FEW, count
 from core.reports.shapes import AiHuman
-from core.reports.words import FEW, count
 
 _SPOTS = 300
 

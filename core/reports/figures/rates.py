@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.reports import chance
+from core.reports import significance
 from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.figures.lines import both, drawn, two
 from core.reports.figures.weeks import enough, unit
+from core.reports.formatting import FEW, UNDEFINED, Span, of, ratio
 from core.reports.shapes import Dashboard, Ratio, Totals
-from core.reports.words import FEW, UNDEFINED, Span, of, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _rate(rate: Rate, data: Dashboard, span: Span) -> Card:
 def _said(rate: Rate, now: Ratio, then: Ratio) -> str:
     if now.whole < FEW:
         return f"{of(now)} {rate.few}"
-    if chance.ratios_differ(now, then):
+    if significance.ratios_differ(now, then):
         way = "rose" if now.part * then.whole > then.part * now.whole else "fell"
         return f"{rate.title} {way} to {ratio(now)} from {ratio(then)}"
     return f"{rate.title} {ratio(now)}" + (", no clear change" if then.whole >= FEW else "")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from core.reports import chance
+from core.reports import significance
 from core.reports.document import Chart
 from core.reports.figures import house
 from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.formatting import FEW, all_of, count, name, number, of, ratio
 from core.reports.shapes import Ratio, Scores, Spread
-from core.reports.words import FEW, all_of, count, name, number, of, ratio
 
 
 def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequence[float]) -> Card:
@@ -127,7 +127,7 @@ def _highest(rows: Sequence[Scores], best: bool) -> Markup | str:
 
 def clearly_first(spreads: Sequence[Spread]) -> bool:
     """Whether the first, of spreads sorted by median, lies clearly above each of the others."""
-    return len(spreads) > 1 and all(chance.medians_differ(spreads[0], other) for other in spreads[1:])
+    return len(spreads) > 1 and all(significance.medians_differ(spreads[0], other) for other in spreads[1:])
 
 
 def boxes(

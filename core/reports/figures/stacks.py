@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from core.reports import words
+from core.reports import formatting
 from core.reports.figures import house
 from core.reports.figures.bars import OUTCOMES
 from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.figures.weeks import Step, enough, labels, steps, unit
+from core.reports.formatting import FEW, all_of, of, percent
 from core.reports.shapes import Period, Ratio, Week
-from core.reports.words import FEW, all_of, of, percent
 
 _SHADES = {
     "completed": house.DEEP,
@@ -23,7 +23,7 @@ _SHADES = {
 
 def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) -> Card:
     """Shares of what became of the sessions planned in each week; one week alone stands beside the time before."""
-    key, span = "weekly_outcomes", words.span(period)
+    key, span = "weekly_outcomes", formatting.span(period)
     before = span.before
     whole = sum(sum(week.outcomes.values()) for week in weeks)
     size = enough(weeks, whole)

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 from core.reports.figures import house, scores
 from core.reports.figures.bars import OUTCOMES
 from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.formatting import FEW, all_of, count, minutes, number
 from core.reports.shapes import QuestionFigures, SessionLine
-from core.reports.words import FEW, all_of, count, minutes, number
 
 _MOST = 14
 _BOXES = 24

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from core.reports import words
+from core.reports import formatting
 from core.reports.document import Document
 from core.reports.figures.card import Card
 from core.reports.pdf.fonts import FONTS
@@ -33,8 +33,8 @@ def document(template: str, stamp: Stamp, *, name: str, title: str, cards: Seque
             edges=edges,
             fonts=Markup(FONTS),  # noqa: S704 - a constant
             stamp=stamp,
-            span=words.span(stamp.period),
-            as_of=words.moment(stamp.as_of, stamp.period.zone),
+            span=formatting.span(stamp.period),
+            as_of=formatting.moment(stamp.as_of, stamp.period.zone),
             cards={card.key: card for card in cards},
             drawn=drawn,
         )
@@ -45,8 +45,8 @@ def document(template: str, stamp: Stamp, *, name: str, title: str, cards: Seque
 def _edges(stamp: Stamp, name: str) -> Mapping[str, Markup]:
     """What the margins of a sheet say, as strings of CSS."""
     period = stamp.period
-    span = words.span(period)
-    as_of = f"data as of {words.moment(stamp.as_of, period.zone)}"
+    span = formatting.span(period)
+    as_of = f"data as of {formatting.moment(stamp.as_of, period.zone)}"
     return {
         "name": _css(f"Greenroom · {name}"),
         "period": _css(span.title),
@@ -84,12 +84,12 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     found.filters |= {
-        "number": words.number,
-        "percent": words.ratio,
-        "hours": words.hours,
-        "minutes": words.minutes,
-        "cut": words.shorten,
-        "passage": words.passage,
+        "number": formatting.number,
+        "percent": formatting.ratio,
+        "hours": formatting.hours,
+        "minutes": formatting.minutes,
+        "cut": formatting.shorten,
+        "passage": formatting.passage,
     }
-    found.globals |= {"day": words.day, "moment": words.moment, "count": words.count}
+    found.globals |= {"day": formatting.day, "moment": formatting.moment, "count": formatting.count}
     return found

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from core.reports import chance
+from core.reports import significance
+from core.reports.formatting import FEW, UNDEFINED, hours, number, ratio
 from core.reports.shapes import Ratio, Totals, Wait, Week
-from core.reports.words import FEW, UNDEFINED, hours, number, ratio
 
 _WIDTH, _HEIGHT = 58, 18
 _MOST = 40
@@ -33,7 +33,7 @@ def counted(label: str, now: int, then: int, course: Sequence[float], *, good: i
         said = _signed(change, number(round(abs(change), 1 if abs(change) < 99.5 else 0)) + "%")
     else:
         said = _signed(now - then, number(abs(now - then)))
-    tone = _tone(now - then, good) if chance.counts_differ(now, then) else "flat"
+    tone = _tone(now - then, good) if significance.counts_differ(now, then) else "flat"
     return Tile(label, number(now), f"{number(then)} before", said, tone, False, spark(course) if now >= FEW else "")
 
 
@@ -48,7 +48,7 @@ def rated(label: str, now: Ratio, then: Ratio, course: Sequence[Ratio], *, good:
         return Tile(label, ratio(now), basis, "", "flat", few, "" if few else spark(values))
     fine = min(now.whole, then.whole) >= 200
     points = round(100 * (now.value - then.value), 1 if fine else 0)
-    tone = _tone(points, good) if chance.ratios_differ(now, then) else "flat"
+    tone = _tone(points, good) if significance.ratios_differ(now, then) else "flat"
     return Tile(
         label, ratio(now), basis, _signed(points, number(abs(points)) + " pt"), tone, few, "" if few else spark(values)
     )
@@ -63,7 +63,7 @@ def waited(label: str, now: Wait, then: Wait, course: Sequence[Wait]) -> Tile:
     if then.median is None:
         return Tile(label, hours(now.median), basis, "", "flat", few, "" if few else spark(values))
     change = now.median - then.median
-    tone = _tone(change, -1) if chance.waits_differ(now, then) else "flat"
+    tone = _tone(change, -1) if significance.waits_differ(now, then) else "flat"
     said = _signed(change if abs(change) * 60 >= 0.5 else 0, hours(abs(change)))
     return Tile(label, hours(now.median), basis, said, tone, few, "" if few else spark(values))
 
