@@ -14,9 +14,10 @@ import pytest
 import pytest_asyncio
 from markupsafe import Markup
 
+from core.reports.charts import plain
+from core.reports.charts.fonts import FAMILIES
 from core.reports.document import Chart, Document
-from core.reports.pdf import FONTS, Engine, RenderFailed, find_browser, plain
-from core.reports.pdf.fonts import FAMILIES
+from core.reports.pdf import FONTS, Engine, RenderFailed, find_browser
 from core.settings import settings
 from tests.printing import bars, document, line, processes, read, undated, words
 

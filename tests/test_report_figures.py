@@ -11,9 +11,9 @@ import pytest
 from markupsafe import Markup
 
 from core.reports import candidate, dashboard, formatting, interview, significance
+from core.reports.charts import bars, curve, dots, heat, lines, points, rates, scores, stacks, theme, times
+from core.reports.charts.card import Card
 from core.reports.document import Document
-from core.reports.figures import bars, curve, dots, heat, house, lines, points, rates, scores, stacks, times
-from core.reports.figures.card import Card
 from core.reports.shapes import FeedbackTimes, Load, Ratio, Spread, Stage, Wait
 from tests import report_samples as samples
 
@@ -54,7 +54,7 @@ def test_every_chart_is_one_that_plotly_draws_or_says_that_there_is_nothing(n: i
             continue
         go.Figure(card.chart.figure)
         assert "nan" not in json.dumps(card.chart.figure, allow_nan=False).lower()
-        assert card.chart.figure["layout"]["width"] == card.chart.width in (house.HALF, house.WIDE)
+        assert card.chart.figure["layout"]["width"] == card.chart.width in (theme.HALF, theme.WIDE)
         assert card.chart.alt.startswith(card.finding.striptags())
 
 
@@ -73,7 +73,7 @@ def test_few_things_are_greyed_and_nothing_is_said_to_rise_fall_or_lead(n: int) 
     for card in cards(n):
         if card.n < formatting.FEW and card.key not in ("loads", "skills_0"):
             assert not re.search(r"rose|fell|trend|highest|hardest|longest|more|fewer", card.finding.striptags())
-    colours = {house.BLUE, house.PALE, house.DEEP}
+    colours = {theme.BLUE, theme.PALE, theme.DEEP}
     for card in (c for c in cards(n) if c.few and c.chart and c.key not in ("weekly_outcomes", "skills_0")):
         assert card.chart
         markers = [trace.get("marker", {}).get("color", []) for trace in card.chart.figure["data"]]
@@ -177,11 +177,11 @@ def test_hostile_text_is_shown_as_text(name: str) -> None:
 
 def test_long_names_are_cut_to_the_room_there_is_and_between_characters() -> None:
     for name in (*samples.NAMES, "W" * 80, "👩‍👩‍👧‍👦" * 20, "क्षि" * 40, "漢" * 40, "🇩🇰" * 30):
-        cut = house.fit(name, 90)
-        assert house.measure(cut) <= 90 or cut == name
+        cut = theme.fit(name, 90)
+        assert theme.measure(cut) <= 90 or cut == name
         assert formatting.shorten(name * 8, 20).endswith("…")
-    assert house.fit("👩‍👩‍👧‍👦" * 20, 90).rstrip("…").endswith("👩‍👩‍👧‍👦")
-    assert not house.fit("ก็" * 40, 90).endswith("ก…") or house.fit("ก็" * 40, 90) == ""
+    assert theme.fit("👩‍👩‍👧‍👦" * 20, 90).rstrip("…").endswith("👩‍👩‍👧‍👦")
+    assert not theme.fit("ก็" * 40, 90).endswith("ก…") or theme.fit("ก็" * 40, 90) == ""
 
 
 def test_what_people_wrote_keeps_its_lines_and_has_an_end() -> None:
@@ -191,7 +191,7 @@ def test_what_people_wrote_keeps_its_lines_and_has_an_end() -> None:
 
 
 def test_labels_that_would_overlap_are_moved_apart() -> None:
-    placed = house.spread([10, 11, 12, 99, 99], 6, 3, 97)
+    placed = theme.spread([10, 11, 12, 99, 99], 6, 3, 97)
     assert all(b - a >= 6 for a, b in pairwise(placed))
     assert 3 <= placed[0] <= placed[-1] <= 97
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from core.reports.pdf import Engine, RenderFailed, plain
+from core.reports.charts import plain
+from core.reports.pdf import Engine, RenderFailed
 from core.reports.pdf.svg import clean
 from tests.printing import bars, document, line, read, words
 

@@ -8,9 +8,9 @@ from statistics import median
 from markupsafe import Markup
 
 from core.reports import formatting
+from core.reports.charts import bars, dots, times
+from core.reports.charts.card import Card
 from core.reports.document import Document
-from core.reports.figures import bars, dots, times
-from core.reports.figures.card import Card
 from core.reports.pages import Tile, document, told
 from core.reports.shapes import AnswerLine, CandidateReport, SessionLine
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from core.reports import formatting, significance
+from core.reports.charts import bars, curve, dots, heat, lines, rates, scores, stacks
 from core.reports.document import Document
-from core.reports.figures import bars, curve, dots, heat, lines, rates, scores, stacks
 from core.reports.pages import Compared, Tile, document, told
 from core.reports.shapes import Attention, Dashboard, Operations, Ratio, Totals, Wait
 

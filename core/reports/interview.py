@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from core.reports import formatting, significance
+from core.reports.charts import bars, dots, heat, points, scores, stacks, times
 from core.reports.document import Document
-from core.reports.figures import bars, dots, heat, points, scores, stacks, times
 from core.reports.pages import Compared, Tile, document, told
 from core.reports.shapes import InterviewReport, QuestionFigures
 

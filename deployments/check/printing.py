@@ -33,7 +33,7 @@ def browser() -> Findings:
 
 def fonts() -> Findings:
     """Whether names in every script have letters."""
-    from core.reports.pdf.fonts import FAMILIES, PACKAGES
+    from core.reports.charts.fonts import FAMILIES, PACKAGES
 
     lister = shutil.which("fc-list") or shutil.which("fc-list", path="/usr/bin:/opt/homebrew/bin")
     if lister is None:

@@ -9,9 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from core.reports import formatting
+from core.reports.charts.card import Card
+from core.reports.charts.fonts import FONTS
 from core.reports.document import Document
-from core.reports.figures.card import Card
-from core.reports.pdf.fonts import FONTS
 from core.reports.shapes import Stamp
 
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "reports"

@@ -11,11 +11,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from core.reports.charts.fonts import FONTS
 from core.reports.document import Chart
 from core.reports.pdf.browser import Browser
 from core.reports.pdf.devtools import Refused
 from core.reports.pdf.failing import RenderFailed
-from core.reports.pdf.fonts import FONTS
 from core.reports.pdf.svg import clean
 
 _POLICY = (

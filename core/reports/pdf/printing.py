@@ -5,10 +5,10 @@ import base64
 import html
 import re
 
+from core.reports.charts.fonts import FONTS
 from core.reports.pdf.browser import Browser
 from core.reports.pdf.devtools import Refused
 from core.reports.pdf.failing import RenderFailed
-from core.reports.pdf.fonts import FONTS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 STYLE = f"html{{font-family:{FONTS};font-variant-ligatures:none}}"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from core.reports import significance
+from core.reports.charts import theme
+from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.document import Chart
-from core.reports.figures import house
-from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.formatting import FEW, all_of, count, name, number, of, ratio
 from core.reports.shapes import Ratio, Scores, Spread
 
@@ -21,7 +21,7 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
     if n == 1:
         return alone(key, _passing(passed, n, scores), unit)
     low, high = min(lines, default=0.0), max(lines, default=0.0)
-    marks = house.steps(max(bins), 3)
+    marks = theme.steps(max(bins), 3)
     trace = {
         "type": "bar",
         "x": [2.5 + 5 * i for i in range(len(bins))],
@@ -29,7 +29,7 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
         "width": 4.4,
         "marker": {
             "color": [
-                house.tone(n, house.BLUE if lines and 5 * i >= high else house.PALE, house.FAINT)
+                theme.tone(n, theme.BLUE if lines and 5 * i >= high else theme.PALE, theme.FAINT)
                 for i in range(len(bins))
             ]
         },
@@ -37,40 +37,40 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
     shapes, notes = [], []
     if lines:
         shapes = [
-            house.line(
+            theme.line(
                 x0=x,
                 x1=x,
                 y0=0,
                 y1=1,
                 yref="paper",
                 layer="above",
-                line={"color": house.INK, "width": 1.2, "dash": "4px,3px"},
+                line={"color": theme.INK, "width": 1.2, "dash": "4px,3px"},
             )
             for x in {low, high}
         ]
         said = f"pass {number(low)}" if low == high else f"pass {number(low)}–{number(high)}"
         right = high <= 72
         notes = [
-            house.note(
+            theme.note(
                 high if right else low,
                 1.0,
-                house.bold(said),
+                theme.bold(said),
                 yref="paper",
                 yanchor="bottom",
                 xanchor="left" if right else "right",
                 xshift=-2 if right else 2,
-                font={"size": 10, "color": house.INK},
+                font={"size": 10, "color": theme.INK},
             )
         ]
-    chart = house.chart(
+    chart = theme.chart(
         [trace],
-        width=house.HALF,
-        height=house.TALL,
+        width=theme.HALF,
+        height=theme.TALL,
         margin=(34, 20, 10, 22),
         shapes=shapes,
         annotations=notes,
         xaxis={"range": [0, 100], "tickvals": [0, 20, 40, 60, 80, 100]},
-        yaxis=house.marks(marks) | {"range": [0, marks[-1]], "showgrid": True},
+        yaxis=theme.marks(marks) | {"range": [0, marks[-1]], "showgrid": True},
     )
     numbers = [f"{5 * i} to {5 * i + 5}: {b}" for i, b in enumerate(bins) if b]
     return made(key, _passing(passed, n, scores), unit, n, chart, numbers, things="scored session")
@@ -139,14 +139,14 @@ def boxes(
     longest: int,
     ends: tuple[float, float],
     marks: Sequence[float],
-    width: int = house.HALF,
+    width: int = theme.HALF,
     row: int = 34,
 ) -> Chart:
     """Boxes from left to right, the first on top, n at their right; those of fewer than twenty are grey."""
-    traces: list[house.Figure] = []
+    traces: list[theme.Figure] = []
     for at, one in enumerate(spreads):
-        colour = house.tone(one.n, house.BLUE if at == strong else house.GREY)
-        fill = house.WASH if at == strong else "#f4f6fa"
+        colour = theme.tone(one.n, theme.BLUE if at == strong else theme.GREY)
+        fill = theme.WASH if at == strong else "#f4f6fa"
         traces.append(
             {
                 "type": "box",
@@ -171,20 +171,20 @@ def boxes(
                 "mode": "markers",
                 "x": [value for value, _ in points],
                 "y": [at for _, at in points],
-                "marker": {"size": 3, "color": house.FAINT},
+                "marker": {"size": 3, "color": theme.FAINT},
                 "cliponaxis": False,
             }
         )
-    named, left = house.lines_of(labels, longest)
-    return house.chart(
+    named, left = theme.lines_of(labels, longest)
+    return theme.chart(
         traces,
         width=width,
-        height=max(row * max(len(spreads), 3) + 24, house.TALL if width == house.HALF else 0),
+        height=max(row * max(len(spreads), 3) + 24, theme.TALL if width == theme.HALF else 0),
         margin=(left, 2, 40, 22),
-        xaxis=house.marks(marks) | {"range": list(ends), "showgrid": True},
+        xaxis=theme.marks(marks) | {"range": list(ends), "showgrid": True},
         yaxis=named,
         annotations=[
-            house.note(1.0, at, f"{one.n:,}", xref="paper", xanchor="left", xshift=6, yanchor="middle")
+            theme.note(1.0, at, f"{one.n:,}", xref="paper", xanchor="left", xshift=6, yanchor="middle")
             for at, one in enumerate(spreads)
         ],
     )

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.reports import significance
-from core.reports.figures.card import Card, alone, made, nothing
-from core.reports.figures.lines import both, drawn, two
-from core.reports.figures.weeks import enough, unit
+from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.lines import both, drawn, two
+from core.reports.charts.weeks import enough, unit
 from core.reports.formatting import FEW, UNDEFINED, Span, of, ratio
 from core.reports.shapes import Dashboard, Ratio, Totals
 

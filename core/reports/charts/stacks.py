@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from core.reports import formatting
-from core.reports.figures import house
-from core.reports.figures.bars import OUTCOMES
-from core.reports.figures.card import Card, alone, made, nothing
-from core.reports.figures.weeks import Step, enough, labels, steps, unit
+from core.reports.charts import theme
+from core.reports.charts.bars import OUTCOMES
+from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.weeks import Step, enough, labels, steps, unit
 from core.reports.formatting import FEW, all_of, of, percent
 from core.reports.shapes import Period, Ratio, Week
 
 _SHADES = {
-    "completed": house.DEEP,
+    "completed": theme.DEEP,
     "abandoned": "#6f8ee6",
     "no_show": "#c2571c",
     "expired": "#aab4c6",
@@ -56,21 +56,21 @@ def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) ->
             "marker": {
                 "color": _SHADES[kind],
                 "opacity": [1 if sum(one.values()) >= FEW else 0.45 for one in sums],
-                "line": {"color": "#ffffff" if kind != "open" else house.RULE, "width": 0.6},
+                "line": {"color": "#ffffff" if kind != "open" else theme.RULE, "width": 0.6},
             },
         }
         for kind in kinds
     ]
-    height, bottom, up = house.TALL, 22, 8
-    chart = house.chart(
+    height, bottom, up = theme.TALL, 22, 8
+    chart = theme.chart(
         traces,
-        width=house.HALF,
+        width=theme.HALF,
         height=height,
         margin=(32, up, 104, bottom),
         barmode="stack",
         bargap=0.12 if len(sums) > 3 else 0.45,
-        xaxis=house.ticks(names, 4) | {"range": [-0.6, max(len(sums), 2) - 0.4]},
-        yaxis=house.marks([0, 50, 100], "%") | {"range": [0, 100]},
+        xaxis=theme.ticks(names, 4) | {"range": [-0.6, max(len(sums), 2) - 0.4]},
+        yaxis=theme.marks([0, 50, 100], "%") | {"range": [0, 100]},
         annotations=_names(kinds, sums[-1], total, height - bottom - up),
     )
     numbers = [f"{OUTCOMES[kind]} {percent(total[kind], whole)}" for kind in kinds]
@@ -90,7 +90,7 @@ def _finding(total: dict[str, int], whole: int) -> str:
     return f"{of(done)} completed{also}"
 
 
-def _names(kinds: Sequence[str], last: dict[str, int], total: dict[str, int], pixels: int) -> list[house.Figure]:
+def _names(kinds: Sequence[str], last: dict[str, int], total: dict[str, int], pixels: int) -> list[theme.Figure]:
     """Each kind's name beside its part of the last bar, moved as far as it must be to stay readable."""
     whole, everything = sum(last.values()) or 1, sum(total.values()) or 1
     low, middles = 0.0, []
@@ -100,14 +100,14 @@ def _names(kinds: Sequence[str], last: dict[str, int], total: dict[str, int], pi
         low += share
     apart = 100 * 14 / pixels
     return [
-        house.note(
+        theme.note(
             1.0,
             at,
-            f"{OUTCOMES[kind]} {house.grey(percent(total[kind], everything))}",
+            f"{OUTCOMES[kind]} {theme.grey(percent(total[kind], everything))}",
             xref="paper",
             xanchor="left",
             yanchor="middle",
-            font={"size": 10, "color": house.INK},
+            font={"size": 10, "color": theme.INK},
         )
-        for kind, at in zip(kinds, house.spread(middles, apart, 3, 97), strict=True)
+        for kind, at in zip(kinds, theme.spread(middles, apart, 3, 97), strict=True)
     ]

@@ -1,7 +1,7 @@
 """Feedback: which share was in by when, as a curve with the deadline."""
 
-from core.reports.figures import house
-from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.charts import theme
+from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.formatting import FEW, all_of, hours, percent, ratio
 from core.reports.shapes import FeedbackTimes
 
@@ -23,7 +23,7 @@ def feedback(data: FeedbackTimes) -> Card:
     end = min(_HIGHEST, max(1.5, curve[-1][0]))
     if curve[-1][0] < end:
         curve.append((end, curve[-1][1]))
-    colour = house.tone(n, house.BLUE)
+    colour = theme.tone(n, theme.BLUE)
     at = 100 * data.in_time.part / n
     trace = {
         "type": "scatter",
@@ -32,7 +32,7 @@ def feedback(data: FeedbackTimes) -> Card:
         "y": [100 * y for _, y in curve],
         "line": {"color": colour, "width": 2.2, "shape": "hv"},
         "fill": "tozeroy",
-        "fillcolor": house.WASH if n >= FEW else "#f3f4f7",
+        "fillcolor": theme.WASH if n >= FEW else "#f3f4f7",
     }
     point = {
         "type": "scatter",
@@ -46,33 +46,33 @@ def feedback(data: FeedbackTimes) -> Card:
     one = data.deadline_hours.p90 in (None, deadline)
     said = "deadline" if deadline is None else f"deadline{'' if one else ', median'} {hours(deadline)}"
     below = at > 24
-    chart = house.chart(
+    chart = theme.chart(
         [trace, point],
-        width=house.HALF,
-        height=house.TALL,
+        width=theme.HALF,
+        height=theme.TALL,
         margin=(36, 18, 12, 22),
         shapes=[
-            house.line(
+            theme.line(
                 x0=1,
                 x1=1,
                 y0=0,
                 y1=1,
                 yref="paper",
                 layer="above",
-                line={"color": house.INK, "width": 1.2, "dash": "4px,3px"},
+                line={"color": theme.INK, "width": 1.2, "dash": "4px,3px"},
             )
         ],
         annotations=[
-            house.note(1, 1.0, house.bold(said), yref="paper", yanchor="bottom", font={"size": 10, "color": house.INK}),
-            house.note(
+            theme.note(1, 1.0, theme.bold(said), yref="paper", yanchor="bottom", font={"size": 10, "color": theme.INK}),
+            theme.note(
                 1,
                 at,
-                house.bold(percent(data.in_time.part, n)),
+                theme.bold(percent(data.in_time.part, n)),
                 xanchor="left",
                 yanchor="top" if below else "bottom",
                 xshift=6,
                 yshift=-3 if below else 3,
-                font={"size": 11, "color": colour if n >= FEW else house.GREY},
+                font={"size": 11, "color": colour if n >= FEW else theme.GREY},
             ),
         ],
         xaxis={
@@ -80,7 +80,7 @@ def feedback(data: FeedbackTimes) -> Card:
             "tickvals": [0, 0.5, 1, 1.5, 2, 2.5, 3],
             "ticktext": ["0", "½", "1", "1½", "2", "2½", "3"],
         },
-        yaxis=house.marks([0, 25, 50, 75, 100], "%") | {"range": [0, 101], "showgrid": True},
+        yaxis=theme.marks([0, 25, 50, 75, 100], "%") | {"range": [0, 101], "showgrid": True},
     )
     late = n - data.in_time.part
     if not late:

@@ -4,10 +4,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.reports.charts import plain
+from core.reports.charts.fonts import FONTS
 from core.reports.document import Chart
 from core.reports.formatting import FEW, joined
-from core.reports.pdf import plain
-from core.reports.pdf.fonts import FONTS
 
 INK, TEXT, GREY, RULE, GRID = "#14213d", "#3d4a63", "#5f6b80", "#cbd2de", "#e6eaf1"
 BLUE, DEEP, PALE, WASH = "#2f5bd7", "#1d3a9c", "#b7c7f5", "#edf1fd"

@@ -2,8 +2,8 @@
 
 from math import sqrt
 
-from core.reports.figures import house
-from core.reports.figures.card import Card, made, nothing
+from core.reports.charts import theme
+from core.reports.charts.card import Card, made, nothing
 from core.reports.formatting import FEW, count
 from core.reports.shapes import AiHuman
 
@@ -17,7 +17,7 @@ def ai_human(data: AiHuman) -> Card:
         return nothing(key, "No answer was scored by both AI and people", unit)
     points = _gathered(data.points)
     most = max(n for _, _, n in points)
-    colour = house.tone(data.n, house.BLUE)
+    colour = theme.tone(data.n, theme.BLUE)
     trace = {
         "type": "scatter",
         "mode": "markers",
@@ -30,13 +30,13 @@ def ai_human(data: AiHuman) -> Card:
             "line": {"width": 0},
         },
     }
-    axis = house.marks([0, 25, 50, 75, 100], "%") | {"range": [-3, 103], "showgrid": True}
-    chart = house.chart(
+    axis = theme.marks([0, 25, 50, 75, 100], "%") | {"range": [-3, 103], "showgrid": True}
+    chart = theme.chart(
         [trace],
-        width=house.HALF,
+        width=theme.HALF,
         height=262,
         margin=(46, 6, 14, 40),
-        shapes=[house.line(x0=0, y0=0, x1=100, y1=100, line={"color": house.INK, "width": 1.1, "dash": "4px,3px"})],
+        shapes=[theme.line(x0=0, y0=0, x1=100, y1=100, line={"color": theme.INK, "width": 1.1, "dash": "4px,3px"})],
         xaxis=axis | {"title": {"text": "AI"}},
         yaxis=axis | {"title": {"text": "person"}},
     )

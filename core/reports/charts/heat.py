@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from core.reports.charts import theme
+from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.document import Chart
-from core.reports.figures import house
-from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.formatting import FEW, count, number, percent
 from core.reports.shapes import Period, SkillWeek
 
@@ -37,7 +37,7 @@ def week(found: Mapping[tuple[int, int], int], period: Period) -> Card:
         columns=[str(h) for h in range(first, last + 1)],
         left=34,
         row=38 if len(days) < 6 else 30,
-        width=house.WIDE if wide else house.HALF,
+        width=theme.WIDE if wide else theme.HALF,
         grey=n < FEW,
     )
     busiest = [spot for spot, sessions in begun.items() if sessions == highest]
@@ -95,17 +95,17 @@ def skills(found: Sequence[SkillWeek]) -> Card:
                 len(mondays) + 0.4,
                 y,
                 None,
-                house.bold(f"{100 * points / n:.0f}") if n >= FEW else house.grey(f"{100 * points / n:.0f}"),
+                theme.bold(f"{100 * points / n:.0f}") if n >= FEW else theme.grey(f"{100 * points / n:.0f}"),
             )
         )
     n = sum(one.n for one in rows)
     chart = _cells(
         cells,
-        rows=[house.label(skill, 112) for skill in order],
+        rows=[theme.label(skill, 112) for skill in order],
         columns=[*[f"{monday:%d %b}" for monday in mondays]],
         left=122,
         row=25,
-        width=house.WIDE,
+        width=theme.WIDE,
         extra="all",
         most=13,
     )
@@ -163,8 +163,8 @@ def _cells(
     shades = [_shade(v, grey) for _, _, v, _ in cells]
     wide = len(columns) + (1.4 if extra else 0)
     # a few columns do not become slabs
-    room = max(wide, 6 if width == house.HALF else 8)
-    marked = house.ticks(columns, most)
+    room = max(wide, 6 if width == theme.HALF else 8)
+    marked = theme.ticks(columns, most)
     trace = {
         "type": "bar",
         "x": [x for x, _, _, _ in cells],
@@ -178,11 +178,11 @@ def _cells(
         "constraintext": "none",
         "insidetextfont": {
             "size": 9.5,
-            "color": ["#ffffff" if v is not None and v > 0.5 and not grey else house.INK for _, _, v, _ in cells],
+            "color": ["#ffffff" if v is not None and v > 0.5 and not grey else theme.INK for _, _, v, _ in cells],
         },
         "marker": {"color": shades},
     }
-    return house.chart(
+    return theme.chart(
         [trace],
         width=width,
         height=row * len(rows) + 23,
@@ -196,7 +196,7 @@ def _cells(
             "tickvals": list(range(len(rows))),
             "ticktext": list(rows),
             "range": [len(rows) - 0.5, -0.5],
-            "tickfont": {"size": house.SIZE if left > 60 else 10, "color": house.TEXT},
+            "tickfont": {"size": theme.SIZE if left > 60 else 10, "color": theme.TEXT},
             "ticklabelstandoff": 5,
         },
     )

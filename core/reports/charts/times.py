@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from core.reports.figures import house, scores
-from core.reports.figures.bars import OUTCOMES
-from core.reports.figures.card import Card, alone, made, nothing
+from core.reports.charts import scores, theme
+from core.reports.charts.bars import OUTCOMES
+from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.formatting import FEW, all_of, count, minutes, number
 from core.reports.shapes import QuestionFigures, SessionLine
 
@@ -24,7 +24,7 @@ def answers(found: Sequence[QuestionFigures]) -> Card:
     spreads = [q.seconds._replace(**{k: getattr(q.seconds, k) / 60 for k in q.seconds._fields[1:]}) for q in rows]
     order = sorted(range(len(rows)), key=lambda i: -(spreads[i].median or 0))
     longest = scores.clearly_first([spreads[i] for i in order])
-    marks = house.steps(max(s.high or 0 for s in spreads), 5)
+    marks = theme.steps(max(s.high or 0 for s in spreads), 5)
     chart = scores.boxes(
         [f"Q{q.ordinal}  {q.text}" for q in rows],
         spreads,
@@ -33,7 +33,7 @@ def answers(found: Sequence[QuestionFigures]) -> Card:
         longest=280,
         ends=(0, marks[-1]),
         marks=marks,
-        width=house.WIDE,
+        width=theme.WIDE,
         row=22 if len(rows) < 16 else 15,
     )
     first = rows[order[0]]
@@ -69,13 +69,13 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
     low, high = min(min(pair) for pair in ends), max(max(pair) for pair in ends)
     pad = max((high - low) * 0.04, timedelta(days=1))
     low, high = low - pad, high + pad
-    traces: list[house.Figure] = [
+    traces: list[theme.Figure] = [
         {
             "type": "scatter",
             "mode": "lines",
             "x": [_iso(x) for pair in ends for x in (*pair, None)],
             "y": [y for at in range(len(rows)) for y in (at, at, None)],
-            "line": {"color": house.RULE, "width": 2},
+            "line": {"color": theme.RULE, "width": 2},
         }
     ]
     traces.append(
@@ -86,9 +86,9 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
             "y": list(range(len(rows))),
             "marker": {
                 "size": 10,
-                "color": [house.BLUE if row.status == "completed" else "#ffffff" for row in rows],
+                "color": [theme.BLUE if row.status == "completed" else "#ffffff" for row in rows],
                 "line": {
-                    "color": [house.BLUE if row.status == "completed" else house.GREY for row in rows],
+                    "color": [theme.BLUE if row.status == "completed" else theme.GREY for row in rows],
                     "width": 1.8,
                 },
             },
@@ -96,14 +96,14 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
         }
     )
     notes = [
-        house.note(1, at, _status(row), xref="paper", xanchor="left", xshift=14, font={"size": 10, "color": house.INK})
+        theme.note(1, at, _status(row), xref="paper", xanchor="left", xshift=14, font={"size": 10, "color": theme.INK})
         for at, row in enumerate(rows)
     ]
     places, texts = _dates(low, high)
-    named, left = house.lines_of([row.interview for row in rows], 190)
-    chart = house.chart(
+    named, left = theme.lines_of([row.interview for row in rows], 190)
+    chart = theme.chart(
         traces,
-        width=house.WIDE,
+        width=theme.WIDE,
         height=24 * max(len(rows), 3) + 24,
         margin=(left, 2, 150, 22),
         xaxis={
@@ -149,18 +149,18 @@ def trend(found: Sequence[SessionLine]) -> Card:
             "x1": i + 0.5,
             "y0": row.pass_score,
             "y1": 100,
-            "fillcolor": house.WASH,
+            "fillcolor": theme.WASH,
             "line": {"width": 0},
         }
         for i, row in enumerate(rows)
     ]
     shapes += [
-        house.line(
+        theme.line(
             x0=i - 0.5,
             x1=i + 0.5,
             y0=row.pass_score,
             y1=row.pass_score,
-            line={"color": house.INK, "width": 1.1, "dash": "4px,3px"},
+            line={"color": theme.INK, "width": 1.1, "dash": "4px,3px"},
         )
         for i, row in enumerate(rows)
     ]
@@ -170,50 +170,50 @@ def trend(found: Sequence[SessionLine]) -> Card:
         "mode": "lines+markers" if len(rows) > 1 else "markers",
         "x": list(range(len(rows))),
         "y": values,
-        "line": {"color": house.FAINT, "width": 1.4},
+        "line": {"color": theme.FAINT, "width": 1.4},
         "marker": {
             "size": 10,
-            "color": [house.BLUE if ok else "#ffffff" for ok in passed],
-            "line": {"color": house.BLUE, "width": 2},
+            "color": [theme.BLUE if ok else "#ffffff" for ok in passed],
+            "line": {"color": theme.BLUE, "width": 2},
         },
         "cliponaxis": False,
     }
     labels = [
-        f"{house.label(row.interview, 0.86 * (house.WIDE - 110) / room, 9.5)}<br>{house.grey(_day(row))}"
+        f"{theme.label(row.interview, 0.86 * (theme.WIDE - 110) / room, 9.5)}<br>{theme.grey(_day(row))}"
         for row in rows
     ]
     if len(rows) > 8:
-        labels = [house.grey(_day(row)) for row in rows]
+        labels = [theme.grey(_day(row)) for row in rows]
     notes = [
-        house.note(
+        theme.note(
             i,
             v,
-            house.bold(number(round(v, 1))),
+            theme.bold(number(round(v, 1))),
             yanchor="bottom" if ok else "top",
             yshift=7 if ok else -7,
-            font={"size": 10.5, "color": house.INK},
+            font={"size": 10.5, "color": theme.INK},
         )
         for i, (v, ok) in enumerate(zip(values, passed, strict=True))
     ]
     notes.append(
-        house.note(
+        theme.note(
             len(rows) - 0.5,
             rows[-1].pass_score,
             f"pass {number(rows[-1].pass_score)}",
             xanchor="left",
             xshift=4,
-            font={"size": 10, "color": house.INK},
+            font={"size": 10, "color": theme.INK},
         )
     )
-    chart = house.chart(
+    chart = theme.chart(
         [trace],
-        width=house.WIDE,
+        width=theme.WIDE,
         height=210,
         margin=(34, 16, 64, 24 if len(rows) > 8 else 38),
         shapes=shapes,
         annotations=notes,
-        xaxis=house.ticks(labels, 8) | {"range": [-0.5, room - 0.5]},
-        yaxis=house.marks([0, 25, 50, 75, 100]) | {"range": [0, 102], "showgrid": True},
+        xaxis=theme.ticks(labels, 8) | {"range": [-0.5, room - 0.5]},
+        yaxis=theme.marks([0, 25, 50, 75, 100]) | {"range": [0, 102], "showgrid": True},
     )
     good = sum(row.score is not None and row.score >= row.pass_score for row in every)
     some = all_of(len(every)) if good == len(every) else f"{good or 'None'} of {len(every)}"
@@ -230,7 +230,7 @@ def _day(row: SessionLine) -> str:
 
 def _status(row: SessionLine) -> str:
     said = _plain_status(row).split("; ")
-    return said[0] + "".join(f"  {house.grey(more)}" for more in said[1:])
+    return said[0] + "".join(f"  {theme.grey(more)}" for more in said[1:])
 
 
 def _plain_status(row: SessionLine) -> str:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from core.reports import significance
+from core.reports.charts import theme
+from core.reports.charts.card import Card, made, nothing
 from core.reports.document import Chart
-from core.reports.figures import house
-from core.reports.figures.card import Card, made, nothing
 from core.reports.formatting import FEW, count, hours, name
 from core.reports.shapes import QuestionFigures, SkillFigures, Totals, Wait
 
@@ -51,42 +51,42 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
         return nothing(key, "Nothing was scheduled, decided or hired in this period", unit, wide=True)
     known = [v for _, _, a, b in rows for v in (a.median, a.p90, b.median) if v and v > 0]
     low, high = _ends(known)
-    traces: list[house.Figure] = []
+    traces: list[theme.Figure] = []
     notes = []
     for y, (title, meaning, wait, past) in enumerate(rows):
-        label = f"{house.bold(title)}  {house.grey(meaning)}"
+        label = f"{theme.bold(title)}  {theme.grey(meaning)}"
         notes.append(
-            house.note(
-                0, y, label, xref="paper", xanchor="right", xshift=-14, font={"color": house.INK, "size": house.SIZE}
+            theme.note(
+                0, y, label, xref="paper", xanchor="right", xshift=-14, font={"color": theme.INK, "size": theme.SIZE}
             )
         )
         if not wait.n or wait.median is None:
-            notes.append(house.note(0, y, "– none in this period", xref="paper", xanchor="left"))
+            notes.append(theme.note(0, y, "– none in this period", xref="paper", xanchor="left"))
             continue
         median, p90 = (max(v or 0.05, 0.05) for v in (wait.median, wait.p90))
-        colour = house.tone(wait.n, house.BLUE)
+        colour = theme.tone(wait.n, theme.BLUE)
         traces.append(
             {"type": "scatter", "mode": "lines", "x": [median, p90], "y": [y, y], "line": {"color": colour, "width": 3}}
         )
         if past.n and past.median:
-            traces.append(_marks([past.median], [y], house.GREY, house.GREY, 15, "line-ns"))
+            traces.append(_marks([past.median], [y], theme.GREY, theme.GREY, 15, "line-ns"))
         traces.append(_marks([median], [y], colour, "#ffffff", 11))
         tail = f"p90 {hours(wait.p90)} · n {wait.n:,}" if wait.n > 1 else "n 1"
         notes.append(
-            house.note(
+            theme.note(
                 log10(max(p90, past.median or 0)),
                 y,
-                f"{house.bold(hours(wait.median))}  {house.grey(tail)}",
+                f"{theme.bold(hours(wait.median))}  {theme.grey(tail)}",
                 xanchor="left",
                 xshift=10,
                 bgcolor="#ffffff",
-                font={"size": house.SIZE, "color": house.INK},
+                font={"size": theme.SIZE, "color": theme.INK},
             )
         )
     marks = [(at, said) for at, said in _MARKS if low <= at <= high]
-    chart = house.chart(
+    chart = theme.chart(
         traces,
-        width=house.WIDE,
+        width=theme.WIDE,
         height=30 * len(rows) + 24,
         margin=(194, 2, 166, 22),
         xaxis={
@@ -96,7 +96,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
             "ticktext": [said for _, said in marks],
             "showgrid": True,
         },
-        yaxis=house.axis(range=[len(rows) - 0.5, -0.5]),
+        yaxis=theme.axis(range=[len(rows) - 0.5, -0.5]),
         annotations=notes,
     )
     numbers = [f"{title}: median {hours(w.median)}, p90 {hours(w.p90)}, n {w.n}" for title, _, w, _ in rows]
@@ -211,43 +211,43 @@ def skills(found: Sequence[SkillFigures]) -> list[Card]:
 
 def _rows(rows: Sequence[Row], longest: int, *, shape: str) -> Chart:
     """Lines from 0 to 100 %, each with its two marks, the value's number beside it."""
-    traces: list[house.Figure] = []
+    traces: list[theme.Figure] = []
     notes, shapes = [], []
     for y, row in enumerate(rows):
-        shapes.append(house.line(x0=0, x1=100, y0=y, y1=y, line={"color": house.RULE, "width": 1}))
+        shapes.append(theme.line(x0=0, x1=100, y0=y, y1=y, line={"color": theme.RULE, "width": 1}))
         if row.text:
-            notes.append(house.note(1, y, row.text, xref="paper", xanchor="left", xshift=34))
+            notes.append(theme.note(1, y, row.text, xref="paper", xanchor="left", xshift=34))
         if row.value is not None:
             notes.append(
-                house.note(
+                theme.note(
                     1,
                     y,
-                    house.bold(f"{row.value:.0f}%"),
+                    theme.bold(f"{row.value:.0f}%"),
                     xref="paper",
                     xanchor="right",
                     xshift=30,
-                    font={"size": 10, "color": house.tone(row.n, house.INK, house.GREY)},
+                    font={"size": 10, "color": theme.tone(row.n, theme.INK, theme.GREY)},
                 )
             )
         else:
-            notes.append(house.note(1, y, "–", xref="paper", xanchor="right", xshift=30))
+            notes.append(theme.note(1, y, "–", xref="paper", xanchor="right", xshift=30))
     others = [(row.other, y) for y, row in enumerate(rows) if row.other is not None]
     if others:
-        traces.append(_marks([x for x, _ in others], [y for _, y in others], "#ffffff", house.GREY, 8, shape))
-    values = [(row.value, y, house.tone(row.base, house.BLUE)) for y, row in enumerate(rows) if row.value is not None]
+        traces.append(_marks([x for x, _ in others], [y for _, y in others], "#ffffff", theme.GREY, 8, shape))
+    values = [(row.value, y, theme.tone(row.base, theme.BLUE)) for y, row in enumerate(rows) if row.value is not None]
     if values:
         traces.append(
             _marks([x for x, _, _ in values], [y for _, y, _ in values], [c for _, _, c in values], "#ffffff", 10)
         )
-    named, left = house.lines_of([row.label for row in rows], longest, 1)
-    return house.chart(
+    named, left = theme.lines_of([row.label for row in rows], longest, 1)
+    return theme.chart(
         traces,
-        width=house.WIDE,
+        width=theme.WIDE,
         height=(22 if len(rows) < 16 else 15) * len(rows) + 24,
         margin=(left, 2, 92, 22),
         shapes=shapes,
         annotations=notes,
-        xaxis=house.marks([0, 25, 50, 75, 100], "%") | {"range": [-1, 101]},
+        xaxis=theme.marks([0, 25, 50, 75, 100], "%") | {"range": [-1, 101]},
         yaxis=named,
     )
 
@@ -259,7 +259,7 @@ def _marks(
     edge: str,
     size: float,
     shape: str = "circle",
-) -> house.Figure:
+) -> theme.Figure:
     return {
         "type": "scatter",
         "mode": "markers",

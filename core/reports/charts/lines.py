@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import ceil, floor
 
 from core.reports import formatting, significance
+from core.reports.charts import theme
+from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.weeks import MOST, Step, labels, steps, unit
 from core.reports.document import Chart
-from core.reports.figures import house
-from core.reports.figures.card import Card, alone, made, nothing
-from core.reports.figures.weeks import MOST, Step, labels, steps, unit
 from core.reports.formatting import FEW, Span, number
 from core.reports.shapes import Dashboard
 
@@ -71,7 +71,7 @@ def drawn(
     known = [v for v in (*series, *past) if v is not None]
     low, high, marks = _scale(known, share)
     hollow = [step.cut for step in found] if not weak else list(weak)
-    colour = house.tone(n, house.BLUE)
+    colour = theme.tone(n, theme.BLUE)
     last = max((i for i, v in enumerate(series) if v is not None), default=0)
     few = len(series) <= 16
     before = {
@@ -79,7 +79,7 @@ def drawn(
         "mode": "lines",
         "x": list(range(len(past))),
         "y": list(past),
-        "line": {"color": house.FAINT, "width": 1.4, "dash": "3px,3px"},
+        "line": {"color": theme.FAINT, "width": 1.4, "dash": "3px,3px"},
     }
     this = {
         "type": "scatter",
@@ -96,38 +96,38 @@ def drawn(
         "cliponaxis": False,
     }
     if not share:
-        this |= {"fill": "tozeroy", "fillcolor": house.WASH if n >= FEW else "#f3f4f7"}
+        this |= {"fill": "tozeroy", "fillcolor": theme.WASH if n >= FEW else "#f3f4f7"}
     end = float(series[last] or 0)
     was = [v for v in past if v is not None]
     was = was if len(was) > 1 else []
-    notes = [_beside(last, end, house.bold(texts[last]), colour, 11)]
+    notes = [_beside(last, end, theme.bold(texts[last]), colour, 11)]
     if was:
         at = max(i for i, v in enumerate(past) if v is not None)
-        apart = (high - low) * 15 / (house.TALL - _MARGIN[1] - _MARGIN[3])
+        apart = (high - low) * 15 / (theme.TALL - _MARGIN[1] - _MARGIN[3])
         y = was[-1]
         if at >= last - 1 and abs(y - end) < apart:
             y = end - apart if y <= end and end - apart >= low else end + apart
-        notes.append(_beside(max(at, last), y, "before", house.GREY, 10))
-    return house.chart(
+        notes.append(_beside(max(at, last), y, "before", theme.GREY, 10))
+    return theme.chart(
         [this, before],
-        width=house.HALF,
-        height=house.TALL,
+        width=theme.HALF,
+        height=theme.TALL,
         margin=_MARGIN,
-        xaxis=house.ticks(labels(found), 5)
-        | {"range": [-0.3, len(series) - 0.7], "ticks": "outside", "ticklen": 3, "tickcolor": house.RULE},
-        yaxis=house.marks(marks, "%" if share else "") | {"range": [low, high], "showgrid": True},
+        xaxis=theme.ticks(labels(found), 5)
+        | {"range": [-0.3, len(series) - 0.7], "ticks": "outside", "ticklen": 3, "tickcolor": theme.RULE},
+        yaxis=theme.marks(marks, "%" if share else "") | {"range": [low, high], "showgrid": True},
         annotations=notes,
     )
 
 
-def _beside(x: float, y: float, text: str, colour: str, size: float) -> house.Figure:
-    return house.note(x, y, text, xanchor="left", yanchor="middle", xshift=7, font={"size": size, "color": colour})
+def _beside(x: float, y: float, text: str, colour: str, size: float) -> theme.Figure:
+    return theme.note(x, y, text, xanchor="left", yanchor="middle", xshift=7, font={"size": size, "color": colour})
 
 
 def _scale(known: Sequence[float], share: bool) -> tuple[float, float, list[float]]:
     """Counts from zero; shares around what there is, but never so near that noise looks like news."""
     if not share:
-        marks = house.steps(max(known, default=1) or 1, 5)
+        marks = theme.steps(max(known, default=1) or 1, 5)
         return 0, marks[-1], marks
     low = max(0, 10 * floor((min(known, default=0) - 4) / 10))
     high = min(100, 10 * ceil((max(known, default=100) + 4) / 10))
@@ -150,15 +150,15 @@ def two(values: Sequence[float], texts: Sequence[str], n: int, span: Span, high:
         "text": list(texts),
         "textposition": "outside",
         "cliponaxis": False,
-        "textfont": {"size": 11, "color": house.INK},
-        "marker": {"color": [house.FAINTER, house.tone(n, house.BLUE)]},
+        "textfont": {"size": 11, "color": theme.INK},
+        "marker": {"color": [theme.FAINTER, theme.tone(n, theme.BLUE)]},
     }
-    return house.chart(
+    return theme.chart(
         [trace],
-        width=house.HALF,
-        height=house.TALL,
+        width=theme.HALF,
+        height=theme.TALL,
         margin=(34, 20, 34, 24),
         bargap=0.5,
         xaxis={"tickvals": [0, 1], "ticktext": [span.before, span.now], "range": [-0.6, 1.6]},
-        yaxis=house.axis(range=[0, high or house.top(values)]),
+        yaxis=theme.axis(range=[0, high or theme.top(values)]),
     )

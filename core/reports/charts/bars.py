@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from core.reports import significance
+from core.reports.charts import theme
+from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.document import Chart
-from core.reports.figures import house
-from core.reports.figures.card import Card, alone, made, nothing
 from core.reports.formatting import FEW, all_of, count, name, number, of, percent
 from core.reports.shapes import Load, QuestionFigures, Ratio, Stage
 
@@ -37,9 +37,9 @@ def funnel(stages: Sequence[Stage]) -> Card:
     chart = _across(
         [stage.name.capitalize() for stage in stages],
         [stage.sessions for stage in stages],
-        [f"{stage.sessions:,}  {house.grey(percent(stage.sessions, whole))}" for stage in stages],
-        colours=[house.tone(whole, house.PALE, house.FAINTER)] * (len(stages) - 1) + [house.tone(whole, house.BLUE)],
-        height=house.TALL,
+        [f"{stage.sessions:,}  {theme.grey(percent(stage.sessions, whole))}" for stage in stages],
+        colours=[theme.tone(whole, theme.PALE, theme.FAINTER)] * (len(stages) - 1) + [theme.tone(whole, theme.BLUE)],
+        height=theme.TALL,
     )
     numbers = [f"{stage.name} {stage.sessions:,}, {percent(stage.sessions, whole)}" for stage in stages]
     return made(key, _got(last, stages[-1].name), unit, whole, chart, numbers)
@@ -71,9 +71,9 @@ def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool 
     chart = _across(
         [OUTCOMES.get(kind, kind.replace("_", " ")).capitalize() for kind in kinds],
         [found[kind] for kind in kinds],
-        [f"{found[kind]:,}  {house.grey(percent(found[kind], whole))}" for kind in kinds],
-        colours=[house.tone(whole, house.BLUE if kind == "completed" else house.PALE, house.FAINT) for kind in kinds],
-        height=max(90, 30 * len(kinds) + 10) if attended else house.TALL,
+        [f"{found[kind]:,}  {theme.grey(percent(found[kind], whole))}" for kind in kinds],
+        colours=[theme.tone(whole, theme.BLUE if kind == "completed" else theme.PALE, theme.FAINT) for kind in kinds],
+        height=max(90, 30 * len(kinds) + 10) if attended else theme.TALL,
     )
     done = found.get("completed", 0)
     numbers = [f"{OUTCOMES.get(kind, kind)} {found[kind]:,}" for kind in kinds]
@@ -106,8 +106,8 @@ def loads(found: Sequence[Load], interviewers: int) -> Card:
     chart = _across(
         [load.name for load in held],
         [load.sessions for load in held],
-        [f"{load.sessions:,}  {house.grey(number(round(load.hours, 1)) + ' h')}" for load in held],
-        colours=[house.tone(n, house.BLUE if load.sessions == most else house.PALE, house.FAINTER) for load in held],
+        [f"{load.sessions:,}  {theme.grey(number(round(load.hours, 1)) + ' h')}" for load in held],
+        colours=[theme.tone(n, theme.BLUE if load.sessions == most else theme.PALE, theme.FAINTER) for load in held],
         height=max(213, 19 * len(held) + 16),
         least=6,
     )
@@ -140,7 +140,7 @@ def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
     worst = max(range(len(lost)), key=lambda i: lost[i])
     clear = started >= FEW and all(significance.counts_differ(lost[worst], n) for i, n in enumerate(lost) if i != worst)
     colours = [
-        house.tone(started, house.BLUE if clear and i == worst else house.PALE, house.FAINTER) for i in range(len(lost))
+        theme.tone(started, theme.BLUE if clear and i == worst else theme.PALE, theme.FAINTER) for i in range(len(lost))
     ]
     trace = {
         "type": "bar",
@@ -154,13 +154,13 @@ def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
         "textfont": {"size": 10},
         "marker": {"color": colours},
     }
-    chart = house.chart(
+    chart = theme.chart(
         [trace],
-        width=house.WIDE,
+        width=theme.WIDE,
         height=156,
         margin=(38, 18, 8, 20),
-        xaxis=house.ticks([f"Q{q.ordinal}" for q in questions], 24) | {"range": [-0.6, max(len(questions), 6) - 0.4]},
-        yaxis=house.marks([0, 50, 100], "%") | {"range": [0, 100], "showgrid": True},
+        xaxis=theme.ticks([f"Q{q.ordinal}" for q in questions], 24) | {"range": [-0.6, max(len(questions), 6) - 0.4]},
+        yaxis=theme.marks([0, 50, 100], "%") | {"range": [0, 100], "showgrid": True},
     )
     numbers = [f"question {q.ordinal}: {percent(n, started)}" for q, n in zip(questions, reached, strict=True)]
     end = reached[-1]
@@ -194,15 +194,15 @@ def _across(
         "text": list(texts),
         "textposition": "outside",
         "cliponaxis": False,
-        "textfont": {"size": 10.5, "color": house.INK},
+        "textfont": {"size": 10.5, "color": theme.INK},
         "marker": {"color": list(colours)},
     }
-    named, left = house.lines_of(labels, 132, least)
-    return house.chart(
+    named, left = theme.lines_of(labels, 132, least)
+    return theme.chart(
         [trace],
-        width=house.HALF,
+        width=theme.HALF,
         height=height,
         margin=(left, 2, 84, 2),
-        xaxis=house.axis(range=[0, house.top(values)]),
+        xaxis=theme.axis(range=[0, theme.top(values)]),
         yaxis=named,
     )
