@@ -28,7 +28,7 @@ from core.clock import utcnow
 from core.db import snapshot
 from core.emails import session_mails
 from core.reports import metrics
-from core.reports.shapes import Dashboard, Period
+from core.reports.data import Dashboard, Period
 from tests.parts import PostgresServer, eventually, own_database, postgres_server
 
 BATCH = 200

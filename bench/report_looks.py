@@ -19,9 +19,9 @@ from sqlalchemy import text
 
 from core.db import snapshot
 from core.reports import candidate, dashboard, interview, metrics
+from core.reports.data import Period
 from core.reports.document import Document
 from core.reports.pdf import Engine
-from core.reports.shapes import Period
 from deployments.demo import load
 from tests.parts import own_database, postgres_server
 

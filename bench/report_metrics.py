@@ -23,7 +23,7 @@ from bench.report_fill import NOW, fill
 from core.db import engine, snapshot
 from core.migrations import migrate
 from core.reports import csv, metrics
-from core.reports.shapes import Period
+from core.reports.data import Period
 from tests.parts import use_database
 
 NAME = "bench_reports"

@@ -4,14 +4,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
 
-from core.reports.shapes import (
-    Period,
-    Ratio,
-    Spread,
-    Totals,
-    Wait,
-    Week,
-)
+from core.reports.data import Period, Ratio, Spread, Totals, Wait, Week
 
 SIZES = (0, 1, 12, 480, 100_000)
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from core.models import Candidate, InterviewSession
-from core.reports.shapes import Period, Ratio, Spread, Totals, Wait
+from core.reports.data import Period, Ratio, Spread, Totals, Wait
 
 
 @dataclass

@@ -4,7 +4,7 @@ from datetime import timedelta
 from random import Random
 from uuid import UUID
 
-from core.reports.shapes import (
+from core.reports.data import (
     AiHuman,
     AnswerLine,
     Attention,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.clock import uuid7
 from core.models import Answer, Candidate, Feedback, Interview, InterviewSession, Question, User
-from core.reports.shapes import Period
+from core.reports.data import Period
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _number = itertools.count(1)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core.db import snapshot, transaction
 from core.reports import metrics
 from core.reports.csv import rows
-from core.reports.shapes import Period
+from core.reports.data import Period
 from tests.parts import Database
 from tests.reported import NOW, World, at, march
 

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from core.reports import candidate, dashboard, formatting, interview, significance
 from core.reports.charts import bars, curve, dots, heat, lines, points, rates, scores, stacks, theme, times
 from core.reports.charts.card import Card
+from core.reports.data import FeedbackTimes, Load, Ratio, Spread, Stage, Wait
 from core.reports.document import Document
-from core.reports.shapes import FeedbackTimes, Load, Ratio, Spread, Stage, Wait
 from tests import report_samples as samples
 
 

@@ -9,7 +9,7 @@ from core.db import transaction
 from core.errors import NotFound
 from core.models import Candidate
 from core.reports import metrics
-from core.reports.shapes import CandidateReport, Period, Ratio
+from core.reports.data import CandidateReport, Period, Ratio
 from tests.parts import Database
 from tests.reported import NOW, World, at, march
 

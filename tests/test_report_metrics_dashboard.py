@@ -13,9 +13,9 @@ from core.models import Notification, Reminder
 from core.reminders import sending
 from core.reports import metrics
 from core.reports.csv import rows
+from core.reports.data import Attention, Dashboard, Period, Ratio, Spread, Wait
 from core.reports.metrics.moments import OUTCOMES
 from core.reports.metrics.operations import LATE
-from core.reports.shapes import Attention, Dashboard, Period, Ratio, Spread, Wait
 from tests.factories import email
 from tests.parts import Database
 from tests.reported import NOW, World, at, march

@@ -7,7 +7,7 @@ import pytest
 from core.db import transaction
 from core.errors import NotFound
 from core.reports import metrics
-from core.reports.shapes import AiHuman, InterviewReport, Ratio, Spread
+from core.reports.data import AiHuman, InterviewReport, Ratio, Spread
 from tests.parts import Database
 from tests.reported import NOW, World, at, march
 

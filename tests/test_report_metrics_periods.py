@@ -12,8 +12,8 @@ from sqlalchemy.exc import InternalError
 
 from core.db import snapshot, transaction
 from core.reports import metrics
+from core.reports.data import Period
 from core.reports.metrics.periods import clocks, midnight, previous, weeks
-from core.reports.shapes import Period
 from tests.reported import NOW, World, march
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -13,8 +13,8 @@ from core.db import transaction
 from core.models import STATUSES
 from core.reports import metrics
 from core.reports.csv import rows as csv_rows
+from core.reports.data import Dashboard, Period, Totals, Week
 from core.reports.metrics import periods
-from core.reports.shapes import Dashboard, Period, Totals, Week
 from tests import report_plain as plain
 from tests.reported import World, at
 

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from core.reports import formatting
 from core.reports.charts import bars, dots, times
 from core.reports.charts.card import Card
+from core.reports.data import AnswerLine, CandidateReport, SessionLine
 from core.reports.document import Document
 from core.reports.pages import Tile, document, told
-from core.reports.shapes import AnswerLine, CandidateReport, SessionLine
 
 _RECOMMENDS = {"strong_yes": "Strong yes", "yes": "Yes", "no": "No", "strong_no": "Strong no"}
 _DECIDED = {"advance": "advances", "reject": "rejected", "hold": "on hold"}

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.db import array
+from core.reports.data import Period
 from core.reports.metrics.moments import OF_PERIOD, over
 from core.reports.metrics.periods import clocks
-from core.reports.shapes import Period
 
 FETCHED = 2000
 """Rows that are in memory at once."""

@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from core.reports import formatting, significance
 from core.reports.charts import bars, curve, dots, heat, lines, rates, scores, stacks
+from core.reports.data import Attention, Dashboard, Operations, Ratio, Totals, Wait
 from core.reports.document import Document
 from core.reports.pages import Compared, Tile, document, told
-from core.reports.shapes import Attention, Dashboard, Operations, Ratio, Totals, Wait
 
 _KINDS = {
     "feedback_overdue": "Feedback overdue",

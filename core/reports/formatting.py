@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from core.reports.shapes import Period, Ratio
+from core.reports.data import Period, Ratio
 
 UNDEFINED = "–"
 FEW = 20

@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from core.reports import formatting, significance
 from core.reports.charts import bars, dots, heat, points, scores, stacks, times
+from core.reports.data import InterviewReport, QuestionFigures
 from core.reports.document import Document
 from core.reports.pages import Compared, Tile, document, told
-from core.reports.shapes import InterviewReport, QuestionFigures
 
 _ROWS = 36
 """Questions in the table at most."""

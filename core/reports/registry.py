@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from core.models import ReportType
 from core.reports import candidate, csv, dashboard, interview, metrics
+from core.reports.data import CandidateReport, InterviewReport, Period
 from core.reports.document import Document
 from core.reports.requests import period_of
-from core.reports.shapes import CandidateReport, InterviewReport, Period
 
 
 @dataclass(frozen=True, slots=True)

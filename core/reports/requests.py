@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJ
 from core.errors import Invalid
 from core.fields import Address, Id, Input, Moment
 from core.models import ReportType
-from core.reports.shapes import Period
+from core.reports.data import Period
 from core.settings import settings
 
 UNLESS_SAID = timedelta(days=30)

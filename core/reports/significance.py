@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from math import log, sqrt
 
+from core.reports.data import Ratio, Spread, Wait
 from core.reports.formatting import FEW
-from core.reports.shapes import Ratio, Spread, Wait
 
 _CLEAR = 2.0
 _WEEKS = 6

@@ -7,9 +7,9 @@ from markupsafe import Markup
 from core.reports import significance
 from core.reports.charts import theme
 from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.data import Load, QuestionFigures, Ratio, Stage
 from core.reports.document import Chart
 from core.reports.formatting import FEW, all_of, count, name, number, of, percent
-from core.reports.shapes import Load, QuestionFigures, Ratio, Stage
 
 OUTCOMES = {
     "completed": "completed",

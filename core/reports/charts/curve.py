@@ -2,8 +2,8 @@
 
 from core.reports.charts import theme
 from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.data import FeedbackTimes
 from core.reports.formatting import FEW, all_of, hours, percent, ratio
-from core.reports.shapes import FeedbackTimes
 
 _HIGHEST = 3.0
 

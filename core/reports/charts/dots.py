@@ -9,9 +9,9 @@ from markupsafe import Markup
 from core.reports import significance
 from core.reports.charts import theme
 from core.reports.charts.card import Card, made, nothing
+from core.reports.data import QuestionFigures, SkillFigures, Totals, Wait
 from core.reports.document import Chart
 from core.reports.formatting import FEW, count, hours, name
-from core.reports.shapes import QuestionFigures, SkillFigures, Totals, Wait
 
 _MARKS = (
     (0.25, "15 min"),

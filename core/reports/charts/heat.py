@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 from core.reports.charts import theme
 from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.data import Period, SkillWeek
 from core.reports.document import Chart
 from core.reports.formatting import FEW, count, number, percent
-from core.reports.shapes import Period, SkillWeek
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BLUES = (0xF1, 0xF4, 0xFD), (0x1D, 0x3A, 0x9C)

@@ -7,9 +7,9 @@ from core.reports import formatting, significance
 from core.reports.charts import theme
 from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.charts.weeks import MOST, Step, labels, steps, unit
+from core.reports.data import Dashboard
 from core.reports.document import Chart
 from core.reports.formatting import FEW, Span, number
-from core.reports.shapes import Dashboard
 
 _MARGIN = (34, 14, 58, 22)
 

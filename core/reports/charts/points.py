@@ -4,8 +4,8 @@ from math import sqrt
 
 from core.reports.charts import theme
 from core.reports.charts.card import Card, made, nothing
+from core.reports.data import AiHuman
 from core.reports.formatting import FEW, count
-from core.reports.shapes import AiHuman
 
 _SPOTS = 300
 

@@ -7,8 +7,8 @@ from core.reports import significance
 from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.charts.lines import both, drawn, two
 from core.reports.charts.weeks import enough, unit
+from core.reports.data import Dashboard, Ratio, Totals
 from core.reports.formatting import FEW, UNDEFINED, Span, of, ratio
-from core.reports.shapes import Dashboard, Ratio, Totals
 
 
 @dataclass(frozen=True, slots=True)

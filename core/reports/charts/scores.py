@@ -7,9 +7,9 @@ from markupsafe import Markup
 from core.reports import significance
 from core.reports.charts import theme
 from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.data import Ratio, Scores, Spread
 from core.reports.document import Chart
 from core.reports.formatting import FEW, all_of, count, name, number, of, ratio
-from core.reports.shapes import Ratio, Scores, Spread
 
 
 def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequence[float]) -> Card:

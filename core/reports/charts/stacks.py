@@ -7,8 +7,8 @@ from core.reports.charts import theme
 from core.reports.charts.bars import OUTCOMES
 from core.reports.charts.card import Card, alone, made, nothing
 from core.reports.charts.weeks import Step, enough, labels, steps, unit
+from core.reports.data import Period, Ratio, Week
 from core.reports.formatting import FEW, all_of, of, percent
-from core.reports.shapes import Period, Ratio, Week
 
 _SHADES = {
     "completed": theme.DEEP,

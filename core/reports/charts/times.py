@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 from core.reports.charts import scores, theme
 from core.reports.charts.bars import OUTCOMES
 from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.data import QuestionFigures, SessionLine
 from core.reports.formatting import FEW, all_of, count, minutes, number
-from core.reports.shapes import QuestionFigures, SessionLine
 
 _MOST = 14
 _BOXES = 24

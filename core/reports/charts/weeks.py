@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from core.reports.data import Period, Ratio, Week
 from core.reports.formatting import FEW
-from core.reports.shapes import Period, Ratio, Week
 
 MOST = 53
 """Steps on an axis; more weeks than that are put together."""

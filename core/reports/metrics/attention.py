@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.db import array
+from core.reports.data import Attention
 from core.reports.metrics.feedback import WITHDRAWN, Given
 from core.reports.metrics.moments import over, within
-from core.reports.shapes import Attention
 
 KINDS = ("interviewer_no_show", "mail", "feedback_overdue", "no_show", "undecided", "expiring")
 """The most urgent first."""

@@ -9,19 +9,10 @@ from sqlalchemy.orm import Session
 
 from core.errors import NotFound
 from core.models import Candidate
+from core.reports.data import AnswerLine, CandidateReport, FeedbackLine, Period, Ratio, SessionLine, SkillFigures, Stamp
 from core.reports.metrics.counts import count
 from core.reports.metrics.moments import OF_PERIOD, ONE_CANDIDATE, given, over, tune, within
 from core.reports.metrics.periods import span
-from core.reports.shapes import (
-    AnswerLine,
-    CandidateReport,
-    FeedbackLine,
-    Period,
-    Ratio,
-    SessionLine,
-    SkillFigures,
-    Stamp,
-)
 from core.settings import settings
 
 SESSIONS, ANSWERED = 100, 5

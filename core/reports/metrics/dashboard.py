@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.db import array
+from core.reports.data import Dashboard, Load, Period, Stage, Stamp
 from core.reports.metrics.attention import attention
 from core.reports.metrics.counts import STAGES
 from core.reports.metrics.moments import given, over, tune, within
@@ -14,7 +15,6 @@ from core.reports.metrics.operations import operations
 from core.reports.metrics.periods import clocks, span
 from core.reports.metrics.scores import scores
 from core.reports.metrics.totals import figures
-from core.reports.shapes import Dashboard, Load, Period, Stage, Stamp
 
 INTERVIEWERS = 15
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from core.reports.data import FeedbackTimes, Ratio, Wait
 from core.reports.metrics.moments import ENDED_LATE_ENOUGH, over, week, within
-from core.reports.shapes import FeedbackTimes, Ratio, Wait
 
 STEPS = 25
 """Points of the curve from the session's end to the deadline; it goes on to three times that."""

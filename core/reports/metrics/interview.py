@@ -6,12 +6,12 @@ from sqlalchemy.orm import Session
 
 from core.errors import NotFound
 from core.models import Interview
+from core.reports.data import InterviewReport, Period, Stamp
 from core.reports.metrics.moments import ONE_INTERVIEW, given, over, tune, within
 from core.reports.metrics.periods import span
 from core.reports.metrics.questions import ai_human, questions, skills
 from core.reports.metrics.scores import scores
 from core.reports.metrics.totals import figures
-from core.reports.shapes import InterviewReport, Period, Stamp
 
 STARTED = f"SELECT count(*) FROM moments WHERE {within('began')}"  # noqa: S608 - our own words
 

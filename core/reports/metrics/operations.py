@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.reports.shapes import Operations, Ratio
+from core.reports.data import Operations, Ratio
 
 LATE = "missed its window"
 """The reason of a reminder that was skipped for lateness, as ``core.reminders`` writes it."""

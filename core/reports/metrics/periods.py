@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from core.reports.shapes import Period
+from core.reports.data import Period
 
 _DAY = timedelta(days=1)
 _FIRST, _LAST = 1970, 2100

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.reports.data import AiHuman, QuestionFigures, SkillWeek, Spread
 from core.reports.metrics.moments import ONE_INTERVIEW, over, week, within
 from core.reports.metrics.periods import Span
 from core.reports.metrics.spreads import SPREADS, spread
-from core.reports.shapes import AiHuman, QuestionFigures, SkillWeek, Spread
 
 ENOUGH = 20
 """Below so many sessions a correlation says nothing."""

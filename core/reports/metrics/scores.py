@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.reports.data import Scores, Spread
 from core.reports.metrics.moments import over
 from core.reports.metrics.spreads import BINS, SCORES, spread
-from core.reports.shapes import Scores, Spread
 
 POSITIONS = 10
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from core.reports.shapes import Spread
+from core.reports.data import Spread
 
 OUTLIERS = 50
 

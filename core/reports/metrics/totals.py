@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.reports.data import FeedbackTimes, Ratio, Totals, Wait, Week
 from core.reports.metrics.counts import Counts, count
 from core.reports.metrics.feedback import Given, feedback
 from core.reports.metrics.moments import ONE_INTERVIEW, OUTCOMES
 from core.reports.metrics.periods import Slice, Span
 from core.reports.metrics.waits import DECIDING, SCHEDULING, Waits, hiring, waits
-from core.reports.shapes import FeedbackTimes, Ratio, Totals, Wait, Week
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.reports.data import Wait
 from core.reports.metrics.moments import over, week, within
-from core.reports.shapes import Wait
 
 Waits = dict[tuple[bool, int | None], Wait]
 """By whether it is the period asked for, and by week; None: all of it."""

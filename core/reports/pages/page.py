@@ -11,8 +11,8 @@ from markupsafe import Markup
 from core.reports import formatting
 from core.reports.charts.card import Card
 from core.reports.charts.fonts import FONTS
+from core.reports.data import Stamp
 from core.reports.document import Document
-from core.reports.shapes import Stamp
 
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "reports"
 CONFIDENTIAL = "Confidential"

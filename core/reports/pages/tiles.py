@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from core.reports import significance
+from core.reports.data import Ratio, Totals, Wait, Week
 from core.reports.formatting import FEW, UNDEFINED, hours, number, ratio
-from core.reports.shapes import Ratio, Totals, Wait, Week
 
 _WIDTH, _HEIGHT = 58, 18
 _MOST = 40

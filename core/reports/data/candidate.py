@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from core.reports.shapes.measures import Ratio, Stamp
+from core.reports.data.measures import Ratio, Stamp
 
 
 class SessionLine(NamedTuple):

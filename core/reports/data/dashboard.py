@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from core.reports.shapes.measures import Ratio, Spread, Stamp, Wait
+from core.reports.data.measures import Ratio, Spread, Stamp, Wait
 
 
 @dataclass(frozen=True, slots=True)

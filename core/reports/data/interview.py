@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from core.reports.shapes.dashboard import Totals, Week
-from core.reports.shapes.measures import Spread, Stamp
+from core.reports.data.dashboard import Totals, Week
+from core.reports.data.measures import Spread, Stamp
 
 
 class QuestionFigures(NamedTuple):
