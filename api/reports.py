@@ -14,7 +14,7 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import ReportStatus, ReportType
-from core.reports import files
+from core.reports.queue import files
 
 router = APIRouter(prefix="/api/reports", tags=["reports"])
 

@@ -10,10 +10,11 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Report
-from core.reports import NewReport, Requested, claims, outcomes
-from core.reports.claims import Claimed
-from core.reports.files import Spool
-from core.reports.outcomes import Made
+from core.reports import NewReport, Requested
+from core.reports.queue import claims, outcomes
+from core.reports.queue.claims import Claimed
+from core.reports.queue.files import Spool
+from core.reports.queue.outcomes import Made
 from tests import factories
 from tests.factories import People
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prefect.server.schemas.schedules import CronSchedule
 
-from core.reports.daily import ask_daily
+from core.reports.queue.daily import ask_daily
 from tests import job_stage, smtp_server
 from tests.parts import ROOT, PostgresServer, forget_settings, own_database
 

@@ -15,9 +15,10 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.errors import Forbidden, GreenroomError, Invalid, QueueFull
-from core.reports import NewReport, claims, outcomes
-from core.reports.outcomes import ATTEMPTS, Failure
-from core.reports.requests import parameters_of, period_of, request_hash
+from core.reports import NewReport
+from core.reports.queue import claims, outcomes
+from core.reports.queue.outcomes import ATTEMPTS, Failure
+from core.reports.queue.parameters import parameters_of, period_of, request_hash
 from tests import reporting
 from tests.asking import all_at_once
 from tests.factories import People

@@ -11,9 +11,9 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import NotificationPreference
-from core.reports import outcomes
-from core.reports.claims import Claimed
-from core.reports.outcomes import Failure
+from core.reports.queue import outcomes
+from core.reports.queue.claims import Claimed
+from core.reports.queue.outcomes import Failure
 from core.settings import settings
 from tests.factories import People
 from tests.reporting import claim, content, finish, made, mailed, row, someone

@@ -10,10 +10,10 @@ from sqlalchemy.exc import OperationalError
 from core import emails, reports
 from core.clock import utcnow
 from core.db import transaction
-from core.reports import outcomes
 from core.reports.document import Document
-from core.reports.outcomes import Failure
 from core.reports.pdf import Engine
+from core.reports.queue import outcomes
+from core.reports.queue.outcomes import Failure
 from core.settings import settings
 from flows.rendering.renderer import Renderer
 from tests import reporting

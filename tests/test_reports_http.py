@@ -19,9 +19,9 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Report
-from core.reports import outcomes
-from core.reports.files import SLICE
-from core.reports.outcomes import Failure
+from core.reports.queue import outcomes
+from core.reports.queue.files import SLICE
+from core.reports.queue.outcomes import Failure
 from tests.asking import Asking, all_at_once, asking, done, names, refused
 from tests.parts import Api, Database, JsClient, api_process, token
 from tests.reporting import REPORTS, claim, finish, ready

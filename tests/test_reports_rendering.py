@@ -21,9 +21,10 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Answer
-from core.reports import build, files, outcomes
+from core.reports import build
 from core.reports.document import Document
 from core.reports.pdf import Engine
+from core.reports.queue import files, outcomes
 from core.settings import settings
 from flows.rendering import renderer as renderer_module
 from flows.rendering.judging import judge

@@ -3,7 +3,9 @@
 What makes them is in ``core.reports.build``, apart, since only a dispatcher needs it.
 """
 
-from core.reports.asking import (
+from core.reports.queries import ReportFilter, Shown, get, get_file, outcome, page
+from core.reports.queue.daily import Asked, ask_daily
+from core.reports.queue.enqueue import (
     Requested,
     ask,
     ask_as_house,
@@ -13,9 +15,7 @@ from core.reports.asking import (
     generate_dashboard_pdf,
     generate_interview_pdf,
 )
-from core.reports.daily import Asked, ask_daily
-from core.reports.queries import ReportFilter, Shown, get, get_file, outcome, page
-from core.reports.requests import NewReport
+from core.reports.queue.parameters import NewReport
 
 __all__ = [
     "Asked",

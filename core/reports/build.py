@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from core.db import snapshot
 from core.models import ReportType
 from core.reports.document import Document
-from core.reports.files import Spool
-from core.reports.outcomes import Made
+from core.reports.queue.files import Spool
+from core.reports.queue.outcomes import Made
 from core.reports.registry import REPORTS, Listed, Printed, filename
 
 GATHER_SECONDS = 60

@@ -13,7 +13,7 @@ from core.models import ReportType
 from core.reports import candidate, csv, dashboard, interview, metrics
 from core.reports.data import CandidateReport, InterviewReport, Period
 from core.reports.document import Document
-from core.reports.requests import period_of
+from core.reports.queue.parameters import period_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from core.emails import report_page
 from core.errors import NotFound
 from core.models import ReportStatus
 from core.reports import outcome
-from core.reports.claims import Claimed
-from core.reports.outcomes import Failure, Made
+from core.reports.queue.claims import Claimed
+from core.reports.queue.outcomes import Failure, Made
 from flows.prefect_api import TROUBLE, PrefectServer
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import date as Day  # noqa: N812 - as core.reports.daily has it
+from datetime import date as Day  # noqa: N812 - as core.reports.queue.daily has it
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -19,11 +19,12 @@ from sqlalchemy.orm import Session
 
 from core.clock import utcnow
 from core.db import transaction
-from core.reports import build, claims, outcomes
-from core.reports.claims import Claimed
-from core.reports.daily import day_of
-from core.reports.outcomes import Failure, Made
+from core.reports import build
 from core.reports.pdf import Engine
+from core.reports.queue import claims, outcomes
+from core.reports.queue.claims import Claimed
+from core.reports.queue.daily import day_of
+from core.reports.queue.outcomes import Failure, Made
 from core.settings import Settings
 from flows.backoff import Backoff
 from flows.rendering.judging import TROUBLE, judge

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from core import emails, outbox
 from core.events import ReportFailed, ReportReady
 from core.notifications import Told, report_told, tell
-from core.reports import files, telling
-from core.reports.claims import Claimed, announce_queued, named
-from core.reports.files import Spool
+from core.reports.queue import daily_mail, files
+from core.reports.queue.claims import Claimed, announce_queued, named
+from core.reports.queue.files import Spool
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ _AGAIN = text("""
 
 def ready(db: Session, claimed: Claimed, made: Made, *, now: datetime) -> bool:
     """Keep the file, say that the report is ready, and mail it where asked; False when it is somebody else's by now."""
-    daily = telling.lock_day(db, claimed)
+    daily = daily_mail.lock_day(db, claimed)
     given = {"id": claimed.id, "owner": claimed.owner, "as_of": made.as_of, "kept": KEPT_DAILY if daily else KEPT}
     expires_at = db.execute(_READY, given).scalar_one_or_none()
     if expires_at is None:
@@ -96,7 +96,7 @@ def failed(db: Session, claimed: Claimed, failure: Failure, *, now: datetime) ->
         announce_queued(db, claimed, attempts=claimed.attempts, reason=failure.reason)
         outbox.wake(db)
         return False
-    daily = telling.lock_day(db, claimed)
+    daily = daily_mail.lock_day(db, claimed)
     given = {"id": claimed.id, "owner": claimed.owner, "reason": failure.reason}
     if db.execute(_FAILED, given).one_or_none() is None:
         return None
@@ -120,7 +120,7 @@ def _mail(db: Session, claimed: Claimed, daily: bool, now: datetime) -> None:
     try:
         with db.begin_nested():
             if daily:
-                telling.tell_subscribers(db, claimed, now=now)
+                daily_mail.tell_subscribers(db, claimed, now=now)
             else:
                 emails.queue_report_ready(db, claimed.id, now=now)
     except (OperationalError, InterfaceError):

@@ -15,8 +15,8 @@ from core.clock import uuid7
 from core.db import array, insert_many, transaction
 from core.errors import Invalid
 from core.models import Report
-from core.reports.claims import NOT_THERE, put_back
-from core.reports.requests import request_hash
+from core.reports.queue.claims import NOT_THERE, put_back
+from core.reports.queue.parameters import request_hash
 from core.results import Result
 from core.settings import settings
 

@@ -15,8 +15,8 @@ from core.emails.addresses import envelope
 from core.errors import Invalid, QueueFull
 from core.events import ReportQueued
 from core.models import Candidate, Interview, ReportStatus
-from core.reports.claims import put_back
-from core.reports.requests import NewReport, When, new_report, parameters_of, request_hash
+from core.reports.queue.claims import put_back
+from core.reports.queue.parameters import NewReport, When, new_report, parameters_of, request_hash
 from core.settings import settings
 from core.viewers import STAFF, Viewer, require
 

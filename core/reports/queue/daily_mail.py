@@ -6,7 +6,7 @@ Told of is the newest day only, and only while it is fresh: days that are filled
 and do not fill anybody's inbox.
 """
 
-from datetime import date as Day  # noqa: N812 - as core.reports.daily has it
+from datetime import date as Day  # noqa: N812 - as core.reports.queue.daily has it
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,8 +17,8 @@ from core import emails
 from core.db import array
 from core.emails.draft import Recipient
 from core.notifications import Told, tell
-from core.reports.claims import Claimed
-from core.reports.daily import TYPES, daily_key, day_of
+from core.reports.queue.claims import Claimed
+from core.reports.queue.daily import TYPES, daily_key, day_of
 
 FRESH = timedelta(hours=48)
 """How long after its end a day is still told of."""
