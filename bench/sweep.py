@@ -28,7 +28,7 @@ from bench.sweep_fill import NOW, fill
 from bench.sweep_plain import sweep as plain_sweep
 from core.db import engine, transaction
 from core.migrations import migrate
-from core.sessions import changes, update_statuses
+from core.sessions import apply_moves, update_statuses
 from tests.parts import postgres_server
 
 TEMPLATE, COPY = "bench_sweep", "bench_sweep_copy"
@@ -63,7 +63,7 @@ def main() -> None:
     given = ask.parse_args()
     if given.run:
         # Plain SQL writes no mails, so core writes none here; bench.mail measures what they take.
-        changes.mail_moves = lambda *_, **__: None
+        apply_moves.mail_moves = lambda *_, **__: None
         print(json.dumps({"core": run_core, "plain": run_plain, "explain": run_explained}[given.run](given.batch)))
         return
     with server() as url, _databases(url, given.sessions, given.due) as filled:

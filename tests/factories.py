@@ -14,7 +14,7 @@ from core import outbox
 from core.clock import uuid7
 from core.models import Candidate, Email, Interview, InterviewSession, Question, Role, SessionStatus, User
 from core.sessions.deadlines import next_look
-from core.sessions.facts import lock
+from core.sessions.snapshot import lock
 from core.viewers import Viewer
 
 _number = itertools.count(1)

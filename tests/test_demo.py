@@ -13,10 +13,10 @@ from psycopg.rows import namedtuple_row
 from core.db import transaction
 from core.models import STATUSES
 from core.sessions import update_statuses
-from core.sessions.changes import completion_scores
+from core.sessions.apply_moves import completion_scores
 from core.sessions.deadlines import next_look
-from core.sessions.facts import FACTS, facts
 from core.sessions.moves import MOVES
+from core.sessions.snapshot import FACTS, facts
 from deployments.demo import load, trickle
 from tests.parts import Database, PostgresServer, own_database, use_database
 

@@ -18,8 +18,8 @@ from core.models import (
     Notification,
     User,
 )
-from core.sessions.facts import lock
-from core.sessions.making import INVITATION_DAYS
+from core.sessions.create import INVITATION_DAYS
+from core.sessions.snapshot import lock
 from tests import factories as make
 from tests.factories import People
 from tests.mailed import NOW, START, addresses, another_interviewer, change, create, mails, move, of_kind, sent

@@ -15,9 +15,9 @@ from core import sessions
 from core.db import transaction
 from core.errors import AlreadyOpen, Conflict, DoubleBooked, Forbidden, IllegalMove, Invalid, NotFound
 from core.models import STATUSES, InterviewSession, SessionEvent, SessionStatus
-from core.sessions.facts import lock
+from core.sessions.move import check
 from core.sessions.moves import MOVES, Actor
-from core.sessions.moving import check
+from core.sessions.snapshot import lock
 from tests import factories as make
 from tests.parts import Database
 

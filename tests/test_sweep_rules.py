@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.models import STATUSES
 from core.sessions.deadlines import Rule, due_rule, next_look
-from core.sessions.facts import Facts
+from core.sessions.snapshot import Facts
 from tests.sweep_stage import (
     INTERVIEWER,
     NOW,

@@ -1,6 +1,6 @@
 """What the house says about its own work: reports to who asked for them, jobs to admins.
 
-(DOMAIN, "Who is told what"; what sessions say is in ``core.sessions.told``, what mails say in ``core.attention``.)
+(DOMAIN, "Who is told what"; what sessions say is in ``core.sessions.notices``, what mails say in ``core.attention``.)
 """
 
 from datetime import datetime

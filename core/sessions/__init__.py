@@ -1,8 +1,7 @@
 """One candidate taking one interview: making, moving, following and closing it."""
 
-from core.sessions.booking import SessionPatch, change
-from core.sessions.making import NewSession, create
-from core.sessions.moving import NewStatus, move
+from core.sessions.create import NewSession, create
+from core.sessions.move import NewStatus, move
 from core.sessions.progress import (
     NewAnswer,
     NewFeedback,
@@ -11,7 +10,8 @@ from core.sessions.progress import (
     mark_opened,
     note_activity,
 )
-from core.sessions.reading import SessionFilter, get, history, may_follow, page
+from core.sessions.queries import SessionFilter, get, history, may_follow, page
+from core.sessions.schedule import SessionPatch, change
 from core.sessions.sweep import Swept, update_statuses
 
 __all__ = [

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
-from core.sessions.facts import Facts
+from core.sessions.snapshot import Facts
 
 Rule = Literal["expire", "no_show", "late", "close", "interrupt", "feedback_overdue"]
 

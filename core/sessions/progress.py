@@ -16,9 +16,9 @@ from core.errors import Conflict, Forbidden, Invalid
 from core.events import SessionUpdated
 from core.fields import Id, Input, Prose
 from core.models import Answer, Feedback, InterviewSession, Question, SessionEvent
-from core.sessions.changes import completion_scores
-from core.sessions.facts import Facts, lock
+from core.sessions.apply_moves import completion_scores
 from core.sessions.moves import ENDED
+from core.sessions.snapshot import Facts, lock
 from core.viewers import Viewer
 
 PUSH_EVERY = timedelta(minutes=1)

@@ -20,10 +20,10 @@ from core.events import SessionLate
 from core.models import InterviewSession, SessionEvent, SessionStatus
 from core.notifications import tell
 from core.results import Result
-from core.sessions.changes import Move, write_moves
+from core.sessions.apply_moves import Move, write_moves
 from core.sessions.deadlines import Rule, due_rule, next_look
-from core.sessions.facts import FACTS, Facts, facts
-from core.sessions.told import told
+from core.sessions.notices import told
+from core.sessions.snapshot import FACTS, Facts, facts
 
 Cursor = tuple[datetime, UUID]
 """The last session looked at, in the order of ``sessions_sweep``."""

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from core.clock import utcnow
 from core.db import LOCKS, insert_many, transaction
 from core.models import Answer, Base, Candidate, Feedback, Interview, InterviewSession, Question, SessionEvent, User
-from core.sessions.changes import completion_scores
+from core.sessions.apply_moves import completion_scores
 from core.sessions.deadlines import next_look
-from core.sessions.facts import FACTS, facts
+from core.sessions.snapshot import FACTS, facts
 from deployments.demo import people
 from deployments.demo.interviews import interviews
 from deployments.demo.lives import Life

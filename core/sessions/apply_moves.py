@@ -15,10 +15,10 @@ from core.events import SessionMoved
 from core.models import SessionEvent, SessionStatus
 from core.notifications import tell
 from core.sessions.deadlines import next_look
-from core.sessions.facts import Facts
-from core.sessions.mailed import mail_moves
+from core.sessions.mails import mail_moves
 from core.sessions.moves import CORRECTIONS, ENDED, Actor
-from core.sessions.told import told
+from core.sessions.notices import told
+from core.sessions.snapshot import Facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core.errors import Forbidden, NotFound
 from core.fields import Id, Input, Moment
 from core.models import Candidate, InterviewSession, SessionEvent, SessionStatus
-from core.sessions.facts import look
+from core.sessions.snapshot import look
 from core.viewers import STAFF, Viewer
 
 _s = InterviewSession

@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from core.errors import Forbidden, IllegalMove, Invalid
 from core.fields import Input, Moment, Prose
 from core.models import SessionStatus
-from core.sessions.booking import schedule
-from core.sessions.changes import Move, planned_end, write_moves
+from core.sessions.apply_moves import Move, planned_end, write_moves
 from core.sessions.conflicts import naming_conflicts
-from core.sessions.facts import Facts, lock
 from core.sessions.moves import MOVES, Actor
+from core.sessions.schedule import schedule
+from core.sessions.snapshot import Facts, lock
 from core.viewers import Viewer
 
 

@@ -13,13 +13,13 @@ from core.events import SessionRescheduled, SessionUpdated
 from core.fields import Id, Input, Moment, Prose
 from core.models import InterviewSession, SessionEvent, User
 from core.notifications import tell
-from core.sessions.changes import Move, planned_end, write_moves
+from core.sessions.apply_moves import Move, planned_end, write_moves
 from core.sessions.conflicts import naming_conflicts
 from core.sessions.deadlines import next_look
-from core.sessions.facts import Facts, lock, with_interviewer
-from core.sessions.mailed import mail_replaced, mail_rescheduled
+from core.sessions.mails import mail_replaced, mail_rescheduled
 from core.sessions.moves import ENDED
-from core.sessions.told import told_replaced, told_rescheduled
+from core.sessions.notices import told_replaced, told_rescheduled
+from core.sessions.snapshot import Facts, lock, with_interviewer
 from core.viewers import STAFF, Viewer, require
 
 

@@ -13,12 +13,12 @@ from core.events import SessionCreated
 from core.fields import Id, Input, Moment
 from core.models import OPEN, Candidate, Interview, InterviewSession
 from core.notifications import tell
-from core.sessions.booking import check_future, check_interviewer, record, set_columns
 from core.sessions.conflicts import naming_conflicts
 from core.sessions.deadlines import next_look
-from core.sessions.facts import lock
-from core.sessions.mailed import mail_created
-from core.sessions.told import told
+from core.sessions.mails import mail_created
+from core.sessions.notices import told
+from core.sessions.schedule import check_future, check_interviewer, record, set_columns
+from core.sessions.snapshot import lock
 from core.viewers import STAFF, Viewer, require
 
 INVITATION_DAYS = 14

@@ -13,7 +13,7 @@ from core import emails
 from core.attention import attention
 from core.emails import Queued
 from core.models import Email, SessionStatus
-from core.sessions.facts import Facts
+from core.sessions.snapshot import Facts
 
 
 def mail_created(db: Session, session_id: UUID, *, now: datetime) -> None:

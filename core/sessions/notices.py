@@ -7,7 +7,7 @@ from typing import Literal
 from core.emails.content import times
 from core.models import SessionStatus
 from core.notifications import Told
-from core.sessions.facts import Facts
+from core.sessions.snapshot import Facts
 from core.settings import settings
 
 Occasion = Literal["invited", "rescheduled", "late", "feedback_overdue"] | SessionStatus
