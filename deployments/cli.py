@@ -124,7 +124,7 @@ def report(
     from core.settings import settings
 
     settings().database()  # what is wrong is said before a second of imports
-    from deployments.reporting import write
+    from deployments.report import write
 
     typer.echo(write(type_, output, interview_id=interview, candidate_id=candidate, start=start, end=end))
 

@@ -10,7 +10,7 @@ import pytest
 from core.db import transaction
 from core.reports.registry import filename
 from deployments.cli import main
-from deployments.reporting import Progress
+from deployments.report import Progress
 from tests import parts
 from tests.factories import People
 from tests.reporting import someone
