@@ -1,6 +1,6 @@
 """Demo data: a small platform with a past, a present that moves, and a fortnight ahead."""
 
-from deployments.demo.loading import load
-from deployments.demo.trickling import trickle
+from deployments.demo.live import trickle
+from deployments.demo.load import load
 
 __all__ = ["load", "trickle"]

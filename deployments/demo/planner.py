@@ -7,8 +7,8 @@ from random import Random
 from uuid import UUID
 
 from deployments.demo.interviews import Template
-from deployments.demo.lives import Life
 from deployments.demo.people import CANDIDATE, INTERVIEWERS, Person
+from deployments.demo.session_rows import Life
 
 DAYS = 90
 PAST_INTERVIEWS = 3

@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from deployments.demo.lives import Life
+from deployments.demo.past_sessions import SILENT, appoint
 from deployments.demo.people import CANDIDATE, INTERVIEWER
 from deployments.demo.planner import Planner, Slot, coming_time
-from deployments.demo.tales import SILENT, appoint
+from deployments.demo.session_rows import Life
 
 # Minutes around the full hour before now. The present is dense: whenever in the hour somebody looks, the next
 # sweeps find something to move, and somebody still to wait for.

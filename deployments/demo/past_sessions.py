@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from core.models import SessionStatus
 from core.sessions.moves import Actor
-from deployments.demo.lives import Life, next_sweep
 from deployments.demo.planner import Planner, Slot
+from deployments.demo.session_rows import Life, next_sweep
 
 # The status sweep's own words.
 EXPIRED, MISSED, SILENT, UNRESUMED = (

@@ -18,10 +18,10 @@ from core.sessions.deadlines import next_look
 from core.sessions.snapshot import FACTS, facts
 from deployments.demo import people
 from deployments.demo.interviews import interviews
-from deployments.demo.lives import Life
+from deployments.demo.open_sessions import tell_open
+from deployments.demo.past_sessions import tell_ended
 from deployments.demo.planner import Planner, past_time
-from deployments.demo.tales import tell_ended
-from deployments.demo.waiting import tell_open
+from deployments.demo.session_rows import Life
 
 SEED = 20_261_123
 DEMO_LOCK = 100
