@@ -15,7 +15,7 @@ from core import jobs
 from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
-from deployments.local.deploy import HEARTBEAT, ZOMBIES, prepare
+from deployments.schedules.deploy import HEARTBEAT, ZOMBIES, prepare
 from flows import janitor, watcher
 from flows.janitor import SILENT, TAG, tidy
 from flows.prefect_api import PrefectServer, Run

@@ -10,7 +10,7 @@ from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
 
 from core.errors import GreenroomError
-from deployments.local import pools
+from deployments.schedules import pools
 from tests.deploying import deploy, withdraw
 from tests.parts import ROOT
 from tests.prefect_server import PrefectProcess

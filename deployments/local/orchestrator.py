@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psutil
 
 from core.errors import GreenroomError
-from deployments.local import pools, probe
+from deployments.local import probe
+from deployments.schedules import pools
 
 DATABASE_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 POOL = pools.LOCAL["GREENROOM_POOL"]

@@ -12,10 +12,11 @@ from pathlib import Path
 import deployments
 from core.errors import GreenroomError
 from core.settings import PREFIX, Settings
-from deployments.local import deployed, orchestrator, pools, ports, postgres, probe, processes, state, welcome
+from deployments.local import orchestrator, ports, postgres, probe, processes, state, welcome
 from deployments.local.orchestrator import Orchestrator
 from deployments.local.screen import Screen
 from deployments.local.supervisor import Part, Supervisor
+from deployments.schedules import deployed, pools
 
 LOOPBACK = "127.0.0.1"
 KILLED = 130  # the exit code after a second Ctrl-C
@@ -137,7 +138,7 @@ class _Stack:
             if await deployed.current(prefect, mark, now):
                 self.screen.note("deployments", "unchanged")
                 return
-        command = [sys.executable, "-m", "deployments.local.deploy", str(file)]
+        command = [sys.executable, "-m", "deployments.schedules.deploy", str(file)]
         _, seconds = await self.supervisor.run("deployments", command, env)
         self._came("deployments", seconds, "done")
         await deployed.remember(prefect, mark, now)

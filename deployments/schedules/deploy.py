@@ -1,4 +1,4 @@
-"""Tells a Prefect server what there is to run; ``python -m deployments.local.deploy [prefect.yaml]``.
+"""Tells a Prefect server what there is to run; ``python -m deployments.schedules.deploy [prefect.yaml]``.
 
 The work pool, every deployment of prefect.yaml, and an automation that finds runs whose process is gone.
 One short-lived process for all, because importing Prefect takes seconds and 80 MB; safe to repeat.
@@ -24,7 +24,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from core.errors import GreenroomError, Unavailable
-from deployments.local import pools
+from deployments.schedules import pools
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}

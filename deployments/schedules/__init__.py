@@ -1,0 +1,1 @@
+"""prefect.yaml on a Prefect server: deployments, schedules, work pools."""
