@@ -56,7 +56,7 @@ def dispatcher() -> None:
     from core.settings import settings
 
     settings()  # what is wrong is said before a second of imports
-    from flows.dispatcher import run
+    from dispatcher.main import run
 
     run()
 

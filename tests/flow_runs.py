@@ -14,9 +14,9 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import FLOWS
 from core.models import Base, InterviewSession
-from flows.prefect_api import PrefectServer
+from dispatcher.flow_states import Watcher
+from dispatcher.prefect_api import PrefectServer
 from flows.sessions import update_session_statuses
-from flows.watcher import Watcher
 from tests import factories, parts, prefect_server
 from tests.prefect_server import PrefectProcess
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from core.clock import utcnow
 from core.db import transaction
-from flows import dispatcher
+from dispatcher import main
 from tests import parts, prefect_server
 from tests.flow_runs import run_of, told_once, until, watched
 from tests.parts import eventually
@@ -86,7 +86,7 @@ async def test_notify_wakes_work_also_after_the_connection_was_lost(database: st
         called += 1
         return None
 
-    dispatching = asyncio.create_task(dispatcher.dispatch((work,)))
+    dispatching = asyncio.create_task(main.dispatch((work,)))
     try:
         await until(lambda: holders(database), "it lives")
 
@@ -94,7 +94,7 @@ async def test_notify_wakes_work_also_after_the_connection_was_lost(database: st
             await asyncio.sleep(0.3)
             before = called
             with psycopg.connect(database, autocommit=True) as db:
-                db.execute(f"NOTIFY {dispatcher.CHANNEL}")
+                db.execute(f"NOTIFY {main.CHANNEL}")
             await until(lambda: called > before, "the work was called")
 
         await wakes()
@@ -118,7 +118,7 @@ async def test_work_is_called_when_it_said_it_would_be_due(database: str) -> Non
             raise ValueError("once")
         return utcnow() + timedelta(seconds=0.2) if len(called) < 4 else None
 
-    keeping = asyncio.create_task(dispatcher._keep_at(work, asyncio.Event()))
+    keeping = asyncio.create_task(main._keep_at(work, asyncio.Event()))
     await asyncio.sleep(1.5)
     keeping.cancel()
     assert len(called) == 4, "at its time, again after it failed, and not without a reason"

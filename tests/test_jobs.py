@@ -15,8 +15,8 @@ from core.db import transaction
 from core.errors import Unavailable
 from core.settings import load
 from deployments import jobs
+from dispatcher.janitor import TAG
 from flows.cleanup import cleanup_sessions
-from flows.janitor import TAG
 from flows.notifications import deliver_pending, process_pending_notifications
 from flows.reminders import send_reminders
 from flows.reports import generate_daily_reports

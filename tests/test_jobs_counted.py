@@ -15,7 +15,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
 from core.results import COUNTS
-from flows import watcher
+from dispatcher import flow_states
 from tests import parts
 from tests.parts import Api, eventually
 from tests.test_metrics import Samples, measured
@@ -30,7 +30,7 @@ def own(database: str, tmp_path: Path) -> Iterator[Api]:
         yield running
 
 
-def run(job: str | None, *states: str, result: dict[str, Any] | None = None, at: datetime) -> list[watcher.Told]:
+def run(job: str | None, *states: str, result: dict[str, Any] | None = None, at: datetime) -> list[flow_states.Told]:
     """The states of one run, a second apart, as the watcher reads them; the result comes with the last."""
     types = {"Late": "SCHEDULED", "Skipped": "COMPLETED"}
     fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields) | {"flow": job or "f", "deployment": job}
@@ -47,7 +47,7 @@ def run(job: str | None, *states: str, result: dict[str, Any] | None = None, at:
     return found
 
 
-def a_day(at: datetime) -> list[watcher.Told]:
+def a_day(at: datetime) -> list[flow_states.Told]:
     counts = {"found": 5, "done": 3, "skipped": 1, "failed": 1, "dry_run": False}
     return [
         *run(SWEEP, "Pending", "Running", "Completed", result=counts, at=at),
@@ -66,7 +66,7 @@ def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
     states = a_day(at)
     with ThreadPoolExecutor(4) as everybody:
         for _ in range(3):
-            list(everybody.map(watcher.store, [states] * 4))
+            list(everybody.map(flow_states.store, [states] * 4))
     with transaction() as db:
         net, sweep = jobs.figures(db)
     assert (net.job, sweep.job) == (NET, SWEEP), "what is deployed"
@@ -80,7 +80,7 @@ def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
 def test_a_count_outlives_what_it_counted(own: Api) -> None:
     """In every API process, and when the log of pushes has been pruned."""
     at = utcnow() - timedelta(minutes=5)
-    watcher.store(a_day(at))
+    flow_states.store(a_day(at))
     seen = counted(own, lambda found: key("runs_total", job=SWEEP, end="completed") in found)
     assert seen[key("runs_total", job=SWEEP, end="completed")] == 2
     assert seen[key("runs_total", job=NET, end="crashed")] == 1
@@ -91,7 +91,7 @@ def test_a_count_outlives_what_it_counted(own: Api) -> None:
     with transaction() as db:
         db.execute(text("UPDATE push_events SET created_at = created_at - interval '8 days'"))
     assert cleanup.clean_up(now=utcnow()).by_kind["push_events"] > 10
-    watcher.store(a_day(at))
+    flow_states.store(a_day(at))
     again = counted(own, lambda found: found[key("runs_total", job=SWEEP, end="completed")] != 2)
     assert again[key("runs_total", job=SWEEP, end="completed")] == 4
     assert all(again[name] >= count for name, count in seen.items() if name[0].endswith("_total"))

@@ -16,10 +16,10 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
 from deployments.schedules.deploy import HEARTBEAT, ZOMBIES, prepare
-from flows import janitor, watcher
-from flows.janitor import SILENT, TAG, tidy
-from flows.prefect_api import PrefectServer, Run
-from flows.watcher import Watcher
+from dispatcher import flow_states, janitor
+from dispatcher.flow_states import Watcher
+from dispatcher.janitor import SILENT, TAG, tidy
+from dispatcher.prefect_api import PrefectServer, Run
 from tests.parts import eventually
 from tests.prefect_server import AUTH, PrefectProcess
 
@@ -35,7 +35,7 @@ def alarms(*deployments: str) -> list[tuple[str, str, str]]:
     return [(category, role, deployment) for category, role, deployment in rows(query) if deployment in deployments]
 
 
-def change(**more: Any) -> watcher.Told:
+def change(**more: Any) -> flow_states.Told:
     fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields)
     fields |= {"flow": "f", "deployment": "f", "run_id": uuid4(), "run_name": "r", "state": "RUNNING"}
     return uuid4(), FlowState(**{**fields, "state_name": "Running", "occurred_at": utcnow(), **more})
@@ -56,8 +56,8 @@ def test_admins_are_told_once_of_a_late_and_a_failed_run(database: str) -> None:
         change(state="FAILED", state_name="Failed", deployment=None),
     ]
     for _ in range(2):
-        watcher.store(states)
-    watcher.store([change(state="CRASHED", state_name="Crashed", run_id=run_id)])
+        flow_states.store(states)
+    flow_states.store([change(state="CRASHED", state_name="Crashed", run_id=run_id)])
     assert alarms("f", "other") == [
         ("job_late", "admin", "f"),
         ("job_failed", "admin", "f"),
@@ -68,24 +68,24 @@ def test_admins_are_told_once_of_a_late_and_a_failed_run(database: str) -> None:
 def test_an_outage_is_told_once_and_so_is_its_end(database: str) -> None:
     begun = utcnow() - timedelta(hours=1)
 
-    def at(minute: int, state_name: str, deployment: str = "f") -> watcher.Told:
+    def at(minute: int, state_name: str, deployment: str = "f") -> flow_states.Told:
         state = "RUNNING" if state_name == "Running" else "SCHEDULED"
         occurred = begun + timedelta(minutes=minute)
         return change(state=state, state_name=state_name, deployment=deployment, occurred_at=occurred)
 
     first = [at(minute, "Late") for minute in (1, 6, 11)]
-    watcher.store([at(0, "Running"), first[0], at(2, "Late", "other")])
-    watcher.store(first[1:])
+    flow_states.store([at(0, "Running"), first[0], at(2, "Late", "other")])
+    flow_states.store(first[1:])
     assert alarms("f", "other") == [("job_late", "admin", "f"), ("job_late", "admin", "other")]
     assert [(one.job, one.late, one.is_late) for one in in_figures()] == [("f", 3, True), ("other", 1, True)]
 
     back = [at(minute, "Running") for minute in (12, 13)]
-    watcher.store(back)
-    watcher.store([at(11, "Late"), *first, *back])  # by a watcher that hears of it afterwards
+    flow_states.store(back)
+    flow_states.store([at(11, "Late"), *first, *back])  # by a watcher that hears of it afterwards
     assert alarms("f")[1:] == [("job_back", "admin", "f")]
     assert [one.is_late for one in in_figures()] == [False, True]
 
-    watcher.store([at(20, "Late"), at(21, "Running"), at(22, "Running")])
+    flow_states.store([at(20, "Late"), at(21, "Running"), at(22, "Running")])
     assert alarms("f")[2:] == [("job_late", "admin", "f"), ("job_back", "admin", "f")]
     assert alarms("other") == [("job_late", "admin", "other")]
 

@@ -11,8 +11,8 @@ import pytest
 from prefect import State
 
 from core.settings import settings
+from dispatcher.prefect_api import PrefectServer
 from flows import reports as flow
-from flows.prefect_api import PrefectServer
 from flows.rendering import recording
 from flows.rendering.recording import FLOW, TAG, Recorder
 from flows.rendering.renderer import Renderer

@@ -16,13 +16,13 @@ import pytest
 
 from core.clock import utcnow
 from core.settings import settings
+from dispatcher.prefect_api import PrefectServer
 from flows.emails import send_emails
 from flows.mailing import recording
 from flows.mailing.mailer import Mailer
 from flows.mailing.recording import FLOW, Recorder
 from flows.mailing.servers import MailServer
 from flows.mailing.tally import Tally
-from flows.prefect_api import PrefectServer
 from tests import parts
 from tests.prefect_server import AUTH, PrefectProcess
 from tests.sending import queued, statuses

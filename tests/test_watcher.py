@@ -10,7 +10,7 @@ from prefect import State, flow
 
 from core.clock import utcnow
 from core.events import FlowState
-from flows import watcher
+from dispatcher import flow_states
 from tests.flow_runs import history, invited, run_of, status, sweep, told, told_once, until, watched, watching
 from tests.prefect_server import PrefectProcess
 
@@ -37,7 +37,7 @@ async def test_a_state_is_told_at_once(prefect: PrefectProcess, database: str) -
         await told_once(prefect, run_of(await watched(return_state=True)))
         begun = time.monotonic()
         await told_once(prefect, run_of(await watched(return_state=True)))
-    assert time.monotonic() - begun < watcher.LOOK_BACK_SECONDS / 3
+    assert time.monotonic() - begun < flow_states.LOOK_BACK_SECONDS / 3
 
 
 async def test_what_happened_while_no_watcher_ran_is_told_when_one_starts(
@@ -107,7 +107,7 @@ async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: Prefect
 
 
 def test_a_state_that_the_log_refuses_does_not_hold_up_the_others(database: str) -> None:
-    def change(message: str) -> watcher.Told:
+    def change(message: str) -> flow_states.Told:
         fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields)
         fields |= {"flow": "f", "run_id": uuid4(), "run_name": "r", "state": "RUNNING", "state_name": "Running"}
         return uuid4(), FlowState(**fields | {"message": message, "occurred_at": utcnow()})
@@ -117,5 +117,5 @@ def test_a_state_that_the_log_refuses_does_not_hold_up_the_others(database: str)
             return "no JSON"
 
     state_id, bad = change("bad")
-    watcher.store([change("one"), (state_id, Unwritable(**bad.model_dump())), change("two")])
+    flow_states.store([change("one"), (state_id, Unwritable(**bad.model_dump())), change("two")])
     assert [data["message"] for data in told()] == ["one", "two"]

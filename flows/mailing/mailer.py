@@ -17,7 +17,7 @@ from core.emails.queue import claims
 from core.emails.queue.claims import LEASE, Claimed
 from core.emails.queue.outcomes import Ended, Verdict, Written, released
 from core.settings import Settings
-from flows.backoff import Backoff
+from dispatcher.backoff import Backoff
 from flows.mailing.desk import tell_admins
 from flows.mailing.hands import Hand, Ready
 from flows.mailing.link import Link

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from core.emails.queue.claims import Claimed
 from core.emails.queue.outcomes import Ended, Written
-from flows.backoff import Backoff
+from dispatcher.backoff import Backoff
 from flows.mailing.desk import Desk, Held, Settled
 
 log = logging.getLogger(__name__)

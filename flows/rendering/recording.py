@@ -24,7 +24,7 @@ from core.models import ReportStatus
 from core.reports import outcome
 from core.reports.queue.claims import Claimed
 from core.reports.queue.outcomes import Failure, Made
-from flows.prefect_api import TROUBLE, PrefectServer
+from dispatcher.prefect_api import TROUBLE, PrefectServer
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from core.reports.queue.claims import Claimed
 from core.reports.queue.daily import day_of
 from core.reports.queue.outcomes import Failure, Made
 from core.settings import Settings
-from flows.backoff import Backoff
+from dispatcher.backoff import Backoff
 from flows.rendering.judging import TROUBLE, judge
 from flows.rendering.recording import Recorder
 

@@ -19,9 +19,9 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import FLOWS, FlowState
 from core.models import PushEventRow
-from flows import prefect_api
-from flows.backoff import Backoff
-from flows.prefect_api import TERMINAL, Changes, PrefectServer, Run, RunState
+from dispatcher import prefect_api
+from dispatcher.backoff import Backoff
+from dispatcher.prefect_api import TERMINAL, Changes, PrefectServer, Run, RunState
 
 log = logging.getLogger(__name__)
 

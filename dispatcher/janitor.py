@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from core.clock import utcnow
-from flows.backoff import Backoff
-from flows.prefect_api import TROUBLE, PrefectServer, Run
+from dispatcher.backoff import Backoff
+from dispatcher.prefect_api import TROUBLE, PrefectServer, Run
 
 log = logging.getLogger(__name__)
 

@@ -21,15 +21,15 @@ from core import logs, notifications, reminders
 from core.clock import utcnow
 from core.db import DISPATCHER_LOCK, LOCKS, transaction
 from core.settings import settings
-from flows import janitor
-from flows.backoff import Backoff
+from dispatcher import janitor
+from dispatcher.backoff import Backoff
+from dispatcher.flow_states import Watcher
+from dispatcher.prefect_api import PrefectServer
 from flows.mailing.mailer import Mailer
 from flows.mailing.recording import Recorder
 from flows.mailing.tally import Tally
-from flows.prefect_api import PrefectServer
 from flows.rendering.recording import Recorder as ReportRecorder
 from flows.rendering.renderer import Renderer
-from flows.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
