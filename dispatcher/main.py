@@ -24,10 +24,10 @@ from core.settings import settings
 from dispatcher import janitor
 from dispatcher.backoff import Backoff
 from dispatcher.flow_states import Watcher
+from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.run_recorder import Recorder
+from dispatcher.mail.stats import Tally
 from dispatcher.prefect_api import PrefectServer
-from flows.mailing.mailer import Mailer
-from flows.mailing.recording import Recorder
-from flows.mailing.tally import Tally
 from flows.rendering.recording import Recorder as ReportRecorder
 from flows.rendering.renderer import Renderer
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from prefect import State, flow
 
-from flows.mailing.sweeping import send_due
-from flows.mailing.tally import Sent
+from dispatcher.mail.drain import send_due
+from dispatcher.mail.stats import Sent
 from flows.run import job, slot_name
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from core import notifications, reminders
 from core.results import COUNTS, Result
-from flows.mailing import sweeping
+from dispatcher.mail import drain
 from flows.run import job, slot_name
 
 
@@ -24,7 +24,7 @@ class Delivered(Result):
 PARTS: dict[str, Callable[..., Any]] = {
     "notifications": notifications.deliver_due,
     "reminders": reminders.send_due,
-    "mails": sweeping.send_due,
+    "mails": drain.send_due,
 }
 
 

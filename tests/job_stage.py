@@ -15,7 +15,7 @@ from core import cleanup, notifications, reminders, reports, sessions
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Notification, Reminder, User
-from flows.mailing import sweeping
+from dispatcher.mail import drain
 from tests import factories
 from tests.parts import forget_settings
 
@@ -28,7 +28,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "process-pending-notifications": lambda now: (
         notifications.deliver_due(now=now, batch=3),
         reminders.send_due(now=now, batch=3),
-        sweeping.send_due(now=now),
+        drain.send_due(now=now),
     ),
     "generate-daily-reports": lambda now: [
         reports.ask_daily(now=now, date=date(2026, 1, 1) + timedelta(days=n)) for n in range(20)

@@ -13,9 +13,9 @@ from core.clock import utcnow
 from core.db import transaction
 from core.models import Email, EmailSuppression
 from core.settings import settings
-from flows.mailing.mailer import Mailer
-from flows.mailing.servers import MailServer, Timeouts
-from flows.mailing.tally import Sent, Tally
+from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.server import MailServer, Timeouts
+from dispatcher.mail.stats import Sent, Tally
 from tests import factories
 from tests.smtp_server import Running
 

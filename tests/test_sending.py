@@ -12,8 +12,8 @@ from core import emails
 from core.clock import utcnow
 from core.db import transaction
 from core.models import EmailAttachment
-from flows.mailing.hands import LEAVE_SECONDS
-from flows.mailing.servers import MailServer
+from dispatcher.mail.sender import LEAVE_SECONDS
+from dispatcher.mail.server import MailServer
 from tests import factories
 from tests.parts import free_port
 from tests.sending import IMPATIENT, mail, queued, send, statuses, suppressed, time_passes, told_admins, wait_of

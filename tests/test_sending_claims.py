@@ -21,12 +21,12 @@ from core.emails.queue.suppressions import suppress
 from core.preferences import Wish
 from core.sessions import NewStatus
 from core.settings import settings
-from flows.mailing.line import Line
-from flows.mailing.mailer import Mailer
-from flows.mailing.servers import MailServer
-from flows.mailing.settling import Settler
-from flows.mailing.smtp import Connection, Envelope
-from flows.mailing.sweeping import send_due
+from dispatcher.mail.completer import Settler
+from dispatcher.mail.drain import send_due
+from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.smtp import Connection, Envelope
+from dispatcher.mail.transport import Line
 from tests import factories, parts
 from tests.sending import mail, queued, send, statuses, time_passes, told_admins
 from tests.smtp_server import HANG, Talk, serving
@@ -491,7 +491,7 @@ async def test_what_is_behind_a_mail_that_hangs_is_sent_by_another_hand(database
 
 async def test_what_left_in_the_moment_of_the_stop_is_past_its_dot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the mail would be given back as untried, and sent twice."""
-    monkeypatch.setattr("flows.mailing.smtp.CHUNK", 1 << 25)
+    monkeypatch.setattr("dispatcher.mail.smtp.CHUNK", 1 << 25)
     content = b"Subject: long\r\n\r\n" + b"x" * 70 * (1 << 18)  # more than the system takes off our hands at once
     resumed = Line.resume_writing
 

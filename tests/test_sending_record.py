@@ -16,13 +16,13 @@ import pytest
 
 from core.clock import utcnow
 from core.settings import settings
+from dispatcher.mail import run_recorder
+from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.run_recorder import FLOW, Recorder
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.stats import Tally
 from dispatcher.prefect_api import PrefectServer
 from flows.emails import send_emails
-from flows.mailing import recording
-from flows.mailing.mailer import Mailer
-from flows.mailing.recording import FLOW, Recorder
-from flows.mailing.servers import MailServer
-from flows.mailing.tally import Tally
 from tests import parts
 from tests.prefect_server import AUTH, PrefectProcess
 from tests.sending import queued, statuses
@@ -32,9 +32,9 @@ from tests.smtp_server import Running, serving
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bursts that are over soon."""
-    monkeypatch.setattr(recording, "QUIET_SECONDS", 0.5)
-    monkeypatch.setattr(recording, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(recording, "AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(run_recorder, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(run_recorder, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(run_recorder, "AGAIN_SECONDS", 0.5)
 
 
 def runs(prefect: PrefectProcess) -> list[dict[str, Any]]:
@@ -114,8 +114,8 @@ async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
 ) -> None:
     before = runs(prefect)
     async with PrefectServer(prefect.url, AUTH) as api:
-        left = await api.begin(FLOW, name="left behind", key="left behind", tags=[recording.TAG])
-    monkeypatch.setattr(recording, "FORSAKEN", timedelta(seconds=-1))
+        left = await api.begin(FLOW, name="left behind", key="left behind", tags=[run_recorder.TAG])
+    monkeypatch.setattr(run_recorder, "FORSAKEN", timedelta(seconds=-1))
     with serving() as server:
         await burst(prefect, server, 1, until=lambda: len(ended(prefect, before)) >= 2)
     states = {run["id"]: run["state_type"] for run in ended(prefect, before)}

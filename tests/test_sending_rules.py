@@ -23,9 +23,9 @@ from core.emails.queue.outcomes import (
 from core.errors import BadSettings
 from core.models import EmailKind
 from core.settings import load
-from flows.mailing.replies import LINE_BYTES, Garbage, Replies
-from flows.mailing.servers import MailServer
-from flows.mailing.smtp import stuffed
+from dispatcher.mail.reply_parser import LINE_BYTES, Garbage, Replies
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.smtp import stuffed
 
 STAGES: tuple[Stage, ...] = ("connect", "sender", "recipient", "data", "dot")
 KINDS: tuple[EmailKind, ...] = (

@@ -13,8 +13,8 @@ from cryptography.x509.oid import NameOID
 
 from core.clock import utcnow
 from core.emails.queue.outcomes import End
-from flows.mailing.servers import MailServer
-from flows.mailing.smtp import Connection, Envelope, Failed
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.smtp import Connection, Envelope, Failed
 from tests.sending import mail, queued, send
 from tests.smtp_server import Talk, serving
 

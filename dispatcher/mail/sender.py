@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 from core.clock import utcnow
 from core.emails.queue.claims import Claimed
 from core.emails.queue.outcomes import End, Ended, in_words, judge, released
-from flows.mailing.link import Away, Link
-from flows.mailing.servers import MailServer
-from flows.mailing.settling import Settler
-from flows.mailing.smtp import CLOSING, Connection, Envelope, Failed
+from dispatcher.mail.circuit_breaker import Away, Link
+from dispatcher.mail.completer import Settler
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.smtp import CLOSING, Connection, Envelope, Failed
 
 log = logging.getLogger(__name__)
 

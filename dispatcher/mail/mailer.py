@@ -18,13 +18,13 @@ from core.emails.queue.claims import LEASE, Claimed
 from core.emails.queue.outcomes import Ended, Verdict, Written, released
 from core.settings import Settings
 from dispatcher.backoff import Backoff
-from flows.mailing.desk import tell_admins
-from flows.mailing.hands import Hand, Ready
-from flows.mailing.link import Link
-from flows.mailing.servers import MailServer
-from flows.mailing.settling import Settler
-from flows.mailing.smtp import Envelope
-from flows.mailing.tally import Tally
+from dispatcher.mail.circuit_breaker import Link
+from dispatcher.mail.completer import Settler
+from dispatcher.mail.desk import tell_admins
+from dispatcher.mail.sender import Hand, Ready
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.smtp import Envelope
+from dispatcher.mail.stats import Tally
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections import deque
 from typing import cast
 
 from core.emails.queue.outcomes import Reply
-from flows.mailing.replies import Garbage, Replies
+from dispatcher.mail.reply_parser import Garbage, Replies
 
 
 class Line(asyncio.Protocol):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from core.emails.queue.claims import Claimed
 from core.emails.queue.outcomes import Ended, Written
 from dispatcher.backoff import Backoff
-from flows.mailing.desk import Desk, Held, Settled
+from dispatcher.mail.desk import Desk, Held, Settled
 
 log = logging.getLogger(__name__)
 

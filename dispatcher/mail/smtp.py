@@ -10,8 +10,8 @@ from base64 import b64encode
 from typing import NamedTuple
 
 from core.emails.queue.outcomes import End, Reply, Stage
-from flows.mailing.line import Line
-from flows.mailing.servers import MailServer
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.transport import Line
 
 CHUNK = 65536
 CLOSING = 421

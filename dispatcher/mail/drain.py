@@ -6,8 +6,8 @@ from datetime import datetime
 from core.db import transaction
 from core.emails.queue import claims
 from core.settings import settings
-from flows.mailing.mailer import Mailer
-from flows.mailing.tally import Sent, Tally
+from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.stats import Sent, Tally
 
 SAMPLE = 10
 

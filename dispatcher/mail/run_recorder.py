@@ -14,8 +14,8 @@ from typing import NamedTuple, Self
 from uuid import UUID
 
 from core.clock import utcnow
+from dispatcher.mail.stats import Sent, Tally, together
 from dispatcher.prefect_api import TROUBLE, PrefectServer
-from flows.mailing.tally import Sent, Tally, together
 
 log = logging.getLogger(__name__)
 
