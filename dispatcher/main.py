@@ -28,8 +28,8 @@ from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.run_recorder import Recorder
 from dispatcher.mail.stats import Tally
 from dispatcher.prefect_api import PrefectServer
-from flows.rendering.recording import Recorder as ReportRecorder
-from flows.rendering.renderer import Renderer
+from dispatcher.reports.renderer import Renderer
+from dispatcher.reports.run_recorder import Recorder as ReportRecorder
 
 log = logging.getLogger(__name__)
 

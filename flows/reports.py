@@ -19,7 +19,7 @@ from core.emails import report_page
 from core.errors import GreenroomError
 from core.models import ReportStatus, ReportType
 from core.results import Result
-from flows.rendering.recording import ASKED_BY_A_RUN
+from dispatcher.reports.run_recorder import ASKED_BY_A_RUN
 from flows.run import job, slot_name
 
 PATIENCE_SECONDS = 600.0

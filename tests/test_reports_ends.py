@@ -15,7 +15,7 @@ from core.reports.pdf import Engine
 from core.reports.queue import outcomes
 from core.reports.queue.outcomes import Failure
 from core.settings import settings
-from flows.rendering.renderer import Renderer
+from dispatcher.reports.renderer import Renderer
 from tests import reporting
 from tests.factories import People
 from tests.reporting import ask, claim, days, finish, mailed, pushed, row, someone, time_passes

@@ -12,10 +12,10 @@ from prefect import State
 
 from core.settings import settings
 from dispatcher.prefect_api import PrefectServer
+from dispatcher.reports import run_recorder
+from dispatcher.reports.renderer import Renderer
+from dispatcher.reports.run_recorder import FLOW, TAG, Recorder
 from flows import reports as flow
-from flows.rendering import recording
-from flows.rendering.recording import FLOW, TAG, Recorder
-from flows.rendering.renderer import Renderer
 from flows.reports import Generated, generate_report
 from tests import parts
 from tests.factories import People
@@ -30,7 +30,7 @@ def people(database: str, prefect: PrefectProcess) -> People:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(run_recorder, "AGAIN_SECONDS", 0.3)
 
 
 def run_of(prefect: PrefectProcess, report_id: UUID) -> dict[str, Any] | None:
@@ -93,7 +93,7 @@ async def test_while_prefect_is_away_reports_are_made_and_told_afterwards(
 async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
     prefect: PrefectProcess, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "FORSAKEN", timedelta(seconds=-5))
+    monkeypatch.setattr(run_recorder, "FORSAKEN", timedelta(seconds=-5))
     done = await asyncio.to_thread(ready, people)
     waits = (await asyncio.to_thread(ask, people)).id
     async with PrefectServer(prefect.url, AUTH) as server:

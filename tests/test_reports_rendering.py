@@ -26,9 +26,9 @@ from core.reports.document import Document
 from core.reports.pdf import Engine
 from core.reports.queue import files, outcomes
 from core.settings import settings
-from flows.rendering import renderer as renderer_module
-from flows.rendering.judging import judge
-from flows.rendering.renderer import Renderer
+from dispatcher.reports import renderer as renderer_module
+from dispatcher.reports.failures import judge
+from dispatcher.reports.renderer import Renderer
 from tests import factories, reporting
 from tests.factories import People
 from tests.parts import eventually

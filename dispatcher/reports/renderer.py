@@ -27,8 +27,8 @@ from core.reports.queue.daily import day_of
 from core.reports.queue.outcomes import Failure, Made
 from core.settings import Settings
 from dispatcher.backoff import Backoff
-from flows.rendering.judging import TROUBLE, judge
-from flows.rendering.recording import Recorder
+from dispatcher.reports.failures import TROUBLE, judge
+from dispatcher.reports.run_recorder import Recorder
 
 log = logging.getLogger(__name__)
 
