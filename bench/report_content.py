@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from core.reports.charts import plain
 from core.reports.document import Chart, Document
-from core.reports.pdf import FONTS
+from dispatcher.reports.pdf import FONTS
 
 WIDTH, HEIGHT = 330, 235
 NAMES = ("Zoë Ångström", "Đặng Thị Hoa", "Ольга Юрьевна", "محمد علي", "דוד לוי", "अनुष्का शर्मा", "王小明", "Jean Doe")

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 from pypdf import PdfReader
 
-from core.reports.pdf import Engine, find_browser
+from dispatcher.reports.pdf import Engine, find_browser
 
 WAYS = {
     "engine": "our engine, warm",

@@ -21,8 +21,8 @@ from core.db import snapshot
 from core.reports import candidate, dashboard, interview, metrics
 from core.reports.data import Period
 from core.reports.document import Document
-from core.reports.pdf import Engine
 from deployments.demo import load
+from dispatcher.reports.pdf import Engine
 from tests.parts import own_database, postgres_server
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Table
 
 from bench.report_content import BARS, BINS, BOXES, CHARTS, HEAD, HEAT, HEIGHT, LINES, ROWS, WIDTH, figure, page
-from core.reports.pdf import find_browser
+from dispatcher.reports.pdf import find_browser
 
 _SIZE: Any = {"format": "svg", "width": WIDTH, "height": HEIGHT}
 _POINT = 72 / 96

@@ -16,9 +16,9 @@ from core.db import transaction
 from core.errors import GreenroomError, Invalid
 from core.models import ReportType
 from core.reports import build
-from core.reports.pdf import Engine
 from core.reports.queue.outcomes import Made
 from core.reports.queue.parameters import new_report
+from dispatcher.reports.pdf import Engine
 
 PRINT_SECONDS = 120.0
 """For a browser that has to start, on a machine that may be busy."""

@@ -28,7 +28,7 @@ browser_there() {
     [ ! -x /usr/lib/chromium/chromium-headless-shell ] || return 0
     for name in chromium-headless-shell chrome-headless-shell; do ! command -v $name >/dev/null || return 0; done
     [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys
-from core.reports.pdf.finding import find_browser
+from dispatcher.reports.pdf.find_browser import find_browser
 sys.exit(find_browser() is None)' 2>/dev/null
 }
 font_there() {

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pypdf import PdfReader
 
 from core.reports.document import Chart, Document
-from core.reports.pdf import FONTS
+from dispatcher.reports.pdf import FONTS
 
 STYLE = f"@page{{size:A4;margin:16mm}} body{{font-family:{FONTS};font-size:10px}} .chart{{break-inside:avoid}}"
 

@@ -17,8 +17,8 @@ from markupsafe import Markup
 from core.reports.charts import plain
 from core.reports.charts.fonts import FAMILIES
 from core.reports.document import Chart, Document
-from core.reports.pdf import FONTS, Engine, RenderFailed, find_browser
 from core.settings import settings
+from dispatcher.reports.pdf import FONTS, Engine, RenderFailed, find_browser
 from tests.printing import bars, document, line, processes, read, undated, words
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

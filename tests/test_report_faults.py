@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from core.reports.document import Document
-from core.reports.pdf import Engine, RenderFailed, TimeLimit
+from dispatcher.reports.pdf import Engine, RenderFailed, TimeLimit
 from tests.printing import document, gone, processes, small, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

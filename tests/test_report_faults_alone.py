@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from core.reports.pdf import Engine, RenderFailed, TimeLimit
-from core.reports.pdf.folders import Folder
+from dispatcher.reports.pdf import Engine, RenderFailed, TimeLimit
+from dispatcher.reports.pdf.temp_dirs import Folder
 from tests.parts import ROOT
 from tests.printing import gone, processes, small
 
@@ -44,7 +44,7 @@ async def test_what_is_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 ALONE = """
 import asyncio, psutil, resource, sys, time
-from core.reports.pdf import Engine, RenderFailed
+from dispatcher.reports.pdf import Engine, RenderFailed
 from tests.printing import document, line
 
 async def full():

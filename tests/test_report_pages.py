@@ -12,7 +12,7 @@ from pypdf import PdfReader
 
 from core.reports import candidate, dashboard, interview
 from core.reports.document import Document
-from core.reports.pdf import Engine
+from dispatcher.reports.pdf import Engine
 from tests import report_samples as samples
 
 LONG = "Wolfeschlegelsteinhausenbergerdorff" * 4

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from core.reports.charts import plain
-from core.reports.pdf import Engine, RenderFailed
-from core.reports.pdf.svg import clean
+from dispatcher.reports.pdf import Engine, RenderFailed
+from dispatcher.reports.pdf.sanitize_svg import clean
 from tests.printing import bars, document, line, read, words
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -11,10 +11,10 @@ from core import emails, reports
 from core.clock import utcnow
 from core.db import transaction
 from core.reports.document import Document
-from core.reports.pdf import Engine
 from core.reports.queue import outcomes
 from core.reports.queue.outcomes import Failure
 from core.settings import settings
+from dispatcher.reports.pdf import Engine
 from dispatcher.reports.renderer import Renderer
 from tests import reporting
 from tests.factories import People

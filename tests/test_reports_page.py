@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from core.reports.pdf import find_browser
+from dispatcher.reports.pdf import find_browser
 from tests.parts import Api, eventually, token
 from tests.reporting import ready, someone
 

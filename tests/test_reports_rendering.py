@@ -23,11 +23,11 @@ from core.db import transaction
 from core.models import Answer
 from core.reports import build
 from core.reports.document import Document
-from core.reports.pdf import Engine
 from core.reports.queue import files, outcomes
 from core.settings import settings
 from dispatcher.reports import renderer as renderer_module
 from dispatcher.reports.failures import judge
+from dispatcher.reports.pdf import Engine
 from dispatcher.reports.renderer import Renderer
 from tests import factories, reporting
 from tests.factories import People

@@ -9,8 +9,8 @@ from deployments.check.finding import Finding, Findings, first_line, run
 
 def browser() -> Findings:
     """Whether there is a browser, and it can be run."""
-    from core.reports.pdf.failing import RenderFailed
-    from core.reports.pdf.finding import HOW, find_browser
+    from dispatcher.reports.pdf.errors import RenderFailed
+    from dispatcher.reports.pdf.find_browser import HOW, find_browser
 
     try:
         found = find_browser()

@@ -7,9 +7,9 @@ import psycopg
 import sqlalchemy.exc
 
 from core.errors import NotFound, Unavailable
-from core.reports.pdf import RenderFailed, TimeLimit
 from core.reports.queue.claims import Claimed
 from core.reports.queue.outcomes import Failure
+from dispatcher.reports.pdf import RenderFailed, TimeLimit
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from sqlalchemy.orm import Session
 from core.clock import utcnow
 from core.db import transaction
 from core.reports import build
-from core.reports.pdf import Engine
 from core.reports.queue import claims, outcomes
 from core.reports.queue.claims import Claimed
 from core.reports.queue.daily import day_of
@@ -28,6 +27,7 @@ from core.reports.queue.outcomes import Failure, Made
 from core.settings import Settings
 from dispatcher.backoff import Backoff
 from dispatcher.reports.failures import TROUBLE, judge
+from dispatcher.reports.pdf import Engine
 from dispatcher.reports.run_recorder import Recorder
 
 log = logging.getLogger(__name__)

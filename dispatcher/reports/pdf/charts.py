@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from core.reports.charts.fonts import FONTS
 from core.reports.document import Chart
-from core.reports.pdf.browser import Browser
-from core.reports.pdf.devtools import Refused
-from core.reports.pdf.failing import RenderFailed
-from core.reports.pdf.svg import clean
+from dispatcher.reports.pdf.browser import Browser
+from dispatcher.reports.pdf.devtools import Refused
+from dispatcher.reports.pdf.errors import RenderFailed
+from dispatcher.reports.pdf.sanitize_svg import clean
 
 _POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src file:; '

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 from core.reports.document import Document
-from core.reports.pdf.browser import Browser
-from core.reports.pdf.charts import ChartTab, draw, write_page
-from core.reports.pdf.devtools import Gone, Refused
-from core.reports.pdf.failing import RenderFailed
-from core.reports.pdf.printing import PrintTab
+from dispatcher.reports.pdf.browser import Browser
+from dispatcher.reports.pdf.charts import ChartTab, draw, write_page
+from dispatcher.reports.pdf.devtools import Gone, Refused
+from dispatcher.reports.pdf.errors import RenderFailed
+from dispatcher.reports.pdf.printing import PrintTab
 
 
 class Warm:

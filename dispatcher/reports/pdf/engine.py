@@ -5,11 +5,11 @@ from pathlib import Path
 from types import TracebackType
 
 from core.reports.document import Document
-from core.reports.pdf.devtools import Gone
-from core.reports.pdf.failing import RenderFailed, TimeLimit
-from core.reports.pdf.finding import the_browser
-from core.reports.pdf.folders import sweep
-from core.reports.pdf.warm import Warm
+from dispatcher.reports.pdf.devtools import Gone
+from dispatcher.reports.pdf.errors import RenderFailed, TimeLimit
+from dispatcher.reports.pdf.find_browser import the_browser
+from dispatcher.reports.pdf.tabs import Warm
+from dispatcher.reports.pdf.temp_dirs import sweep
 
 MOST_AT_ONCE = 5
 ANSWERED = 2.0

@@ -2,8 +2,8 @@
 
 from core.reports.charts.fonts import FONTS
 from core.reports.charts.plain import plain
-from core.reports.pdf.engine import Engine
-from core.reports.pdf.failing import RenderFailed, TimeLimit
-from core.reports.pdf.finding import find_browser
+from dispatcher.reports.pdf.engine import Engine
+from dispatcher.reports.pdf.errors import RenderFailed, TimeLimit
+from dispatcher.reports.pdf.find_browser import find_browser
 
 __all__ = ["FONTS", "Engine", "RenderFailed", "TimeLimit", "find_browser", "plain"]

@@ -6,9 +6,9 @@ import html
 import re
 
 from core.reports.charts.fonts import FONTS
-from core.reports.pdf.browser import Browser
-from core.reports.pdf.devtools import Refused
-from core.reports.pdf.failing import RenderFailed
+from dispatcher.reports.pdf.browser import Browser
+from dispatcher.reports.pdf.devtools import Refused
+from dispatcher.reports.pdf.errors import RenderFailed
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 STYLE = f"html{{font-family:{FONTS};font-variant-ligatures:none}}"

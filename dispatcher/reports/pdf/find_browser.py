@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from core.reports.pdf.failing import RenderFailed
 from core.settings import PREFIX, settings
+from dispatcher.reports.pdf.errors import RenderFailed
 
 NAMES = ("chromium-headless-shell", "chrome-headless-shell")
 PLACES = (Path("/usr/lib/chromium/chromium-headless-shell"),)

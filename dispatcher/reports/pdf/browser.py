@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from core.reports.pdf.devtools import LARGEST, Devtools, Gone
-from core.reports.pdf.failing import RenderFailed
-from core.reports.pdf.folders import Folder
+from dispatcher.reports.pdf.devtools import LARGEST, Devtools, Gone
+from dispatcher.reports.pdf.errors import RenderFailed
+from dispatcher.reports.pdf.temp_dirs import Folder
 
 REAPED = 2.0
 """Seconds that a killed browser has to be gone; the kernel takes milliseconds."""

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from core.reports.pdf.failing import RenderFailed
+from dispatcher.reports.pdf.errors import RenderFailed
 
 
 def _names(written: str) -> frozenset[str]:
