@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from api.flows import Prefect
-from core.db import DISPATCHER_LOCK, LOCKS, transaction
+from core.db import transaction
+from core.locks import DISPATCHER_LOCK, LOCKS
 from core.settings import settings
 
 router = APIRouter(prefix="/health", tags=["health"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from core.reports.charts import plain
+from core.reports.charts.plain import plain
 from core.reports.document import Chart, Document
 from dispatcher.reports.pdf import FONTS
 

@@ -14,10 +14,6 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.settings import settings
 
-LOCKS = 7747
-"""The class of all our advisory locks; the second number says which."""
-OUTBOX_LOCK, DISPATCHER_LOCK, MIGRATION_LOCK, EMAIL_QUEUE_LOCK, REPORT_QUEUE_LOCK = 1, 2, 3, 4, 5
-
 LastStatement = Callable[[Session], None]
 last_statements: list[LastStatement] = []
 """What ``transaction()`` runs just before it commits; the outbox puts itself here."""

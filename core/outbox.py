@@ -11,10 +11,9 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from core import db as database
 from core.events import PushEvent
+from core.locks import LOCKS, OUTBOX_LOCK, PUSH_CHANNEL, WORK_CHANNEL
 from core.models import PushEventRow
 
-CHANNEL = "greenroom_push"
-WORK_CHANNEL = "greenroom_work"
 _KEY = "outbox"
 
 
@@ -103,7 +102,7 @@ def _write(db: Session) -> None:
     finishes = [compute(db, list(subjects)) for compute, subjects in late.items()]
     # Held until commit, and taken after all other work, so that a slow transaction stalls no other publisher:
     # ids are assigned under it, which makes their order the order of commits.
-    db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": database.LOCKS, "b": database.OUTBOX_LOCK})
+    db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": LOCKS, "b": OUTBOX_LOCK})
     for finish in finishes:
         for change in finish():
             rows += _rows(change, None)
@@ -111,7 +110,7 @@ def _write(db: Session) -> None:
         return
     columns = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     database.insert_many(db, PushEventRow, columns, once="(dedupe_key) WHERE dedupe_key IS NOT NULL")
-    db.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+    db.execute(text("SELECT pg_notify(:channel, '')"), {"channel": PUSH_CHANNEL})
 
 
 def _rows(change: PushEvent, key: str | None) -> list[tuple[Any, ...]]:

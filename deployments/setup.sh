@@ -92,6 +92,6 @@ awk '/^uv==/{on=1} on{print} on&&!/\\$/{exit}' requirements.lock > .venv/uv.lock
 .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 # Ours too: where Python may not write byte code of its own, every part's start would compile everything anew.
-.venv/bin/python -m compileall -q core flows api deployments
+.venv/bin/python -m compileall -q core dispatcher flows api deployments
 see_to_browser || true
 touch .venv/.installed

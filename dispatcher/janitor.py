@@ -2,8 +2,8 @@
 
 Nothing is lost with them: the truth is in our tables, and the next run finds what is left. An automation of Prefect's
 does it for runs that had a heartbeat, but its time runs on while the server is away: were it short, whatever lived
-through that would be taken for crashed as soon as the server is back. So it waits long (deployments.schedules.deploy), and
-is for when no dispatcher runs.
+through that would be taken for crashed as soon as the server is back. So it waits long
+(deployments.schedules.deploy), and is for when no dispatcher runs.
 """
 
 import asyncio

@@ -19,7 +19,8 @@ from psycopg import sql
 
 from core import logs, notifications, reminders
 from core.clock import utcnow
-from core.db import DISPATCHER_LOCK, LOCKS, transaction
+from core.db import transaction
+from core.locks import DISPATCHER_LOCK, LOCKS, WORK_CHANNEL
 from core.settings import settings
 from dispatcher import janitor
 from dispatcher.backoff import Backoff
@@ -33,8 +34,6 @@ from dispatcher.reports.run_recorder import Recorder as ReportRecorder
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "greenroom_work"
-"""NOTIFY on it says that something became due sooner than was known."""
 STOP_SECONDS = 1.5
 
 Work = Callable[[], Awaitable[datetime | None]]
@@ -139,7 +138,7 @@ async def _live(wakes: list[asyncio.Event]) -> None:
                 keepalives_count=3,
             ) as connection:
                 await connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCKS, DISPATCHER_LOCK))
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(WORK_CHANNEL)))
                 log.info("listening for work")
                 backoff.reset()
                 _wake(wakes)  # what was announced while nobody listened

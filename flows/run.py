@@ -28,8 +28,9 @@ from prefect.states import Completed
 from sqlalchemy import Connection, text
 
 from core.clock import utcnow
-from core.db import LOCKS, engine
+from core.db import engine
 from core.errors import Invalid, Unavailable
+from core.locks import LOCKS
 from core.results import Result
 from core.settings import settings
 

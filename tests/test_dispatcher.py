@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from core.clock import utcnow
 from core.db import transaction
+from core.locks import WORK_CHANNEL
 from dispatcher import main
 from tests import parts, prefect_server
 from tests.flow_runs import run_of, told_once, until, watched
@@ -94,7 +95,7 @@ async def test_notify_wakes_work_also_after_the_connection_was_lost(database: st
             await asyncio.sleep(0.3)
             before = called
             with psycopg.connect(database, autocommit=True) as db:
-                db.execute(f"NOTIFY {main.CHANNEL}")
+                db.execute(f"NOTIFY {WORK_CHANNEL}")
             await until(lambda: called > before, "the work was called")
 
         await wakes()

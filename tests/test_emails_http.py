@@ -11,11 +11,11 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from core.attention import attention
 from core.clock import uuid7
 from core.db import transaction
 from core.emails.queue.suppressions import suppress
 from core.models import Email, EmailAttachment, InterviewSession, SessionStatus
+from core.notifications.system import notify_mail_trouble
 from tests import factories as make
 from tests.asking import Asking, all_at_once, asking, done, names, refused
 from tests.mailed import EMAILS, own_words, queued
@@ -255,7 +255,7 @@ def test_admins_are_told_once_an_attempt(ask: Asking) -> None:
     for attempts, status in ((1, "sent"), (1, "dead"), (1, "dead"), (2, "uncertain"), (3, "dead")):
         in_state(mail_id, status=status, attempts=attempts)
         with transaction() as db:
-            attention(db, db.get_one(Email, UUID(mail_id)), now=datetime.now(UTC))
+            notify_mail_trouble(db, db.get_one(Email, UUID(mail_id)), now=datetime.now(UTC))
     with transaction() as db:
         told = [one for one in make.pushed(db, "/topic/notifications") if mail_id in json.dumps(one)]
         assert [(one["role"], one["category"]) for one in told] == [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from core.db import engine, transaction
-from core.emails.content import About, Person, ReportNotice, facts, render, render_generic, render_report
+from core.emails.content import About, Person, ReportNotice, about, render, render_generic, render_report
 from core.emails.draft import Attachment, Draft, Recipient
 from core.errors import BadSettings, Invalid
 from core.models import Candidate, InterviewSession, User
@@ -290,12 +290,12 @@ def test_the_facts_of_many_sessions_are_one_query(shared_database: Database) -> 
 
     event.listen(engine(), "before_cursor_execute", count)
     with transaction() as db:
-        found = facts(db, [*ids, alone, UUID(int=1)])
+        found = about(db, [*ids, alone, UUID(int=1)])
         assert len(statements) == 1
         assert set(found) == {*ids, alone}
         moved = db.get_one(InterviewSession, ids[0])
         moved.schedule_version = 2
-        assert facts(db, ids[:1])[ids[0]].schedule_version == 2, "what this transaction changed is seen"
+        assert about(db, ids[:1])[ids[0]].schedule_version == 2, "what this transaction changed is seen"
     first, second, third = (found[id_] for id_ in ids)
     assert first.interviewer and first.interviewer.party == "interviewer"
     assert first.interviewer.user_id == people[0].interviewer_id

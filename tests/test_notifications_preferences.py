@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import text
 
 from core import notifications, preferences
-from core.attention import attention
 from core.clock import utcnow
 from core.db import transaction
 from core.errors import Invalid
 from core.models import Email, Role
 from core.notifications import job_back, job_failed, job_late, tell
+from core.notifications.system import notify_mail_trouble
 from core.preferences import CATEGORIES, Wish
 from tests import factories as make
 from tests.factories import People
@@ -110,7 +110,7 @@ def test_admins_may_turn_off_whatever_the_house_tells_of_jobs_and_mails(people: 
         late, back = (words(run, f"a job {run}", since=None) for words in (job_late, job_back))
         tell(db, [late, back, job_failed(run, "a job")], now=utcnow())
         for status in ("dead", "uncertain"):
-            attention(db, db.get_one(Email, make.email(db, now=utcnow(), status=status)), now=utcnow())
+            notify_mail_trouble(db, db.get_one(Email, make.email(db, now=utcnow(), status=status)), now=utcnow())
     assert unread(people, "admin") == [0]
     assert unread(others, "admin") == [5]
 

@@ -12,10 +12,11 @@ import psycopg
 import pytest
 from sqlalchemy import text, update
 
-from core import interviews, outbox, people, sessions
+from core import interviews, people, sessions
 from core.clock import utcnow
 from core.db import transaction
 from core.interviews import InterviewPatch
+from core.locks import WORK_CHANNEL
 from core.models import Candidate, Reminder
 from core.people import CandidatePatch, UserPatch
 from core.sessions import NewSession, NewStatus
@@ -113,9 +114,9 @@ def test_the_dispatcher_is_woken(database: str) -> None:
     who = some_people(reminder_offsets=[DAY])
     booked(who, FAR, now=utcnow())
     with psycopg.connect(database, autocommit=True) as listener:
-        listener.execute(f"LISTEN {outbox.WORK_CHANNEL}")
+        listener.execute(f"LISTEN {WORK_CHANNEL}")
         change(who, "interviewer", **NIGHT)
-        assert [note.channel for note in listener.notifies(timeout=10, stop_after=1)] == [outbox.WORK_CHANNEL]
+        assert [note.channel for note in listener.notifies(timeout=10, stop_after=1)] == [WORK_CHANNEL]
 
 
 def waits() -> bool:

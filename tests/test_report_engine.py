@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from markupsafe import Markup
 
-from core.reports.charts import plain
 from core.reports.charts.fonts import FAMILIES
+from core.reports.charts.plain import plain
 from core.reports.document import Chart, Document
 from core.settings import settings
 from dispatcher.reports.pdf import FONTS, Engine, RenderFailed, find_browser

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from core.reports.charts import plain
+from core.reports.charts.plain import plain
 from dispatcher.reports.pdf import Engine, RenderFailed
 from dispatcher.reports.pdf.sanitize_svg import clean
 from tests.printing import bars, document, line, read, words

@@ -1,4 +1,4 @@
-"""What the pages share that mails' links open: one card, that works by its own blocks alone and is in no frame or index."""
+"""What the pages that mails link to share: one card, a policy that lets only its own blocks work, no index."""
 
 from base64 import b64encode
 from hashlib import sha256

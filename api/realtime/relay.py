@@ -9,7 +9,8 @@ from typing import Any, Final
 import psycopg
 from broadcaster import BroadcastBackend, Event
 
-from core.outbox import CHANNEL, NEWEST, READ_AFTER, Pushed
+from core.locks import PUSH_CHANNEL
+from core.outbox import NEWEST, READ_AFTER, Pushed
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class OutboxBackend(BroadcastBackend):
             self._url, autocommit=True, application_name="greenroom relay", **_NETWORK
         )
         self._connection = connection
-        await connection.execute(f"LISTEN {CHANNEL}")
+        await connection.execute(f"LISTEN {PUSH_CHANNEL}")
         newest = int(await _value(connection, NEWEST) or 0)
         before = self._cursor
         if before is None:

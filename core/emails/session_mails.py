@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core.emails.content import About, facts, render, render_generic
+from core.emails.content import About, about, render, render_generic
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Draft, Kind, Recipient
 from core.emails.queue.enqueue import Mail, Queued, store
@@ -137,7 +137,7 @@ def queue_interview_reminders(db: Session, given: Sequence[ReminderMail], *, now
 
 def queue_interview_complete(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> list[Queued]:
     """Thank the candidates of completed sessions; a thousand cost as many statements as one."""
-    found = facts(db, session_ids)
+    found = about(db, session_ids)
     mails = [session_mail("completion", a, a.candidate, now) for id_ in session_ids if (a := found.get(id_))]
     return store(db, mails, now=now)
 
@@ -172,7 +172,7 @@ Write = Callable[[Recipient], Draft]
 
 
 def _about(db: Session, session_id: UUID) -> About:
-    found = facts(db, [session_id]).get(session_id)
+    found = about(db, [session_id]).get(session_id)
     if found is None:
         raise NotFound("session", session_id)
     return found

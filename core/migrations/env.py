@@ -3,7 +3,8 @@
 from alembic import context
 from sqlalchemy import NullPool, create_engine, text
 
-from core.db import LOCKS, MIGRATION_LOCK, driver_url
+from core.db import driver_url
+from core.locks import LOCKS, MIGRATION_LOCK
 from core.models import Base
 from core.settings import settings
 

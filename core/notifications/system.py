@@ -1,12 +1,20 @@
-"""What the house says about its own work: reports to who asked for them, jobs to admins.
+"""What the system tells people of its own work: reports to who asked for them, jobs and mails in trouble to admins.
 
-(DOMAIN, "Who is told what"; what sessions say is in ``core.sessions.notices``, what mails say in ``core.attention``.)
+(DOMAIN, "Who is told what"; what sessions tell is in ``core.sessions.notices``.)
 """
 
 from datetime import datetime
 from uuid import UUID
 
-from core.notifications.notify import Told
+from sqlalchemy.orm import Session
+
+from core.models import Email
+from core.notifications.notify import Told, tell
+
+_MAIL_TROUBLE = {
+    "dead": ("A mail was not delivered", "The {kind} mail {id} could not be delivered."),
+    "uncertain": ("A mail may not have arrived", "Nobody can say whether the {kind} mail {id} was accepted."),
+}
 
 
 def report_told(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -> Told:
@@ -60,3 +68,27 @@ def job_back(run_id: UUID, job: str, *, since: datetime | None) -> Told:
 
 def _late_key(job: str, since: datetime | None) -> str:
     return f"job/{job}/late/{since.isoformat() if since else 'first'}"
+
+
+def _mail_key(email: Email) -> str:
+    """The key that makes an attempt be told once; after a retry by hand attempts are counted from 1 again."""
+    return f"mail/{email.id}/{email.status}/{email.due_at.isoformat()}/{email.attempts}"
+
+
+def notify_mail_trouble(db: Session, email: Email, *, now: datetime) -> None:
+    """Tell admins, in the transaction that made it so, that a mail is dead or uncertain: once for each attempt.
+
+    A mail in any other state is nothing. Says which mail it is, and neither to whom nor why: that is in its list.
+    """
+    if email.status not in _MAIL_TROUBLE:
+        return
+    title, body = _MAIL_TROUBLE[email.status]
+    told = Told(
+        category=f"mail_{email.status}",
+        title=title,
+        body=body.format(kind=email.kind, id=email.id),
+        dedupe_key=_mail_key(email),
+        role="admin",
+        data={"email_id": str(email.id)},
+    )
+    tell(db, [told], now=now)

@@ -11,13 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from core.attention import attention
 from core.db import array, transaction
 from core.emails import Queued, ReminderMail, queue_interview_reminders
-from core.emails.content import About, facts, times
+from core.emails.content import About, about, times
 from core.emails.session_mails import Side
 from core.models import Email
 from core.notifications import Told, tell
+from core.notifications.system import notify_mail_trouble
 from core.results import Result
 
 log = logging.getLogger(__name__)
@@ -161,14 +161,14 @@ def _one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple
 
 def _send(db: Session, good: Sequence[Due], *, now: datetime) -> dict[int, tuple[str, str | None]]:
     """Queue the mails and tell the users; what became of each."""
-    found = facts(db, list({due.session_id for due in good}))
+    found = about(db, list({due.session_id for due in good}))
     mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in good]
     queued = queue_interview_reminders(db, mails, now=now)
     told = [_told(found[due.session_id], due) for due in good]
     tell(db, [one for one in told if one], now=now)
     for mail in queued:
         if mail is not None and mail.new and mail.status == "dead":
-            attention(db, db.get_one(Email, mail.id), now=now)
+            notify_mail_trouble(db, db.get_one(Email, mail.id), now=now)
     return {due.id: _outcome(mail, one) for due, mail, one in zip(good, queued, told, strict=True)}
 
 

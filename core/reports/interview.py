@@ -77,7 +77,8 @@ def _discrimination(questions: Sequence[QuestionFigures]) -> str:
     if not weak:
         return ""
     noun, verb = ("Question", "tells") if len(weak) == 1 else ("Questions", "tell")
-    return f"{noun} {formatting.listed(weak)} {verb} little apart: the correlation with the rest of the score is under 0.20."
+    finding = f"{noun} {formatting.listed(weak)} {verb} little apart"
+    return f"{finding}: the correlation with the rest of the score is under 0.20."
 
 
 def tiles(data: InterviewReport) -> list[Tile]:

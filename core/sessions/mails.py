@@ -10,9 +10,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core import emails
-from core.attention import attention
 from core.emails import Queued
 from core.models import Email, SessionStatus
+from core.notifications.system import notify_mail_trouble
 from core.sessions.snapshot import Facts
 
 
@@ -62,4 +62,4 @@ def _queued(db: Session, mails: Iterable[Queued], now: datetime) -> None:
     """Admins hear of those that could not even be written."""
     for mail in mails:
         if mail.new and mail.status == "dead":
-            attention(db, db.get_one(Email, mail.id), now=now)
+            notify_mail_trouble(db, db.get_one(Email, mail.id), now=now)

@@ -11,7 +11,8 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from core.clock import utcnow
-from core.db import LOCKS, insert_many, transaction
+from core.db import insert_many, transaction
+from core.locks import DEMO_LOCK, LOCKS
 from core.models import Answer, Base, Candidate, Feedback, Interview, InterviewSession, Question, SessionEvent, User
 from core.sessions.apply_moves import completion_scores
 from core.sessions.deadlines import next_look
@@ -24,7 +25,6 @@ from deployments.demo.planner import Planner, past_time
 from deployments.demo.session_rows import Life
 
 SEED = 20_261_123
-DEMO_LOCK = 100
 ENDED = {"completed": 345, "abandoned": 42, "no_show": 40, "expired": 38, "cancelled": 35}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import deployments
 from core.errors import GreenroomError
+from core.locks import DISPATCHER_LOCK, LOCKS
 from core.settings import PREFIX, Settings
 from deployments.local import orchestrator, ports, postgres, probe, processes, state, welcome
 from deployments.local.orchestrator import Orchestrator
@@ -20,9 +21,10 @@ from deployments.schedules import deployed, pools
 
 LOOPBACK = "127.0.0.1"
 KILLED = 130  # the exit code after a second Ctrl-C
-DISPATCHER_LIVES = (
+DISPATCHER_LIVES = (  # noqa: S608 - our own numbers
     "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
-    "WHERE datname = current_database() AND locktype = 'advisory' AND classid = 7747 AND objid = 2 AND granted;"
+    "WHERE datname = current_database() AND locktype = 'advisory' "
+    f"AND classid = {LOCKS} AND objid = {DISPATCHER_LOCK} AND granted;"
 )
 
 

@@ -9,12 +9,12 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from core.attention import attention
 from core.clock import utcnow
 from core.db import transaction
 from core.emails.queue import claims, outcomes, pipelined
 from core.emails.queue.outcomes import Ended, Written
 from core.models import Email
+from core.notifications.system import notify_mail_trouble
 from core.settings import settings
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def tell_admins(db: Session, mail: Written) -> None:
         return
     try:
         with db.begin_nested():
-            attention(db, db.get_one(Email, mail.id), now=utcnow())
+            notify_mail_trouble(db, db.get_one(Email, mail.id), now=utcnow())
     except OperationalError:
         raise
     except Exception:

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from core import outbox, preferences
 from core.clock import uuid7
-from core.db import EMAIL_QUEUE_LOCK, LOCKS, array, insert_many
+from core.db import array, insert_many
 from core.emails.addresses import message_host
 from core.emails.draft import Draft, Kind
 from core.emails.queue.suppressions import lift_unsubscribed, suppressed
 from core.errors import QueueFull
+from core.locks import EMAIL_QUEUE_LOCK, LOCKS
 from core.models import Email, EmailAttachment, EmailStatus
 from core.settings import settings
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.emails.addresses import envelope
-from core.emails.content import facts, render_generic
+from core.emails.content import about, render_generic
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Recipient
 from core.emails.queue.enqueue import Mail, Queued, store
@@ -137,7 +137,7 @@ def _of_session(db: Session, given: NewEmail, now: datetime) -> Mail:
     # Locked, though shared: who reschedules now waits until this mail can be found and cancelled.
     living = select(s.status).where(s.id == given.session_id, s.deleted_at.is_(None)).with_for_update(read=True)
     kind, status = cast(SessionKind, given.kind), db.scalar(living)
-    found = facts(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
+    found = about(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
     if found is None:
         raise NotFound("session", given.session_id)
     fitting = _WHILE[given.kind]

@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.reports.charts import plain
 from core.reports.charts.fonts import FONTS
+from core.reports.charts.plain import plain
 from core.reports.document import Chart
 from core.reports.formatting import FEW, joined
 

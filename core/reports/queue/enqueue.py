@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from core import outbox
 from core.clock import uuid7
-from core.db import LOCKS, REPORT_QUEUE_LOCK
 from core.emails.addresses import envelope
 from core.errors import Invalid, QueueFull
 from core.events import ReportQueued
+from core.locks import LOCKS, REPORT_QUEUE_LOCK
 from core.models import Candidate, Interview, ReportStatus
 from core.reports.queue.claims import put_back
 from core.reports.queue.parameters import NewReport, When, new_report, parameters_of, request_hash
