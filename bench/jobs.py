@@ -29,7 +29,7 @@ from core.db import snapshot
 from core.emails import session_mails
 from core.reports import metrics
 from core.reports.data import Dashboard, Period
-from tests.parts import PostgresServer, eventually, own_database, postgres_server
+from tests.support.processes import PostgresServer, eventually, own_database, postgres_server
 
 BATCH = 200
 COUNTED = {

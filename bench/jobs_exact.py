@@ -13,7 +13,7 @@ import psycopg
 
 from bench import jobs_fill
 from core.clock import utcnow
-from tests.parts import PostgresServer, own_database
+from tests.support.processes import PostgresServer, own_database
 
 
 def precision(server: PostgresServer, seconds: int) -> None:

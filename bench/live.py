@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from core.db import transaction
-from tests import factories as make
-from tests import parts
+from tests.support import factories as make
+from tests.support import processes
 
 
 def main() -> None:
@@ -25,29 +25,29 @@ def main() -> None:
     asked.add_argument("--seconds", type=float, default=60)
     asked.add_argument("--clients", type=int, default=3, help="subscribed stompjs clients")
     given = asked.parse_args()
-    os.environ["GREENROOM_JWT_SECRET"] = parts.SECRET
+    os.environ["GREENROOM_JWT_SECRET"] = processes.SECRET
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "pg").mkdir()
         (Path(folder) / "api").mkdir()
         os.chmod(folder, 0o755)  # noqa: S103 - run as root, PostgreSQL runs as another user
         with (
-            parts.postgres_server(Path(folder) / "pg", durable=True) as postgres,
-            parts.own_database(postgres) as url,
-            parts.api_process(url, Path(folder) / "api") as api,
+            processes.postgres_server(Path(folder) / "pg", durable=True) as postgres,
+            processes.own_database(postgres) as url,
+            processes.api_process(url, Path(folder) / "api") as api,
         ):
             measure(api, given.rate, given.seconds, given.clients)
 
 
-def measure(api: parts.Api, rate: float, seconds: float, clients: int) -> None:
+def measure(api: processes.Api, rate: float, seconds: float, clients: int) -> None:
     """Move sessions back and forth at the rate, and time each message at each client."""
     now = datetime.now(UTC)
     with transaction() as db:
         people = [make.people(db) for _ in range(40)]
         sessions = [make.session(db, now=now, people=p, status="in_progress") for p in people]
     moves = int(rate * seconds)
-    watching = [parts.JsClient(parts.install_js_clients()) for _ in range(clients)]
+    watching = [processes.JsClient(processes.install_js_clients()) for _ in range(clients)]
     for client in watching:
-        client.connect(api.ws, parts.token(people[0].ids["recruiter"]))
+        client.connect(api.ws, processes.token(people[0].ids["recruiter"]))
         client.subscribe("all", "/topic/sessions")
     answered: list[float] = []
     lock = threading.Lock()

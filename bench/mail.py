@@ -27,8 +27,8 @@ from core.db import insert_many, transaction
 from core.emails import mime
 from core.emails.queue import claims
 from core.models import Email
-from tests import factories as make
-from tests import parts
+from tests.support import factories as make
+from tests.support import processes
 
 CONNECTIONS = 5
 SENDER = "greenroom@localhost"
@@ -41,15 +41,15 @@ def main() -> None:
     asked.add_argument("--seconds", type=float, default=60)
     asked.add_argument("--mails", type=int, default=20_000, help="mails of the queue to drain")
     given = asked.parse_args()
-    os.environ["GREENROOM_JWT_SECRET"] = parts.SECRET
+    os.environ["GREENROOM_JWT_SECRET"] = processes.SECRET
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, fsync on")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "pg").mkdir()
         os.chmod(folder, 0o755)  # noqa: S103 - run as root, PostgreSQL runs as another user
-        with parts.postgres_server(Path(folder) / "pg", durable=True) as postgres:
-            with parts.own_database(postgres) as url:
+        with processes.postgres_server(Path(folder) / "pg", durable=True) as postgres:
+            with processes.own_database(postgres) as url:
                 latency(url, Path(folder), given.rate, given.seconds)
-            with parts.own_database(postgres) as url:
+            with processes.own_database(postgres) as url:
                 drain(url, Path(folder), given.mails)
 
 
@@ -60,14 +60,14 @@ def latency(url: str, folder: Path, rate: float, seconds: float) -> None:
     with smtp_server(record) as port, dispatcher(url, port, folder):
         with transaction() as db:  # the first opens the connections
             make.email(db, now=datetime.now(UTC))
-        parts.eventually(lambda: len(accepted(record)) == 1, "the dispatcher sends")
+        processes.eventually(lambda: len(accepted(record)) == 1, "the dispatcher sends")
         start = time.monotonic() + 0.2
         for number in range(int(rate * seconds)):
             time.sleep(max(0.0, start + number / rate - time.monotonic()))
             with transaction() as db:
                 id_ = make.email(db, now=datetime.now(UTC), **CONTENT)
             committed[f"{id_}@greenroom.test"] = time.time()
-        parts.eventually(lambda: len(accepted(record)) == len(committed) + 1, "all were accepted")
+        processes.eventually(lambda: len(accepted(record)) == len(committed) + 1, "all were accepted")
         taken = dict(accepted(record))
     waits = [(taken[id_] - at) * 1000 for id_, at in committed.items()]
     cuts = statistics.quantiles(waits, n=100)
@@ -84,13 +84,13 @@ def drain(url: str, folder: Path, mails: int) -> None:
     rows = [("bare aiosmtplib", *bare(folder, contents))]
     record = folder / "drain"
     with smtp_server(record) as port, dispatcher(url, port, folder) as process:
-        parts.eventually(lambda: accepted(record), "the first is accepted", seconds=120)
+        processes.eventually(lambda: accepted(record), "the first is accepted", seconds=120)
         cpu, first = cpu_of(process.pid), len(accepted(record))
         began = time.monotonic()
-        parts.eventually(lambda: count(record) >= mails, "the queue is empty", seconds=3600)
+        processes.eventually(lambda: count(record) >= mails, "the queue is empty", seconds=3600)
         took, used = time.monotonic() - began, cpu_of(process.pid) - cpu
         rate, per_mail = (mails - first) / took, used / (mails - first)
-        parts.eventually(lambda: statuses() == {"sent": mails}, "every mail is marked sent")
+        processes.eventually(lambda: statuses() == {"sent": mails}, "every mail is marked sent")
     assert len({id_ for id_, _ in accepted(record)}) == count(record) == mails
     rows.append(("`greenroom dispatcher`", rate, per_mail))
     rows.append(("bare aiosmtplib, again", *bare(folder, contents)))
@@ -181,8 +181,8 @@ def _bare(port: int, run: Callable[[Any], tuple[float, float]]) -> tuple[float, 
 @contextlib.contextmanager
 def smtp_server(record: Path) -> Iterator[int]:
     """The server of the tests in a process of its own; its port."""
-    command = [sys.executable, "-m", "tests.smtp_server", "--record", str(record)]
-    process = subprocess.Popen(command, cwd=parts.ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.support.smtp_server", "--record", str(record)]
+    process = subprocess.Popen(command, cwd=processes.ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
         yield int(process.stdout.readline())
@@ -202,7 +202,7 @@ def dispatcher(url: str, port: int, folder: Path) -> Iterator["subprocess.Popen[
     }
     command = [sys.executable, "-m", "deployments.cli", "dispatcher"]
     with (folder / "dispatcher.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=parts.ROOT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=processes.ROOT, env=environment, stdout=log, stderr=log)
     try:
         yield process
     finally:

@@ -23,7 +23,7 @@ from core.reports.data import Period
 from core.reports.document import Document
 from deployments.demo import load
 from dispatcher.reports.pdf import Engine
-from tests.parts import own_database, postgres_server
+from tests.support.processes import own_database, postgres_server
 
 ROOT = Path(__file__).parent.parent
 DPI = 88

@@ -24,7 +24,7 @@ from core.db import engine, snapshot
 from core.migrations import migrate
 from core.reports import csv, metrics
 from core.reports.data import Period
-from tests.parts import use_database
+from tests.support.processes import use_database
 
 NAME = "bench_reports"
 ZONE = "Europe/Berlin"

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from core.db import transaction
 from deployments.demo import load
-from tests import parts
+from tests.support import processes
 
 
 def main() -> None:
@@ -30,15 +30,15 @@ def main() -> None:
         "--at-once", type=int, default=4, help="requests of the second round that are under way together"
     )
     given = asked.parse_args()
-    os.environ["GREENROOM_JWT_SECRET"] = parts.SECRET
+    os.environ["GREENROOM_JWT_SECRET"] = processes.SECRET
     with tempfile.TemporaryDirectory() as folder:
         for name in ("pg", "api"):
             (Path(folder) / name).mkdir()
         os.chmod(folder, 0o755)  # noqa: S103 - run as root, PostgreSQL runs as another user
         with (
-            parts.postgres_server(Path(folder) / "pg", durable=True) as postgres,
-            parts.own_database(postgres) as url,
-            parts.api_process(url, Path(folder) / "api") as api,
+            processes.postgres_server(Path(folder) / "pg", durable=True) as postgres,
+            processes.own_database(postgres) as url,
+            processes.api_process(url, Path(folder) / "api") as api,
             dispatcher(url, Path(folder) / "dispatcher.log") as process,
         ):
             print(load())
@@ -55,7 +55,7 @@ def dispatcher(url: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     }
     with log.open("wb") as out:
         command = [sys.executable, "-m", "deployments.cli", "dispatcher"]
-        process = subprocess.Popen(command, cwd=parts.ROOT, env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=processes.ROOT, env=environment, stdout=out, stderr=out)
     try:
         yield process
     finally:
@@ -63,11 +63,11 @@ def dispatcher(url: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait(10)
 
 
-def measure(api: parts.Api, process: "subprocess.Popen[bytes]", kind: str, requests: int, at_once: int) -> None:
+def measure(api: processes.Api, process: "subprocess.Popen[bytes]", kind: str, requests: int, at_once: int) -> None:
     """Ask again and again, each time once the last is ready; then several at a time."""
     recruiter = api.as_user(2)
-    with parts.JsClient(parts.install_js_clients()) as client:
-        client.connect(api.ws, parts.token(2))
+    with processes.JsClient(processes.install_js_clients()) as client:
+        client.connect(api.ws, processes.token(2))
         client.subscribe("reports", "/user/queue/reports")
         began = time.monotonic()
         size = ready(client, [ask(recruiter, kind, 0)])[0]["data"]["size"]
@@ -107,7 +107,7 @@ def ask(client: httpx.Client, kind: str, number: int) -> str:
     return str(answer.json()["id"])
 
 
-def ready(client: parts.JsClient, ids: list[str]) -> list[dict[str, object]]:
+def ready(client: processes.JsClient, ids: list[str]) -> list[dict[str, object]]:
     """Wait until all are ready; the bodies, each with when it ``came``, in milliseconds since 1970."""
     wanted, found = set(ids), []
     while wanted:

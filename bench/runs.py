@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.stack import Stack
+from tests.support.stack_process import Stack
 
 FLOW = "update-session-statuses"
 

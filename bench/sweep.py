@@ -29,7 +29,7 @@ from bench.sweep_plain import sweep as plain_sweep
 from core.db import engine, transaction
 from core.migrations import migrate
 from core.sessions import apply_moves, update_statuses
-from tests.parts import postgres_server
+from tests.support.processes import postgres_server
 
 TEMPLATE, COPY = "bench_sweep", "bench_sweep_copy"
 FEW = 10

@@ -21,10 +21,10 @@ from deployments.schedules import deployed, pools
 
 LOOPBACK = "127.0.0.1"
 KILLED = 130  # the exit code after a second Ctrl-C
-DISPATCHER_LIVES = (  # noqa: S608 - our own numbers
-    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
-    "WHERE datname = current_database() AND locktype = 'advisory' "
-    f"AND classid = {LOCKS} AND objid = {DISPATCHER_LOCK} AND granted;"
+DISPATCHER_LIVES = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "  # noqa: S608 - our own numbers
+    "WHERE datname = current_database() AND locktype = 'advisory' AND granted "
+    f"AND classid = {LOCKS} AND objid = {DISPATCHER_LOCK};"
 )
 
 

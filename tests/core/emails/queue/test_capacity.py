@@ -1,0 +1,76 @@
+"""A full mail queue: exact when everybody asks at once, and in nobody's way but theirs who ask."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import func, select, update
+
+from core.db import transaction
+from core.emails.queue.enqueue import LONGEST_WAIT
+from core.emails.queue.suppressions import suppress
+from core.models import Email
+from tests.support.http import all_at_once, asking, done, refused, soon
+from tests.support.processes import Api, Database, api_process
+from tests.support.session_mails import EMAILS, own_words, queued
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits(shared_database: Database) -> Iterator[None]:
+    """A test's mails do not count for the next one's capacity."""
+    yield
+    with transaction() as db:
+        db.execute(update(Email).where(Email.status == "queued").values(status="sent"))
+
+
+CAPACITY = 5
+
+
+@pytest.fixture(scope="module")
+def small(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API whose mail queue is soon full."""
+    folder = tmp_path_factory.mktemp("small")
+    with api_process(shared_database.url, folder, EMAIL_QUEUE_CAPACITY=str(CAPACITY)) as running:
+        yield running
+
+
+def waiting() -> int:
+    with transaction() as db:
+        return db.scalar(select(func.count()).where(Email.status == "queued", Email.on_demand)) or 0
+
+
+def test_a_full_queue_is_exact(small: Api) -> None:
+    ask = asking(small)
+    key = {"Idempotency-Key": uuid4().hex}
+    first = done(ask.recruiter.post(EMAILS, json=own_words(), headers=key), 202)
+    answers = all_at_once(lambda _: ask.recruiter.post(EMAILS, json=own_words()), range(16))
+    assert sorted(answer.status_code for answer in answers) == [202] * (CAPACITY - 1) + [429] * (17 - CAPACITY)
+    assert waiting() == CAPACITY
+    for answer in answers:
+        if answer.status_code == 429:
+            refused(answer, 429, CAPACITY)
+            assert 1 <= int(answer.headers["retry-after"]) <= LONGEST_WAIT
+    # a repeated request is answered as it was, and what the house has to say is never refused
+    assert done(ask.recruiter.post(EMAILS, json=own_words(), headers=key), 202) == first
+    made = done(ask.recruiter.post("/api/sessions", json=ask.new_session(scheduled_start=soon(days=1))), 201)
+    with transaction() as db:
+        assert db.scalar(select(func.count()).where(Email.session_id == UUID(made["id"]))) == 1
+    # one that will not be sent takes no room, and one that left gives it
+    with transaction() as db:
+        suppress(db, "gone@example.org", reason="unknown", now=datetime.now(UTC))
+    assert done(ask.recruiter.post(EMAILS, json=own_words(to="gone@example.org")), 202)["status"] == "suppressed"
+    done(ask.recruiter.post(f"{EMAILS}/{first['id']}/cancel"))
+    done(ask.recruiter.post(EMAILS, json=own_words()), 202)
+    refused(ask.recruiter.post(EMAILS, json=own_words()), 429)
+
+
+def test_when_to_come_back_to_a_full_queue(small: Api) -> None:
+    ask = asking(small)
+    for _ in range(CAPACITY):
+        queued(ask)
+    with transaction() as db:
+        later = datetime.now(UTC) + timedelta(seconds=100)
+        db.execute(update(Email).where(Email.status == "queued").values(due_at=later))
+    answer = ask.recruiter.post(EMAILS, json=own_words())
+    assert 80 <= int(answer.headers["retry-after"]) <= 100

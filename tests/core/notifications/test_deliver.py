@@ -1,0 +1,160 @@
+"""What time does to notifications, and who takes them back."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from core import notifications
+from core.clock import utcnow
+from core.db import transaction
+from core.errors import Conflict, Forbidden, NotFound
+from core.notifications import NewNotification, deliver_due, next_due
+from tests.support import factories as make
+from tests.support.factories import People, pushed
+from tests.support.notifications import heard, inbox, queue, say, told, unread, write
+from tests.support.processes import Database, eventually
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def people(shared_database: Database) -> People:
+    """People of this test's own, who came after whatever was told before."""
+    with transaction() as db:
+        return make.people(db)
+
+
+@pytest.fixture
+def others(shared_database: Database) -> People:
+    """More of them."""
+    with transaction() as db:
+        return make.people(db)
+
+
+def test_pages_go_by_delivery_and_never_repeat(people: People) -> None:
+    later = write(people, user_id=people.ids["candidate"], not_before=utcnow() + timedelta(milliseconds=1))
+    for number in range(7):
+        told(say(user_id=people.ids["candidate"])) if number % 2 else write(people, role="candidate")
+    eventually(lambda: deliver_due(now=utcnow()).delivered, "the pending one is due")
+    everything = inbox(people, "candidate")
+    assert everything[0] == later
+    assert len(everything) == 8
+    seen, after = [], 0
+    while True:
+        with transaction() as db:
+            items = notifications.page(db, "inbox", by=people.viewer("candidate"), after=after, limit=3)
+        if not items:
+            break
+        seen += [item.id for item in items]
+        after = items[-1].id
+    assert seen == everything
+
+
+def test_a_pending_one_is_nowhere_until_it_is_due(people: People) -> None:
+    now = utcnow()
+    id_ = write(people, now=now, user_id=people.ids["candidate"], not_before=now + HOUR)
+    assert inbox(people, "candidate") == []
+    assert heard(people, "candidate") == []
+    with transaction() as db:
+        due = next_due(db)
+        assert due is not None
+        assert due <= now + HOUR
+    assert deliver_due(now=now).delivered == 0
+    preview = deliver_due(now=now + 2 * HOUR, dry_run=True)
+    assert (preview.found, preview.delivered, preview.done) == (1, 1, 0)
+    assert preview.sample == [{"notification_id": id_, "title": "Hear, hear"}]
+    assert inbox(people, "candidate") == []
+    done = deliver_due(now=now + HOUR)
+    assert (done.found, done.delivered, done.done, done.expired) == (1, 1, 1, 0)
+    assert done.sample == preview.sample
+    assert heard(people, "candidate") == [("created", id_), ("unread", 1)]
+    assert deliver_due(now=now + HOUR).found == 0
+
+
+def test_many_due_at_once_are_each_delivered_once_by_many_passes_at_once(people: People) -> None:
+    now = utcnow()
+    with transaction() as db:
+        ids = [
+            notifications.create(
+                db,
+                NewNotification(
+                    title=f"{number}",
+                    not_before=now - HOUR,
+                    user_id=people.ids["candidate"] if number % 3 else None,
+                ),
+                by=people.viewer("admin"),
+                now=now - 2 * HOUR,
+            ).id
+            for number in range(90)
+        ]
+    with ThreadPoolExecutor(6) as pool:
+        passes = list(pool.map(lambda _: deliver_due(now=now, batch=7), range(6)))
+    assert sum(one.delivered for one in passes) == 90
+    with transaction() as db:
+        own = pushed(db, queue(people, "candidate"), "notification.created")
+        broadcast = [
+            data
+            for data in pushed(db, "/topic/notifications", "notification.created")
+            if data["notification_id"] in set(ids)
+        ]
+    assert sorted(data["notification_id"] for data in own + broadcast) == ids
+    assert unread(people, "candidate") == [90]
+
+
+def test_what_is_over_before_it_is_delivered_never_is(people: People) -> None:
+    """The run is late: by its own time it would be due, by the clock it is over."""
+    now = utcnow()
+    id_ = write(
+        people,
+        now=now - 3 * HOUR,
+        user_id=people.ids["candidate"],
+        not_before=now - 2 * HOUR,
+        expires_at=now - HOUR,
+    )
+    done = deliver_due(now=now - 90 * HOUR / 60)
+    assert (done.expired, done.skipped, done.delivered) == (1, 1, 0)
+    assert inbox(people, "candidate") == []
+    assert heard(people, "candidate") == []
+    with transaction() as db:
+        assert db.scalar(text("SELECT status FROM notifications WHERE id = :id"), {"id": id_}) == "expired"
+
+
+def test_what_expires_leaves_the_inbox_and_the_count(people: People) -> None:
+    now = utcnow()
+    soon = now + timedelta(milliseconds=200)
+    own = write(people, now=now, user_id=people.ids["candidate"], expires_at=soon)
+    to_all = write(people, now=now, expires_at=soon)
+    kept = write(people, now=now, user_id=people.ids["candidate"])
+    assert unread(people, "candidate", "admin") == [3, 1]
+    eventually(lambda: deliver_due(now=utcnow()).expired, "the two expired")
+    assert inbox(people, "candidate") == [kept]
+    assert unread(people, "candidate", "admin") == [1, 0]
+    assert heard(people, "candidate")[-2:] == [("archived", [own]), ("unread", 1)]
+    with transaction() as db:
+        gone = pushed(db, "/topic/notifications", "notification.archived")[-1]
+    assert (gone["notification_ids"], gone["role"], gone["user_id"]) == ([to_all], None, None)
+
+
+def test_what_is_taken_back_leaves_every_inbox(people: People, others: People) -> None:
+    now = utcnow()
+    own = write(people, "recruiter", user_id=people.ids["candidate"])
+    pending = write(people, "recruiter", now=now, user_id=people.ids["candidate"], not_before=now + HOUR)
+    for by in (others.viewer("recruiter"), people.viewer("candidate")):
+        with pytest.raises((NotFound, Forbidden)), transaction() as db:
+            notifications.withdraw(db, own, by=by, now=now)
+    for id_, by in ((own, people.viewer("recruiter")), (pending, others.viewer("admin"))):
+        with transaction() as db:
+            notifications.withdraw(db, id_, by=by, now=now)
+        with pytest.raises(Conflict), transaction() as db:
+            notifications.withdraw(db, id_, by=by, now=now)
+    assert heard(people, "candidate") == [("created", own), ("unread", 1), ("archived", [own]), ("unread", 0)]
+    assert deliver_due(now=now + 2 * HOUR).delivered == 0
+    assert inbox(people, "candidate") == []
+
+
+def test_what_the_house_told_nobody_takes_back(people: People) -> None:
+    told(say(user_id=people.ids["candidate"]))
+    with pytest.raises(NotFound), transaction() as db:
+        notifications.withdraw(db, inbox(people, "candidate")[0], by=people.viewer("admin"), now=utcnow())

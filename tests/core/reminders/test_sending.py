@@ -1,0 +1,304 @@
+"""Reminders: planned with the schedule, sent once at their moment or not at all, whoever else is at the session."""
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text, update
+
+from core import reminders, sessions
+from core.clock import utcnow
+from core.db import transaction
+from core.emails.queue.suppressions import suppress
+from core.models import Email, Interview, InterviewSession, Notification, Reminder, User
+from core.sessions import NewSession, NewStatus, SessionPatch
+from tests.support import factories
+from tests.support.factories import People
+
+FAR = datetime(2030, 5, 14, 12, tzinfo=UTC)
+"""A start in the future of any clock, where only planning is looked at."""
+Row = tuple[int, str, int, str, str | None]
+
+
+def minutes(n: float) -> timedelta:
+    return timedelta(minutes=n)
+
+
+def people(**interview: Any) -> People:
+    with transaction() as db:
+        return factories.people(db, **interview)
+
+
+def booked(who: People, start: datetime, *, now: datetime) -> UUID:
+    """A session as a recruiter schedules it."""
+    given = NewSession(
+        candidate_id=who.candidate_id,
+        interview_id=who.interview_id,
+        interviewer_id=who.interviewer_id,
+        scheduled_start=start,
+    )
+    with transaction() as db:
+        return sessions.create(db, given, by=who.viewer("recruiter"), now=now)
+
+
+def planned(session_id: UUID) -> list[Row]:
+    """Version, recipient, offset, status and reason of each reminder, in order."""
+    r = Reminder
+    with transaction() as db:
+        rows = db.query(r).where(r.session_id == session_id)
+        rows = rows.order_by(r.schedule_version, r.recipient, r.offset_minutes.desc())
+        return [(row.schedule_version, row.recipient, row.offset_minutes, row.status, row.reason) for row in rows]
+
+
+def statuses(session_id: UUID) -> list[str]:
+    return [status for *_, status, _ in planned(session_id)]
+
+
+def windows(session_id: UUID) -> dict[tuple[str, int], tuple[datetime, datetime]]:
+    with transaction() as db:
+        rows = db.query(Reminder).where(Reminder.session_id == session_id)
+        return {(row.recipient, row.offset_minutes): (row.due_at, row.send_by) for row in rows}
+
+
+def mails(session_id: UUID) -> list[tuple[str, str]]:
+    """To whom reminder mails were queued, with their state."""
+    with transaction() as db:
+        rows = (
+            db.query(Email).where(Email.session_id == session_id, Email.kind == "reminder").order_by(Email.to_address)
+        )
+        return [(row.to_address, row.status) for row in rows]
+
+
+def told(session_id: UUID) -> list[int | None]:
+    """Which users have a notification of category reminder."""
+    with transaction() as db:
+        n = Notification
+        return [
+            row.user_id
+            for row in db.query(n).where(n.session_id == session_id, n.category == "reminder").order_by(n.user_id)
+        ]
+
+
+def soon(who: People, *, due_in: float = 0.0, offset: int = 60) -> UUID:
+    """A scheduled session whose reminders of this offset are due in so many seconds; the earlier ones are void."""
+    start = utcnow() + minutes(offset) + timedelta(seconds=due_in)
+    with transaction() as db:
+        now = utcnow() - timedelta(days=3)
+        s = factories.session(
+            db, now=now, people=who, scheduled_start=start, scheduled_end=start + minutes(60), status="scheduled"
+        )
+        reminders.plan(db, [s], now=now)
+        gone = update(Reminder).where(Reminder.session_id == s, Reminder.offset_minutes > offset)
+        db.execute(gone.values(status="void"))
+        return s
+
+
+# planning
+
+
+def test_scheduling_plans_each_offset_for_both_sides(database: str) -> None:
+    who = people()
+    id_ = booked(who, FAR, now=FAR - timedelta(days=7))
+    assert planned(id_) == [
+        (1, "candidate", 1440, "planned", None),
+        (1, "candidate", 60, "planned", None),
+        (1, "interviewer", 1440, "planned", None),
+        (1, "interviewer", 60, "planned", None),
+    ]
+    assert windows(id_)["candidate", 60] == (FAR - minutes(60), FAR - minutes(30))
+
+
+def test_what_is_past_when_planned_is_too_late(database: str) -> None:
+    id_ = booked(people(reminder_offsets=[1440, 60, 15]), FAR, now=FAR - minutes(60))
+    assert [(offset, status, why) for _, to, offset, status, why in planned(id_) if to == "candidate"] == [
+        (1440, "skipped", "too late"),
+        (60, "planned", None),
+        (15, "planned", None),
+    ]
+
+
+def test_an_interview_without_offsets_and_one_with_the_same_twice(database: str) -> None:
+    assert planned(booked(people(reminder_offsets=[]), FAR, now=FAR - timedelta(days=7))) == []
+    twice = booked(people(reminder_offsets=[30, 30]), FAR, now=FAR - timedelta(days=7))
+    assert [offset for _, _, offset, _, _ in planned(twice)] == [30, 30], "once for each side"
+
+
+def test_quiet_hours_are_each_recipients_own(database: str) -> None:
+    who = people(reminder_offsets=[1440])
+    with transaction() as db:
+        quiet = {"quiet_from": time(22), "quiet_until": time(7)}
+        db.execute(update(User).where(User.id == who.ids["candidate"]).values(timezone="Pacific/Kiritimati", **quiet))
+        db.execute(update(User).where(User.id == who.interviewer_id).values(timezone="Etc/GMT+12", **quiet))
+    found = windows(booked(who, FAR, now=FAR - timedelta(days=7)))
+    # 12:00 UTC is 02:00 the next day in Kiritimati, and 00:00 the same day at GMT+12
+    assert found["candidate", 1440][0] == datetime(2030, 5, 13, 17, tzinfo=UTC)
+    assert found["interviewer", 1440][0] == datetime(2030, 5, 13, 19, tzinfo=UTC)
+
+
+def test_a_reschedule_voids_the_older_and_plans_anew(database: str) -> None:
+    who, now = people(reminder_offsets=[60]), FAR - timedelta(days=7)
+    id_ = booked(who, FAR, now=now)
+    with transaction() as db:
+        patch = SessionPatch(scheduled_start=FAR + minutes(90))
+        sessions.change(db, id_, patch, by=who.viewer("recruiter"), now=now)
+    why = "the session was rescheduled"
+    assert planned(id_) == [
+        (1, "candidate", 60, "void", why),
+        (1, "interviewer", 60, "void", why),
+        (2, "candidate", 60, "planned", None),
+        (2, "interviewer", 60, "planned", None),
+    ]
+
+
+def test_an_invitation_has_no_reminders_until_it_is_scheduled(database: str) -> None:
+    who, now = people(reminder_offsets=[60]), FAR - timedelta(days=7)
+    with transaction() as db:
+        given = NewSession(candidate_id=who.candidate_id, interview_id=who.interview_id)
+        id_ = sessions.create(db, given, by=who.viewer("recruiter"), now=now)
+    assert planned(id_) == []
+    with transaction() as db:
+        move = NewStatus(status="scheduled", scheduled_start=FAR)
+        sessions.move(db, id_, move, by=who.viewer("candidate"), now=now)
+    assert planned(id_) == [(1, "candidate", 60, "planned", None)], "nobody else takes part"
+
+
+@pytest.mark.parametrize(("to", "role"), [("cancelled", "recruiter"), ("in_progress", "candidate")])
+def test_a_session_that_moves_on_needs_no_reminder(database: str, to: Any, role: str) -> None:
+    who, now = people(reminder_offsets=[60]), FAR - timedelta(days=7)
+    id_ = booked(who, FAR, now=now)
+    with transaction() as db:
+        sessions.move(db, id_, NewStatus(status=to), by=who.viewer(role), now=now)
+    assert statuses(id_) == ["void", "void"]
+
+
+def test_imported_rows_and_changed_offsets_are_planned_by_the_hourly_run(database: str) -> None:
+    who, now = people(reminder_offsets=[60]), FAR - timedelta(days=7)
+    with transaction() as db:
+        imported = [
+            factories.session(db, now=now, scheduled_start=FAR, scheduled_end=FAR + minutes(30)) for _ in range(5)
+        ]
+        past = factories.session(
+            db, now=now - timedelta(days=3), scheduled_start=now - minutes(9), scheduled_end=now + minutes(30)
+        )
+    changed = booked(who, FAR, now=now)
+    with transaction() as db:
+        db.execute(update(Interview).where(Interview.id == who.interview_id).values(reminder_offsets=[60, 120]))
+    assert reminders.plan_missing(now=now, dry_run=True) == 6
+    assert all(planned(id_) == [] for id_ in imported)
+    assert reminders.plan_missing(now=now, batch=2) == 5 * 4 + 2
+    assert reminders.plan_missing(now=now) == 0, "twice is once"
+    assert all(statuses(id_) == ["planned"] * 4 for id_ in imported)
+    assert {offset for _, _, offset, _, _ in planned(changed)} == {60, 120}
+    assert planned(past) == []
+
+
+# sending
+
+
+def test_a_due_reminder_is_a_mail_and_a_notification_to_each_side_once(database: str) -> None:
+    who = people(reminder_offsets=[60])
+    id_ = soon(who)
+    later = soon(people(reminder_offsets=[60]), due_in=100)
+    result = reminders.send_due(now=utcnow())
+    assert (result.found, result.done, result.skipped, result.failed, result.left) == (2, 2, 0, 0, 0)
+    assert statuses(id_) == ["sent", "sent"]
+    assert statuses(later) == ["planned", "planned"]
+    assert [state for _, state in mails(id_)] == ["queued", "queued"]
+    assert told(id_) == sorted([who.ids["candidate"], who.interviewer_id])
+    assert reminders.send_due(now=utcnow()).found == 0
+    assert len(mails(id_)) == 2
+    with transaction() as db:
+        row = db.query(Reminder).where(Reminder.session_id == id_).first()
+        mail = db.query(Email).where(Email.session_id == id_, Email.kind == "reminder").first()
+        assert row and mail
+        assert (mail.expires_at, mail.schedule_version) == (row.send_by, 1)
+        assert mail.attempts == 0 and mail.priority == 1
+        files = db.execute(text("SELECT content_type FROM email_attachments WHERE email_id = :id"), {"id": mail.id})
+        assert [kind.split(";")[0] for kind in files.scalars()] == ["text/calendar"]
+
+
+def test_a_dry_run_counts_and_writes_nothing(database: str) -> None:
+    id_ = soon(people(reminder_offsets=[60]))
+    result = reminders.send_due(now=utcnow(), dry_run=True)
+    assert (result.found, result.done, result.skipped, result.by_outcome) == (2, 0, 0, {"would be sent": 2})
+    assert [one["outcome"] for one in result.sample] == ["would be sent"] * 2
+    assert (statuses(id_), mails(id_), told(id_)) == (["planned"] * 2, [], [])
+
+
+def test_what_missed_its_window_is_skipped_with_the_reason_and_shown(database: str) -> None:
+    id_ = soon(people(reminder_offsets=[60]), due_in=-31 * 60)
+    result = reminders.remind(now=utcnow())
+    assert (result.found, result.done, result.skipped, result.missed) == (2, 0, 2, 2)
+    assert result.by_outcome == {"missed its window": 2}
+    assert {row[3:] for row in planned(id_)} == {("skipped", "missed its window")}
+    assert (mails(id_), told(id_)) == ([], [])
+    again = reminders.remind(now=utcnow())
+    assert (again.found, again.missed) == (0, 2), "shown by every run within the hour"
+    assert {one["session_id"] for one in again.sample} == {str(id_)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"status": "cancelled"}, "the session is not scheduled any more"),
+        ({"deleted_at": FAR}, "the session is not scheduled any more"),
+        ({"schedule_version": 2}, "the session has another schedule"),
+    ],
+)
+def test_the_session_is_looked_at_again(database: str, columns: dict[str, Any], why: str) -> None:
+    """Changed by hand, so that nothing voided the reminders."""
+    id_ = soon(people(reminder_offsets=[60]))
+    with transaction() as db:
+        db.execute(update(InterviewSession).where(InterviewSession.id == id_).values(**columns))
+    assert reminders.send_due(now=utcnow()).by_outcome == {why: 2}
+    assert {row[3:] for row in planned(id_)} == {("void", why)}
+    assert (mails(id_), told(id_)) == ([], [])
+
+
+def test_an_offset_that_the_interview_no_longer_has(database: str) -> None:
+    who = people(reminder_offsets=[60])
+    id_ = soon(who)
+    with transaction() as db:
+        db.execute(update(Interview).where(Interview.id == who.interview_id).values(reminder_offsets=[30]))
+    reminders.send_due(now=utcnow())
+    assert statuses(id_) == ["void", "void"]
+    assert mails(id_) == []
+
+
+def test_a_suppressed_address_gets_no_mail(database: str) -> None:
+    who = people(reminder_offsets=[60])
+    id_ = soon(who)
+    with transaction() as db:
+        row = db.get_one(User, who.interviewer_id)
+        suppress(db, row.email, reason="unknown recipient", now=utcnow())
+    reminders.send_due(now=utcnow())
+    assert sorted(state for _, state in mails(id_)) == ["queued", "suppressed"]
+    assert {row[1]: row[3:] for row in planned(id_)} == {
+        "candidate": ("sent", None),
+        "interviewer": ("sent", "the mail is suppressed"),
+    }
+    assert len(told(id_)) == 2, "told in the app all the same"
+
+
+def test_one_that_cannot_be_written_does_not_hold_up_the_others(database: str) -> None:
+    bad, good = people(reminder_offsets=[60]), people(reminder_offsets=[60])
+    first, second = soon(bad, due_in=-1), soon(good)
+    with transaction() as db:
+        # a title that no column of a notification takes
+        db.execute(text("ALTER TABLE notifications ADD CONSTRAINT odd CHECK (body NOT LIKE '%Bad%')"))
+        db.execute(update(Interview).where(Interview.id == bad.interview_id).values(title="Bad"))
+    result = reminders.send_due(now=utcnow())
+    assert (result.found, result.done, result.failed, result.skipped) == (4, 2, 2, 0)
+    assert {row[3:] for row in planned(first)} == {("skipped", "could not be written: IntegrityError")}
+    assert mails(first) == []
+    assert statuses(second) == ["sent", "sent"]
+
+
+def test_the_next_due_is_the_earliest_planned(database: str) -> None:
+    with transaction() as db:
+        assert reminders.next_due(db) is None
+    id_ = soon(people(reminder_offsets=[60]), due_in=500)
+    soon(people(reminder_offsets=[60]), due_in=900)
+    with transaction() as db:
+        assert reminders.next_due(db) == windows(id_)["candidate", 60][0]

@@ -1,0 +1,171 @@
+"""The dispatcher sends on commit, and Prefect keeps a record of it: one run a burst, and what it missed afterwards."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.clock import utcnow
+from core.settings import settings
+from dispatcher.mail import run_recorder
+from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.run_recorder import FLOW, Recorder
+from dispatcher.mail.server import MailServer
+from dispatcher.mail.stats import Tally
+from dispatcher.prefect_api import PrefectServer
+from flows.emails import send_emails
+from tests.support import processes
+from tests.support.mail_sending import queued, statuses
+from tests.support.prefect_server import AUTH, PrefectProcess
+from tests.support.smtp_server import Running, serving
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bursts that are over soon."""
+    monkeypatch.setattr(run_recorder, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(run_recorder, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(run_recorder, "AGAIN_SECONDS", 0.5)
+
+
+def runs(prefect: PrefectProcess) -> list[dict[str, Any]]:
+    """The runs of send-emails, oldest first."""
+    with prefect.http() as http:
+        body = {"flows": {"name": {"any_": [FLOW]}}, "sort": "START_TIME_ASC"}
+        found: list[dict[str, Any]] = http.post("/flow_runs/filter", json=body).json()
+        return found
+
+
+def ended(prefect: PrefectProcess, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs that are over, and were not there before."""
+    known = {run["id"] for run in before}
+    return [run for run in runs(prefect) if run["id"] not in known and run["state_type"] in ("COMPLETED", "CRASHED")]
+
+
+def shown(prefect: PrefectProcess, run: dict[str, Any]) -> dict[str, Any]:
+    """The typed result of a run."""
+    with prefect.http() as http:
+        [artifact] = http.post("/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}).json()
+    [row] = json.loads(artifact["data"])
+    return dict(row)
+
+
+async def burst(prefect: PrefectProcess, server: Running, mails: int, *, until: Any) -> None:
+    """Send mails as the dispatcher does, recorded, until the condition is true."""
+    ids = await asyncio.to_thread(queued, mails)
+    tally = Tally()
+    ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), tally=tally)
+    async with Recorder(PrefectServer(prefect.url, AUTH), tally), ours as mailer:
+        await mailer.drain(utcnow())
+        assert await asyncio.to_thread(statuses, ids) == ["sent"] * mails
+        await asyncio.to_thread(processes.eventually, until, "the burst is recorded", seconds=60)
+
+
+async def test_a_burst_is_one_run_that_says_what_was_done(prefect: PrefectProcess, database: str) -> None:
+    before = runs(prefect)
+    with serving() as server:
+        await burst(prefect, server, 30, until=lambda: len(ended(prefect, before)) == 1)
+        await burst(prefect, server, 3, until=lambda: len(ended(prefect, before)) == 2)
+    first, second = ended(prefect, before)
+    assert first["name"].startswith("send-emails/20")
+    assert (first["state_name"], first["tags"]) == ("Completed", ["burst"])
+    assert first["state"]["message"] == "Found 30, done 30, skipped 0, failed 0 (sent 30)."
+    row = shown(prefect, first)
+    assert (row["found"], row["done"], row["by_outcome"]) == (30, 30, {"sent": 30})
+    assert shown(prefect, second)["done"] == 3
+    assert first["start_time"] is not None
+    assert first["start_time"] <= first["end_time"]
+
+
+async def test_while_prefect_is_away_mail_goes_out_and_is_told_afterwards(
+    prefect: PrefectProcess, database: str
+) -> None:
+    before = runs(prefect)
+    ids, tally = await asyncio.to_thread(queued, 5), Tally()
+    with serving() as server:
+        ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), tally=tally)
+        async with Recorder(PrefectServer(prefect.url, AUTH), tally), ours as mailer:
+            await asyncio.to_thread(prefect.end)
+            for _ in range(2):
+                await mailer.drain(utcnow())
+                await asyncio.to_thread(processes.eventually, lambda: tally.empty, "the burst is over")
+                ids += await asyncio.to_thread(queued, 4)
+            await mailer.drain(utcnow())
+            assert await asyncio.to_thread(statuses, ids) == ["sent"] * 13
+            await asyncio.to_thread(prefect.start)
+            told = await asyncio.to_thread(
+                processes.eventually, lambda: ended(prefect, before), "the gap is told", seconds=60
+            )
+    assert sum(shown(prefect, run)["done"] for run in told) == 13
+    assert "Told afterwards, since Prefect's server was away" in told[0]["state"]["message"]
+
+
+async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
+    prefect: PrefectProcess, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = runs(prefect)
+    async with PrefectServer(prefect.url, AUTH) as api:
+        left = await api.begin(FLOW, name="left behind", key="left behind", tags=[run_recorder.TAG])
+    monkeypatch.setattr(run_recorder, "FORSAKEN", timedelta(seconds=-1))
+    with serving() as server:
+        await burst(prefect, server, 1, until=lambda: len(ended(prefect, before)) >= 2)
+    states = {run["id"]: run["state_type"] for run in ended(prefect, before)}
+    assert states.pop(str(left)) == "CRASHED"
+
+
+def test_a_run_by_hand_sends_what_is_due(
+    prefect: PrefectProcess, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queued(7)
+    queued(due_at=utcnow() + timedelta(days=1))
+    with serving() as server:
+        monkeypatch.setenv("GREENROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        processes.forget_settings()
+        result: Any = asyncio.run(send_emails())
+    assert (result.found, result.done) == (7, 7)
+    assert statuses(ids) == ["sent"] * 7
+
+
+@contextmanager
+def dispatcher(prefect: PrefectProcess, database: str, smtp: int, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A real one."""
+    environment = os.environ | {
+        "GREENROOM_DATABASE_URL": database,
+        "GREENROOM_SMTP_URL": f"smtp://127.0.0.1:{smtp}",
+        "PREFECT_API_URL": prefect.url,
+        "PREFECT_API_AUTH_STRING": AUTH,
+    }
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "deployments.cli", "dispatcher"]
+        process = subprocess.Popen(command, cwd=processes.ROOT, env=environment, stdout=out, stderr=out)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_the_dispatcher_sends_on_commit_and_stops_when_told(
+    prefect: PrefectProcess, database: str, tmp_path: Path
+) -> None:
+    before, log = runs(prefect), tmp_path / "log"
+    with serving() as server, dispatcher(prefect, database, server.port, log) as process:
+        first = queued(1)
+        processes.eventually(lambda: statuses(first) == ["sent"], "it sends what it finds", seconds=60)
+        later = queued(3)  # nothing was due any more: only the NOTIFY of this commit can have woken it
+        processes.eventually(lambda: statuses(later) == ["sent"] * 3, "it sends what is committed")
+        processes.eventually(lambda: runs(prefect)[len(before) :], "the burst is recorded", seconds=60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    [run] = ended(prefect, before)  # it was said at the stop what the burst had come to
+    assert shown(prefect, run)["done"] == 4
+    assert "Traceback" not in log.read_text()

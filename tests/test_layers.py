@@ -1,0 +1,61 @@
+"""The floors of the house hold, and the check that says so can fail."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from core.migrations import config
+from tests.support.processes import ROOT
+
+PLANTED = [
+    ("core/clock.py", "import prefect"),
+    ("core/clock.py", "import fastapi"),
+    ("core/clock.py", "import api.app"),
+    ("core/db.py", "import core.outbox"),
+    ("core/events.py", "import core.sessions"),
+    ("flows/sessions.py", "import fastapi"),
+    ("api/app.py", "import flows.sessions"),
+    ("api/app.py", "import prefect"),
+    ("api/deps.py", "import deployments.cli"),
+]
+
+
+def lint(folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The house, to plant violations in."""
+    folder = tmp_path_factory.mktemp("house")
+    for package in ("core", "flows", "api", "deployments"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def test_the_floors_hold(copy: Path) -> None:
+    done = lint(copy)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("file", "line"), PLANTED)
+def test_a_planted_violation_fails(copy: Path, file: str, line: str) -> None:
+    path = copy / file
+    kept = path.read_text()
+    path.write_text(f"{kept}\n{line}\n")
+    try:
+        done = lint(copy)
+    finally:
+        path.write_text(kept)
+    assert done.returncode == 1, done.stdout
+    assert "BROKEN" in done.stdout
+
+
+def test_models_and_migrations_agree(database: str) -> None:
+    command.check(config(database))
