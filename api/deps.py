@@ -22,12 +22,12 @@ from core.viewers import Viewer as Viewing
 # Fewer than the pool has connections. A request keeps its connection between its steps, and each step needs a
 # thread: were every connection held so, and every thread waiting for one, nobody would ever go on.
 _slots = CapacityLimiter(8)
-WAITING = 500
+MOST_WAITING = 500
 """Requests that may wait for the database before the next is told to come back."""
 
 
 async def _slot() -> AsyncIterator[None]:
-    if _slots.statistics().tasks_waiting >= WAITING:
+    if _slots.statistics().tasks_waiting >= MOST_WAITING:
         raise Unavailable("Too many requests at once; nothing was done. Try again.", retry_after=1)
     async with _slots:
         yield
@@ -57,12 +57,12 @@ def _viewer(db: Db, authorization: Annotated[str | None, Header(include_in_schem
 Viewer = Annotated[Viewing, Depends(_viewer)]
 
 
-def _asker(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Viewing:
+def _viewer_without_db(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Viewing:
     with transaction() as db:
         return tokens.sign_in(db, bearer(authorization))[0]
 
 
-Asker = Annotated[Viewing, Depends(_asker)]
+ViewerWithoutDb = Annotated[Viewing, Depends(_viewer_without_db)]
 """The viewer, of a route that then waits for another server: no connection is held meanwhile."""
 
 
@@ -154,7 +154,7 @@ LastIdNow = Annotated[int, Depends(_last_id_now)]
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-class Creating:
+class IdempotentCreate:
     """Answers a POST that creates, once for an ``Idempotency-Key``, in the request's transaction."""
 
     def __init__(self, db: Session, viewer: Viewing, route: str, key: str | None, body: bytes) -> None:
@@ -167,16 +167,16 @@ class Creating:
         headers = {"Location": f"{under}/{answer.body['id']}"} if under else None
         return JSONResponse(answer.body, answer.status, headers)
 
-    def _once(self, make: Callable[[], BaseModel], status: int) -> idempotency.Answer:
+    def _once(self, make: Callable[[], BaseModel], status: int) -> idempotency.StoredResponse:
         if self._key is None:
-            return idempotency.Answer(status, make().model_dump(mode="json"))
+            return idempotency.StoredResponse(status, make().model_dump(mode="json"))
         if not _KEY.fullmatch(self._key):
             raise Invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
         given = {"user_id": self.viewer.id, "route": self._route, "key": self._key}
         body_hash = idempotency.hash_of(self._body)
         kept = idempotency.claim(self.db, **given, body_hash=body_hash, now=utcnow())  # type: ignore[arg-type]
         if kept is None:
-            kept = idempotency.Answer(status, make().model_dump(mode="json"))
+            kept = idempotency.StoredResponse(status, make().model_dump(mode="json"))
             idempotency.keep(self.db, kept, **given)  # type: ignore[arg-type]
         return kept
 
@@ -191,8 +191,8 @@ def _creating(
     request: Request,
     body: Annotated[bytes, Depends(_body)],
     idempotency_key: Annotated[str | None, Header()] = None,
-) -> Creating:
-    return Creating(db, viewer, request.url.path, idempotency_key, body)
+) -> IdempotentCreate:
+    return IdempotentCreate(db, viewer, request.url.path, idempotency_key, body)
 
 
-Create = Annotated[Creating, Depends(_creating)]
+Create = Annotated[IdempotentCreate, Depends(_creating)]

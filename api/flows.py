@@ -12,7 +12,7 @@ import httpx
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import Asker, LastIdNow, Pages
+from api.deps import LastIdNow, Pages, ViewerWithoutDb
 from api.parameters import check_parameters
 from core.errors import Invalid, NotFound, Unavailable
 from core.fields import Input
@@ -176,7 +176,7 @@ def _run(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.get("")
-async def list_flows(viewer: Asker, prefect: Server, last_id: LastIdNow) -> Flows:
+async def list_flows(viewer: ViewerWithoutDb, prefect: Server, last_id: LastIdNow) -> Flows:
     """Every deployment with its schedule, its next and its last run."""
     require(viewer, *STAFF)
     deployments = await prefect.ask("POST", "/deployments/filter", {"sort": "NAME_ASC"})
@@ -210,7 +210,7 @@ def _first(runs: Sequence[dict[str, Any]]) -> RunOut | None:
 
 
 @router.get("/runs/{run_id}")
-async def read_run(run_id: UUID, viewer: Asker, prefect: Server) -> RunDetail:
+async def read_run(run_id: UUID, viewer: ViewerWithoutDb, prefect: Server) -> RunDetail:
     """One run, its state and its result."""
     require(viewer, *STAFF)
     row = await prefect.ask("GET", f"/flow_runs/{run_id}")
@@ -236,7 +236,7 @@ def _result(shown: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 @router.get("/{name}/runs")
-async def list_runs(name: Name, viewer: Asker, prefect: Server, pages: Pages, last_id: LastIdNow) -> Runs:
+async def list_runs(name: Name, viewer: ViewerWithoutDb, prefect: Server, pages: Pages, last_id: LastIdNow) -> Runs:
     """A deployment's runs, newest first."""
     require(viewer, *STAFF)
     deployment = await prefect.deployment(name)
@@ -253,7 +253,7 @@ async def list_runs(name: Name, viewer: Asker, prefect: Server, pages: Pages, la
 async def start_run(
     name: Name,
     given: NewRun,
-    viewer: Asker,
+    viewer: ViewerWithoutDb,
     prefect: Server,
     response: Response,
     idempotency_key: Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,255}$")] = None,
@@ -274,7 +274,7 @@ async def start_run(
 
 
 @router.patch("/{name}", status_code=200)
-async def change_flow(name: Name, given: FlowPatch, viewer: Asker, prefect: Server) -> FlowOut:
+async def change_flow(name: Name, given: FlowPatch, viewer: ViewerWithoutDb, prefect: Server) -> FlowOut:
     """Pause a deployment's schedule, or let it go on."""
     require(viewer, "admin")
     deployment = await prefect.deployment(name)

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 _PATIENCE = 2.0
 
 
-class Away(Exception):
+class NotWorking(Exception):
     """A part does not answer, and why."""
 
 
@@ -71,7 +71,7 @@ def _ask(question: str, **facts: int) -> Any:
             return db.scalar(text(question), facts)
     except SQLAlchemyError:
         # The driver's own words hold the host and the user.
-        raise Away("the database cannot be reached") from None
+        raise NotWorking("the database cannot be reached") from None
 
 
 def _postgres() -> None:
@@ -81,12 +81,12 @@ def _postgres() -> None:
 def _dispatcher() -> None:
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :a AND objid = :b AND granted"
     if not _ask(held, a=LOCKS, b=DISPATCHER_LOCK):
-        raise Away("no dispatcher is running; start one with: greenroom dispatcher")
+        raise NotWorking("no dispatcher is running; start one with: greenroom dispatcher")
 
 
 async def _relay(request: Request) -> None:
     if not request.app.state.backend.working.is_set():
-        raise Away("the log of pushes cannot be read")
+        raise NotWorking("the log of pushes cannot be read")
 
 
 async def _prefect(prefect: Prefect) -> None:
@@ -96,7 +96,7 @@ async def _prefect(prefect: Prefect) -> None:
 async def _worker(prefect: Prefect) -> None:
     pools = await prefect.ask("POST", "/work_pools/filter", {})
     if not any(pool["status"] == "READY" for pool in pools):
-        raise Away("no worker is online; start one with: greenroom worker")
+        raise NotWorking("no worker is online; start one with: greenroom worker")
 
 
 async def _mail() -> None:
@@ -105,6 +105,6 @@ async def _mail() -> None:
     try:
         greeting = await reader.readline()
         if not greeting.startswith(b"220"):
-            raise Away("the mail server does not greet")
+            raise NotWorking("the mail server does not greet")
     finally:
         writer.close()

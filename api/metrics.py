@@ -23,7 +23,7 @@ from core.db import transaction
 from core.emails import stats
 from core.errors import Forbidden
 from core.models import EmailKind, EmailStatus, ReportStatus, ReportType
-from core.queues import QUANTILES, Counted, Took
+from core.queues import QUANTILES, Durations, StatusCount
 from core.reports import stats as report_stats
 from core.settings import settings
 
@@ -47,11 +47,11 @@ _WAITS: Final = """
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Looked(NamedTuple):
+class DatabaseStats(NamedTuple):
     """What the database said: mails, reports, jobs, the newest push id, how long the first not routed here waited."""
 
-    mail: stats.Figures
-    reports: report_stats.Figures
+    mail: stats.MailStats
+    reports: report_stats.ReportStats
     jobs: list[jobs.Figures]
     newest: int
     lag: float
@@ -78,7 +78,7 @@ class Metrics:
         )
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
-        self._looking: asyncio.Task[Looked | None] | None = None
+        self._looking: asyncio.Task[DatabaseStats | None] | None = None
         self._looked_at = 0.0
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:
@@ -95,7 +95,7 @@ class Metrics:
         if self._looking is None or (self._looking.done() and time.monotonic() - self._looked_at >= FRESH_SECONDS):
             self._looked_at = time.monotonic()
             # one look at a time, however many ask and however long it takes
-            self._looking = asyncio.create_task(run_in_threadpool(_look, self._hub.cursor))
+            self._looking = asyncio.create_task(run_in_threadpool(_read_stats, self._hub.cursor))
         await asyncio.wait((self._looking,), timeout=PATIENCE)
         return generate_latest(self._registry)
 
@@ -127,16 +127,16 @@ class Metrics:
                 looked.lag,
             )
             yield _gauge("greenroom_push_newest_id", f"The newest id of the log of pushes. {_SHARED}", looked.newest)
-            yield from _of_mail(looked.mail)
-            yield from _of_reports(looked.reports)
-            yield from _of_jobs(looked.jobs)
+            yield from _mail_metrics(looked.mail)
+            yield from _report_metrics(looked.reports)
+            yield from _job_metrics(looked.jobs)
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, about, float(value))
 
 
-def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counted: Sequence[Counted]) -> Metric:
+def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counted: Sequence[StatusCount]) -> Metric:
     """Every state and kind that there may be, with 0 for those that nothing is of."""
     found = {(one.status, one.kind): one.n for one in counted}
     family = GaugeMetricFamily(name, f"{about}, by status and {kind}. {_SHARED}", labels=["status", kind])
@@ -145,14 +145,14 @@ def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counted
     return family
 
 
-def _again(name: str, about: str, kinds: Any, kind: str, counted: Sequence[Counted]) -> Metric:
+def _again(name: str, about: str, kinds: Any, kind: str, counted: Sequence[StatusCount]) -> Metric:
     family = GaugeMetricFamily(name, f"Attempts after the first, {about}. {_SHARED}", labels=[kind])
     for of in get_args(kinds):
         family.add_metric([of], sum(one.again for one in counted if one.kind == of))
     return family
 
 
-def _quantiles(name: str, about: str, took: Took) -> Metric:
+def _quantiles(name: str, about: str, took: Durations) -> Metric:
     family = GaugeMetricFamily(name, f"Quantiles of the seconds {about}", labels=["quantile"])
     for quantile, seconds in zip(QUANTILES, took.seconds, strict=False):
         family.add_metric([f"{quantile:g}"], seconds)
@@ -163,7 +163,7 @@ def _window(newest: str, minutes: int) -> str:
     return f"among the newest {newest} in the last {minutes} minutes. A window and no counter. {_SHARED}"
 
 
-def _of_mail(mail: stats.Figures) -> Iterator[Metric]:
+def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
     yield _by_state("greenroom_mails", "Mails that are kept", (EmailStatus, EmailKind), "kind", mail.counted)
     about = "of mails that are kept, by kind; a retry by hand counts from 0 again"
     yield _again("greenroom_mail_retries", about, EmailKind, "kind", mail.counted)
@@ -187,7 +187,7 @@ def _of_mail(mail: stats.Figures) -> Iterator[Metric]:
     )
 
 
-def _of_jobs(counted: list[jobs.Figures]) -> Iterator[Metric]:
+def _job_metrics(counted: list[jobs.Figures]) -> Iterator[Metric]:
     runs = CounterMetricFamily(
         "greenroom_job_runs",
         f"Runs of a job that are over, by how they ended; skipped: another run did its work. {_SHARED}",
@@ -217,7 +217,7 @@ def _of_jobs(counted: list[jobs.Figures]) -> Iterator[Metric]:
     yield from (runs, rows, late, is_late, success)
 
 
-def _of_reports(reports: report_stats.Figures) -> Iterator[Metric]:
+def _report_metrics(reports: report_stats.ReportStats) -> Iterator[Metric]:
     yield _by_state("greenroom_reports", "Reports asked for", (ReportStatus, ReportType), "type", reports.counted)
     yield _again("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.counted)
     yield _gauge(
@@ -235,23 +235,25 @@ def _of_reports(reports: report_stats.Figures) -> Iterator[Metric]:
     )
 
 
-def _look(cursor: int | None) -> Looked | None:
+def _read_stats(cursor: int | None) -> DatabaseStats | None:
     try:
         with transaction() as db:
             db.execute(text("SET LOCAL statement_timeout = '10s'"))
             newest = outbox.newest(db)
             lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
-            return Looked(stats.figures(db), report_stats.figures(db), jobs.figures(db), newest, max(0.0, lag))
+            return DatabaseStats(
+                stats.mail_stats(db), report_stats.report_stats(db), jobs.figures(db), newest, max(0.0, lag)
+            )
     except SQLAlchemyError:
         return None
 
 
-def _may_look(request: Request) -> None:
+def _may_read(request: Request) -> None:
     if not settings().metrics_public and not from_here(request):
         raise Forbidden("Metrics are for this machine only; GREENROOM_METRICS_PUBLIC=true opens them to all.")
 
 
-@router.get("/metrics", dependencies=[Depends(_may_look)], response_class=Response)
+@router.get("/metrics", dependencies=[Depends(_may_read)], response_class=Response)
 async def metrics(request: Request) -> Response:
     """Measures in Prometheus's text format, for loopback clients, or anyone where METRICS_PUBLIC is set."""
     measured: Metrics = request.app.state.metrics

@@ -36,7 +36,7 @@ class NotificationOut(Out):
     archived_at: datetime | None
 
 
-class WrittenOut(Out):
+class CreatedNotificationOut(Out):
     """A notification as who wrote it sees it."""
 
     id: int
@@ -80,11 +80,13 @@ class Wishes(Input):
     items: Annotated[tuple[preferences.Wish, ...], Field(max_length=200)]
 
 
-@router.post("/notifications", status_code=201, response_model=WrittenOut)
+@router.post("/notifications", status_code=201, response_model=CreatedNotificationOut)
 def create_notification(given: notifications.NewNotification, create: Create) -> Response:
     """Write to a user, a role or everybody, at once or at a later time."""
     return create(
-        lambda: WrittenOut.model_validate(notifications.create(create.db, given, by=create.viewer, now=utcnow()))
+        lambda: CreatedNotificationOut.model_validate(
+            notifications.create(create.db, given, by=create.viewer, now=utcnow())
+        )
     )
 
 

@@ -29,7 +29,7 @@ def check_parameters(given: dict[str, Any], known: dict[str, Any]) -> None:
                     raise Invalid(f"parameters.{name}", error.errors()[0]["msg"]) from None
 
 
-def _written(value: Any) -> Any:
+def _iso_text(value: Any) -> Any:
     """Seconds since 1970 would be read as a date, too, and nobody means that."""
     if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d", value):
         raise ValueError("should be written like 2026-11-23, a time like 2026-11-23T10:00:00Z")
@@ -38,8 +38,8 @@ def _written(value: Any) -> Any:
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
     "boolean": TypeAdapter(StrictBool),
-    "date-time": TypeAdapter(Annotated[AwareDatetime, BeforeValidator(_written)]),
-    "date": TypeAdapter(Annotated[date, BeforeValidator(_written)]),
+    "date-time": TypeAdapter(Annotated[AwareDatetime, BeforeValidator(_iso_text)]),
+    "date": TypeAdapter(Annotated[date, BeforeValidator(_iso_text)]),
 }
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from api.deps import Asker, Create, Db, LastId, Out, Page, Pages, Viewer
+from api.deps import Create, Db, LastId, Out, Page, Pages, Viewer, ViewerWithoutDb
 from core import reports
 from core.clock import utcnow
 from core.db import transaction
@@ -52,11 +52,11 @@ class ReportOut(Out):
 
 
 @router.post("", status_code=202, response_model=ReportOut)
-def ask_for_report(given: reports.NewReport, create: Create) -> Response:
+def request_report(given: reports.NewReport, create: Create) -> Response:
     """Ask for a report; while the same of yours is unfinished, you get that one."""
 
     def make() -> ReportOut:
-        asked = reports.ask(create.db, given, by=create.viewer, now=utcnow())
+        asked = reports.enqueue(create.db, given, by=create.viewer, now=utcnow())
         return ReportOut.model_validate(reports.get(create.db, asked.id, by=create.viewer))
 
     return create(make, status=202, under=router.prefix)
@@ -101,7 +101,7 @@ Given = Annotated[str | None, Header()]
     },
 )
 def read_file(
-    report_id: UUID, viewer: Asker, if_none_match: Given = None, if_range: Given = None, range: Given = None
+    report_id: UUID, viewer: ViewerWithoutDb, if_none_match: Given = None, if_range: Given = None, range: Given = None
 ) -> Response:
     """A ready report's file: whole, a range of it (RFC 9110, section 14), or not again if you have it."""
     with transaction() as db:

@@ -6,17 +6,17 @@ from string import Template
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from api.board.cards import HEADERS, STYLE, only, policy
+from api.board.cards import HEADERS, STYLE, content_security_policy, hash_source
 from api.deps import Db
 from core.clock import utcnow
 from core.emails import unsubscribe as email_unsubscribe
-from core.emails.unsubscribe import NotALink, Subscription
+from core.emails.unsubscribe import InvalidLink, MailSubscription
 
 router = APIRouter(prefix="/unsubscribe", tags=["unsubscribing"], default_response_class=HTMLResponse)
 
 _HEADERS = HEADERS | {
     "Cache-Control": "no-store",  # the address is a key
-    "Content-Security-Policy": policy(style_src=only(STYLE), form_action="'self'"),
+    "Content-Security-Policy": content_security_policy(style_src=hash_source(STYLE), form_action="'self'"),
 }
 
 _PAGE = Template("""<!doctype html>
@@ -36,23 +36,23 @@ def _page(title: str, text: str, more: str = "", status: int = 200) -> HTMLRespo
     return HTMLResponse(page, status, _HEADERS)
 
 
-def _what(ended: Subscription) -> str:
-    return f"{email_unsubscribe.words(ended.category)} to {ended.address}"
+def _describe(ended: MailSubscription) -> str:
+    return f"{email_unsubscribe.describe(ended.category)} to {ended.address}"
 
 
-def _no_link() -> HTMLResponse:
+def _invalid_link() -> HTMLResponse:
     text = "It may have been cut short on its way. Please open the link in the mail again, whole."
     return _page("This link does not work", text, status=404)
 
 
 @router.get("/{signed}")
-def ask(signed: str) -> HTMLResponse:
+def show_confirmation(signed: str) -> HTMLResponse:
     """What the link would end, and a button that does; changes nothing."""
     try:
         ended = email_unsubscribe.read(signed)
-    except NotALink:
-        return _no_link()
-    return _page("Unsubscribe?", f"You will get no more {_what(ended)}.", _BUTTON)
+    except InvalidLink:
+        return _invalid_link()
+    return _page("Unsubscribe?", f"You will get no more {_describe(ended)}.", _BUTTON)
 
 
 @router.post("/{signed}")
@@ -60,6 +60,6 @@ def unsubscribe(signed: str, db: Db) -> HTMLResponse:
     """End it, whatever the body says: the link is the proof (RFC 8058, section 3.2)."""
     try:
         ended = email_unsubscribe.unsubscribe(db, signed, now=utcnow())
-    except NotALink:
-        return _no_link()
-    return _page("You are unsubscribed", f"There will be no more {_what(ended)}.")
+    except InvalidLink:
+        return _invalid_link()
+    return _page("You are unsubscribed", f"There will be no more {_describe(ended)}.")

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from websockets.sync.client import ClientConnection, connect
 
-from core.emails.content import About, Person, ReportNotice, render, render_generic, render_report
+from core.emails.content import Recruiter, ReportNotice, SessionDetails, render, render_generic, render_report
 from core.emails.draft import Attachment, Draft, Recipient
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ MAYA = Recipient("maya@example.com", "Maya Lindqvist", "Europe/Lisbon", "candida
 IRIS = Recipient("iris@example.com", "Iris Okafor", "America/New_York", "interviewer", 3)
 RITA = Recipient("rita@example.com", "Rita Sørensen", "Europe/Copenhagen", "other", 2)
 START = datetime(2026, 11, 24, 14, tzinfo=UTC)
-SESSION = About(
+SESSION = SessionDetails(
     session_id=UUID("0192f0c1-7c1d-7b4e-9d61-3f2a8c5be001"),
     status="scheduled",
     title="Backend engineering",
@@ -52,7 +52,7 @@ SESSION = About(
     ics_sequence=0,
     candidate=MAYA,
     interviewer=IRIS,
-    recruiter=Person("Rita Sørensen", "rita@example.com", gone=False),
+    recruiter=Recruiter("Rita Sørensen", "rita@example.com", gone=False),
 )
 
 

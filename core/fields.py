@@ -66,7 +66,7 @@ class Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def changes(given: Input, nullable: set[str]) -> dict[str, Any]:
+def changed_fields(given: Input, nullable: set[str]) -> dict[str, Any]:
     """The fields a patch names, with their values. Raises Invalid when it names none, or empties what must be."""
     named = {name: getattr(given, name) for name in sorted(given.model_fields_set)}
     if not named:

@@ -14,7 +14,7 @@ from core.models import IdempotencyKey
 KEPT = timedelta(hours=24)
 
 
-class Answer(NamedTuple):
+class StoredResponse(NamedTuple):
     """What was answered: the HTTP status and the JSON body."""
 
     status: int
@@ -26,25 +26,27 @@ def hash_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def claim(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> Answer | None:
+def claim(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> StoredResponse | None:
     """Take the key for this request, or give the answer it had.
 
     A request with the same key that still runs is waited for. Raises Invalid when the key came with another body.
     """
-    kept = _taken(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
-    return Answer(kept.status or 500, kept.answer) if kept else None
+    kept = _existing(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
+    return StoredResponse(kept.status or 500, kept.answer) if kept else None
 
 
-def first_asked(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> datetime:
+def first_requested_at(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> datetime:
     """When the request with this key came first, within the day: tells it from an older one with the same key.
 
     For requests whose answer somebody else keeps. Raises Invalid when the key came with another body.
     """
-    kept = _taken(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
+    kept = _existing(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
     return kept.created_at if kept else now
 
 
-def _taken(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> IdempotencyKey | None:
+def _existing(
+    db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime
+) -> IdempotencyKey | None:
     """The row of the request that has the key; None: it is this one's now."""
     k = IdempotencyKey
     same = (k.user_id == user_id, k.route == route, k.key == key)
@@ -63,7 +65,7 @@ def _taken(db: Session, *, user_id: int, route: str, key: str, body_hash: str, n
     return kept
 
 
-def keep(db: Session, answer: Answer, *, user_id: int, route: str, key: str) -> None:
+def keep(db: Session, answer: StoredResponse, *, user_id: int, route: str, key: str) -> None:
     """Keep the answer with the claimed key; it is there once the transaction commits, and only then."""
     k = IdempotencyKey
     same = (k.user_id == user_id, k.route == route, k.key == key)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from core.db import array
 from core.errors import Conflict, Invalid, NotFound
-from core.fields import Id, Input, Line, Minutes, Prose, changes
+from core.fields import Id, Input, Line, Minutes, Prose, changed_fields
 from core.models import Interview, InterviewSession, Question
 from core.viewers import STAFF, Viewer, require
 
@@ -94,7 +94,7 @@ def change(db: Session, interview_id: int, given: InterviewPatch, *, by: Viewer)
     query = select(Interview).where(Interview.id == interview_id, Interview.deleted_at.is_(None))
     if db.scalar(query.with_for_update()) is None:
         raise NotFound("interview", interview_id)
-    named = changes(given, set())
+    named = changed_fields(given, set())
     questions: tuple[QuestionIn, ...] | None = named.pop("questions", None)
     if named:
         db.execute(update(Interview).where(Interview.id == interview_id).values(**_columns(named)))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from core import outbox
 from core.db import array
 from core.events import FlowState, PushEvent
-from core.notifications import Told, job_back, job_failed, job_late, tell
+from core.notifications import Notice, job_failed, job_late, job_recovered, notify
 from core.results import COUNTS
 
 ENDS = ("completed", "skipped", "failed", "crashed", "cancelled")
@@ -33,7 +33,7 @@ def note(db: Session, told: Sequence[tuple[UUID, FlowState]], *, now: datetime) 
             rows = _rows(change) if what == "completed" else ()
             counted.append(_Count(key, change.deployment, what, change.occurred_at, rows))
     outbox.publish_late(db, _count, *counted)
-    tell(db, _trouble(db, [change for _, change in told]), now=now)
+    notify(db, _trouble(db, [change for _, change in told]), now=now)
 
 
 class Figures(NamedTuple):
@@ -128,12 +128,12 @@ def _count(db: Session, counted: Sequence[_Count]) -> outbox.Finish:
 _LAST = text("SELECT job, what, last_at FROM job_counts WHERE what IN ('late', 'begun') AND job = ANY(:jobs)")
 
 
-def _trouble(db: Session, changes: Sequence[FlowState]) -> list[Told]:
+def _trouble(db: Session, changes: Sequence[FlowState]) -> list[Notice]:
     """What admins are told: runs that failed; that a job is late, and that it is no more, each once an outage.
 
     An outage is known by the last run that began before it, so that all who tell of it use one key.
     """
-    told: list[Told] = []
+    told: list[Notice] = []
     rows = db.execute(_LAST, {"jobs": sorted({change.deployment for change in changes if change.deployment})})
     last: dict[tuple[str, str], datetime] = {(job, what): at for job, what, at in rows}
     for change in sorted(changes, key=lambda one: one.occurred_at):
@@ -145,7 +145,7 @@ def _trouble(db: Session, changes: Sequence[FlowState]) -> list[Told]:
         elif what == _LATE and _outage(at, begun):
             told.append(job_late(change.run_id, job, since=begun))
         elif what == _BEGUN and late is not None and _outage(late, begun) and at > late:
-            told.append(job_back(change.run_id, job, since=begun))
+            told.append(job_recovered(change.run_id, job, since=begun))
         last[job, what] = max(at, last.get((job, what), at))
     return told
 

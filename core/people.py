@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core import outbox, reminders
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.events import AccountChanged
-from core.fields import Address, Id, Input, Line, Moment, Zone, changes
+from core.fields import Address, Id, Input, Line, Moment, Zone, changed_fields
 from core.models import Candidate, Role, User
 from core.viewers import STAFF, Viewer, require
 
@@ -91,14 +91,14 @@ def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now:
     Raises as ``create_user``, and NotFound.
     """
     require(by, *STAFF)
-    named = changes(given, _NULLABLE)
+    named = changed_fields(given, _NULLABLE)
 
     def held() -> User:
         return _living(db, User, user_id, "user", lock=True)
 
     told: Collection[UUID] = ()
     if named.keys() & _HOURS:
-        user, told = reminders.hold_user(db, user_id, held)
+        user, told = reminders.lock_user(db, user_id, held)
     else:
         user = held()
     _may_give(by, user.role)
@@ -115,7 +115,7 @@ def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now:
             setattr(user, name, value)
         _check_quiet(user.quiet_from, user.quiet_until)
         db.flush()
-    reminders.follow_hours(db, told, now=now)
+    reminders.replan_for_quiet_hours(db, told, now=now)
     if ends:
         outbox.publish(
             db, AccountChanged(user_id=user.id, token_version=user.token_version, role=cast(Role, user.role))
@@ -138,14 +138,14 @@ def create_candidate(db: Session, given: NewCandidate, *, by: Viewer, now: datet
 def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, by: Viewer, now: datetime) -> Candidate:
     """Change a candidate; a new sign-in brings its quiet hours. Raises as ``create_candidate``, and NotFound."""
     require(by, *STAFF)
-    named = changes(given, _NULLABLE)
+    named = changed_fields(given, _NULLABLE)
 
     def held() -> Candidate:
         return _living(db, Candidate, candidate_id, "candidate", lock=True)
 
     told: Collection[UUID] = ()
     if "user_id" in named:
-        candidate, told = reminders.hold_candidate(db, candidate_id, held)
+        candidate, told = reminders.lock_candidate(db, candidate_id, held)
     else:
         candidate = held()
     _check_sign_in(db, named.get("user_id"))
@@ -153,7 +153,7 @@ def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, b
         for name, value in named.items():
             setattr(candidate, name, value)
         db.flush()
-    reminders.follow_hours(db, told, now=now)
+    reminders.replan_for_quiet_hours(db, told, now=now)
     return candidate
 
 

@@ -75,11 +75,11 @@ def demo(
     live: Annotated[bool, typer.Option("--live", help="go on with a trickle of changes until Ctrl-C")] = False,
 ) -> None:
     """Load the demo data, unless it is there."""
-    from deployments.demo import load, trickle
+    from deployments.demo import load, run_live
 
     typer.echo(load())
     if live:
-        trickle()
+        run_live()
 
 
 @app.command()

@@ -16,7 +16,7 @@ from core.db import transaction
 from core.errors import GreenroomError, Invalid
 from core.models import ReportType
 from core.reports import build
-from core.reports.queue.outcomes import Made
+from core.reports.queue.outcomes import RenderedReport
 from core.reports.queue.parameters import new_report
 from dispatcher.reports.pdf import Engine
 
@@ -33,7 +33,7 @@ def write(kind: str, output: Path | None, **given: Any) -> Path:
     try:
         wanted = new_report(type=kind.replace("-", "_"), **given)
         with transaction() as db:
-            parameters = reports.check(db, wanted, now=utcnow())
+            parameters = reports.check_request(db, wanted, now=utcnow())
     except Invalid as error:
         raise Invalid(_option(error.field), error.reason) from None
     with Progress(sys.stderr) as progress:
@@ -45,11 +45,11 @@ def write(kind: str, output: Path | None, **given: Any) -> Path:
     return path
 
 
-async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progress") -> Made:
+async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progress") -> RenderedReport:
     if not build.prints(kind):
         progress.at(1, "reading sessions")
         return await asyncio.to_thread(
-            build.list_rows, kind, parameters, wrote=lambda size: progress.at(2, f"reading sessions, {_size(size)}")
+            build.write_rows, kind, parameters, wrote=lambda size: progress.at(2, f"reading sessions, {_size(size)}")
         )
     async with Engine(at_once=1) as engine:
         progress.at(0, "starting the browser")
@@ -58,7 +58,7 @@ async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progres
         laid_out = await asyncio.to_thread(build.lay_out, kind, parameters)
         await starting
         progress.at(2, "drawing and printing")
-        return build.printed(laid_out, await engine.pdf(laid_out.document, seconds=PRINT_SECONDS))
+        return build.finish_pdf(laid_out, await engine.pdf(laid_out.document, seconds=PRINT_SECONDS))
 
 
 def _place(output: Path | None, filename: str) -> Path:
@@ -67,7 +67,7 @@ def _place(output: Path | None, filename: str) -> Path:
     return output / filename if output.is_dir() else output
 
 
-def _write(made: Made, given: Path) -> None:
+def _write(made: RenderedReport, given: Path) -> None:
     """Beside its place first: whoever looks there sees the old file or the new one. A pipe stays one."""
     part: Path | None = None
     try:
@@ -91,13 +91,13 @@ def _write(made: Made, given: Path) -> None:
             with suppress(OSError):
                 part.unlink()
         if isinstance(error, OSError):
-            raise NotWritten(given, error) from None
+            raise FileNotWritten(given, error) from None
         raise
     finally:
         made.spool.close()
 
 
-class NotWritten(GreenroomError):
+class FileNotWritten(GreenroomError):
     """The file could not be put where it was wanted."""
 
     def __init__(self, path: Path, error: OSError) -> None:

@@ -16,7 +16,7 @@ from prefect.workers.process import ProcessWorker
 
 from deployments.local.processes import MARK
 
-LOOK_AGAIN_SECONDS = 0.5
+POLL_SECONDS = 0.5
 RUNS = 10  # at once: each is a process of 100 MB, and after an outage all missed runs come together
 REPORT_SECONDS = 10.0
 
@@ -61,7 +61,7 @@ async def _pool_is_there(pool: str) -> None:
     """Wait for the server and the pool: a worker that starts without them looks again only after 30 s."""
     async with get_client() as client:
         while not await _exists(client, pool):  # noqa: ASYNC110  (it is the server that changes)
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _exists(client: PrefectClient, pool: str) -> bool:

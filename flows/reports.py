@@ -35,7 +35,7 @@ async def generate_daily_reports(
     date: of this day instead; with until: of each day from date to until. now: yesterday as of this time.
     dry_run: say which would be asked for, change nothing.
     """
-    return await job(reports.ask_daily, now=now, dry_run=dry_run, own_slot=True, date=date, until=until)
+    return await job(reports.enqueue_daily, now=now, dry_run=dry_run, own_slot=True, date=date, until=until)
 
 
 class Generated(Result):
@@ -89,10 +89,10 @@ def ask_and_wait(*, now: datetime, dry_run: bool, given: reports.NewReport, key:
     """Ask for the report, once for a key, and wait for what becomes of it. Raises Invalid and NotMade."""
     if dry_run:
         with transaction() as db:
-            reports.check(db, given, now=now)
+            reports.check_request(db, given, now=now)
         return Generated(now=now, dry_run=True, type=given.type)
     with transaction() as db:
-        report_id = reports.ask_as_house(db, given, key=key, now=utcnow()).id
+        report_id = reports.enqueue_as_system(db, given, key=key, now=utcnow()).id
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         with transaction() as db:

@@ -36,12 +36,12 @@ _COSTLY = frozenset({"idna", "punycode", "undefined"})
 """Charsets of Python's own that no mail has, and that take the square of the text's length, or nothing."""
 
 
-class Gone(Exception):
+class MailNotFound(Exception):
     """There is no such mail."""
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class CapturedEnvelope:
     """What a list shows of a mail; ``sender`` and ``recipients`` are those that SMTP was told."""
 
     name: str
@@ -53,7 +53,7 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class CapturedFile:
     """An attachment, its name fit for a disk, its type as the mail claims it."""
 
     name: str
@@ -62,20 +62,22 @@ class File:
 
 
 @dataclass(slots=True)
-class Mail:
+class CapturedMail:
     """A mail taken apart. ``problem`` says why it could not be, wholly."""
 
-    envelope: Envelope
+    envelope: CapturedEnvelope
     headers: list[tuple[str, str]]
     source: bytes
     html: str | None = None
     text: str | None = None
     calendar: str | None = None
-    files: list[File] = field(default_factory=list)
+    files: list[CapturedFile] = field(default_factory=list)
     problem: str | None = None
 
 
-def newest(folder: Path, *, before: str | None = None, limit: int = 50) -> tuple[Sequence[Envelope], str | None]:
+def newest(
+    folder: Path, *, before: str | None = None, limit: int = 50
+) -> tuple[Sequence[CapturedEnvelope], str | None]:
     """The newest mails, or the newest before the named one; and what to name for those before them, if there are."""
     try:
         names = sorted((entry.name for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)), reverse=True)
@@ -83,11 +85,11 @@ def newest(folder: Path, *, before: str | None = None, limit: int = 50) -> tuple
         names = []
     if before is not None:
         names = [name for name in names if name < before]
-    found: list[Envelope] = []
+    found: list[CapturedEnvelope] = []
     for at, name in enumerate(names):
         try:
             content, size = _read(folder, name, HEAD)
-        except Gone:
+        except MailNotFound:
             continue  # taken away meanwhile, or no file at all
         if len(found) == limit:
             return found, names[at - 1]
@@ -95,12 +97,12 @@ def newest(folder: Path, *, before: str | None = None, limit: int = 50) -> tuple
     return found, None
 
 
-def read(folder: Path, name: str) -> Mail:
+def read(folder: Path, name: str) -> CapturedMail:
     """The mail of this name, taken apart as far as it goes. Raises Gone."""
     source, size = _read(folder, name, None)
     head = _headers(source)
     shown = [(one_line(key, 60), _decoded(value)) for key, value in islice(head.raw_items(), 200)]
-    mail = Mail(_envelope(name, size, head), shown, source)
+    mail = CapturedMail(_envelope(name, size, head), shown, source)
     if size > LARGEST:
         mail.problem = f"It is larger than {LARGEST // 2**20} MB: its headers and its source are all that is shown."
     elif (parts := len(_CONTAINER.findall(source))) > CONTAINERS or parts * source.count(b"\n") > COST:
@@ -108,7 +110,7 @@ def read(folder: Path, name: str) -> Mail:
     else:
         try:
             for part in _leaves(message_from_bytes(source)):
-                _sort_in(mail, part)
+                _classify(mail, part)
         except Exception as error:  # noqa: BLE001 - the standard library has many ways to fail on what is no mail
             mail.problem = f"It could not be taken apart wholly ({type(error).__name__}); its source is all there."
     return mail
@@ -117,16 +119,16 @@ def read(folder: Path, name: str) -> Mail:
 def _read(folder: Path, name: str, most: int | None) -> tuple[bytes, int]:
     """The file's first bytes, and how many it has. Raises Gone for what is no plain file of a mail's name."""
     if not _NAME.fullmatch(name):
-        raise Gone(name)
+        raise MailNotFound(name)
     try:
         # neither waits for a pipe's writer nor follows a link out of the folder
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        raise Gone(name) from None
+        raise MailNotFound(name) from None
     about = os.fstat(handle)
     if not stat.S_ISREG(about.st_mode):
         os.close(handle)
-        raise Gone(name)
+        raise MailNotFound(name)
     with os.fdopen(handle, "rb") as file:
         return file.read(-1 if most is None else most), about.st_size
 
@@ -136,7 +138,7 @@ def _headers(content: bytes) -> "Message[str, str]":
     return BytesHeaderParser().parsebytes(content[:HEAD])
 
 
-def _envelope(name: str, size: int, head: "Message[str, str]") -> Envelope:
+def _envelope(name: str, size: int, head: "Message[str, str]") -> CapturedEnvelope:
     named = _NAME.fullmatch(name)
     assert named  # noqa: S101 - _read has looked
     try:
@@ -146,7 +148,7 @@ def _envelope(name: str, size: int, head: "Message[str, str]") -> Envelope:
     # the first of each: the envelope's are written before what the mail says of itself
     said = {key.lower(): value for key, value in reversed(list(head.raw_items()))}
     subject, sender, to = (_decoded(said.get(key, "")) for key in ("subject", "x-envelope-from", "x-envelope-to"))
-    return Envelope(name, at, size, subject, sender, to)
+    return CapturedEnvelope(name, at, size, subject, sender, to)
 
 
 def _decoded(value: object) -> str:
@@ -189,7 +191,7 @@ def _inside(part: "Message[str, str]") -> "list[Message[str, str]] | None":
     return cast("list[Message[str, str]]", payload) if isinstance(payload, list) else None
 
 
-def _sort_in(mail: Mail, part: "Message[str, str]") -> None:
+def _classify(mail: CapturedMail, part: "Message[str, str]") -> None:
     """Put a part where a mail program would."""
     kind, called, content = part.get_content_type(), part.get_filename(), _content(part)
     attached = called is not None or part.get_content_disposition() == "attachment"
@@ -201,7 +203,7 @@ def _sort_in(mail: Mail, part: "Message[str, str]") -> None:
         mail.text = _text(part, content)
     elif attached or kind != "text/calendar":
         name = _decoded(called) if called else f"part-{len(mail.files) + 1}"
-        mail.files.append(File(filename(name), one_line(kind, 100), content))
+        mail.files.append(CapturedFile(filename(name), one_line(kind, 100), content))
 
 
 def _content(part: "Message[str, str]") -> bytes:

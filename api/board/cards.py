@@ -14,12 +14,12 @@ HEADERS: Final = {
 }
 
 
-def policy(**allowed: str) -> str:
+def content_security_policy(**allowed: str) -> str:
     """The page's policy: nothing but what is allowed, where ``script_src`` is the directive script-src."""
     said = {"default_src": "'none'", "form_action": "'none'", "base_uri": "'none'", "frame_ancestors": "'none'"}
     return "; ".join(f"{name.replace('_', '-')} {source}" for name, source in (said | allowed).items())
 
 
-def only(block: str) -> str:
+def hash_source(block: str) -> str:
     """The source that lets this very block of style or script work (CSP 3, section 6.7.3)."""
     return f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'"

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.board import captured
-from api.board.cards import TEMPLATES, only, policy
+from api.board.cards import TEMPLATES, content_security_policy, hash_source
 from api.local import from_here, named_here
 from core.errors import NotFound
 from core.settings import Settings, settings
@@ -29,7 +29,7 @@ _ALWAYS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_OURS: Final = policy(style_src=only(_STYLE), frame_src="'self'")
+_OURS: Final = content_security_policy(style_src=hash_source(_STYLE), frame_src="'self'")
 # What is sandboxed has no origin, no scripts, no forms and no way to the page around it; a link that a person clicks
 # opens beside it.
 SANDBOX: Final = "allow-popups allow-popups-to-escape-sandbox"
@@ -65,7 +65,7 @@ def show(folder: Folder, name: str, view: View | None = None) -> HTMLResponse:
     """One mail: its headers, and its body in the chosen view; absent: the best it has."""
     try:
         mail = captured.read(folder, name)
-    except captured.Gone:
+    except captured.MailNotFound:
         return _gone()
     views: dict[View, str | None] = {
         "html": mail.html,
@@ -94,7 +94,7 @@ def body(folder: Folder, name: str) -> Response:
     """The HTML as the mail has it, for a sandbox only."""
     try:
         html = captured.read(folder, name).html
-    except captured.Gone:
+    except captured.MailNotFound:
         html = None
     return _gone() if html is None else _answer(html + _BESIDE, _THEIRS)
 
@@ -104,7 +104,7 @@ def source(folder: Folder, name: str) -> Response:
     """The file as it was captured."""
     try:
         return _download(name, captured.read(folder, name).source)
-    except captured.Gone:
+    except captured.MailNotFound:
         return _gone()
 
 
@@ -113,12 +113,12 @@ def attachment(folder: Folder, name: str, number: int) -> Response:
     """An attachment, to be saved and never shown, whatever it says it is."""
     try:
         files = captured.read(folder, name).files
-    except captured.Gone:
+    except captured.MailNotFound:
         return _gone()
     return _download(files[number].name, files[number].content) if 0 <= number < len(files) else _gone()
 
 
-def _source(mail: captured.Mail) -> str:
+def _source(mail: captured.CapturedMail) -> str:
     shown = mail.source[: captured.SHOWN].decode(errors="replace").replace("\r\n", "\n").replace("\x00", "\ufffd")
     return shown if len(mail.source) <= captured.SHOWN else f"{shown}\n… cut here: the file has all of it"
 

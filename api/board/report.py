@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from api.board.cards import HEADERS, STYLE, TEMPLATES, only, policy
+from api.board.cards import HEADERS, STYLE, TEMPLATES, content_security_policy, hash_source
 
 router = APIRouter(include_in_schema=False)
 
@@ -15,7 +15,9 @@ _PAGE = _WRITTEN.replace("<style></style>", f"<style>{STYLE}</style>")
 [_SCRIPT] = re.findall("<script>(.*?)</script>", _PAGE, re.DOTALL)
 _HEADERS = HEADERS | {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": policy(script_src=only(_SCRIPT), style_src=only(STYLE), connect_src="'self'"),
+    "Content-Security-Policy": content_security_policy(
+        script_src=hash_source(_SCRIPT), style_src=hash_source(STYLE), connect_src="'self'"
+    ),
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 

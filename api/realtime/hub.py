@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 from broadcaster import Broadcast
 
 from api.realtime.outgoing import Cork
-from api.realtime.relay import LOG, Batch, Position
+from api.realtime.relay import LOG, LogBatch, Position
 from api.realtime.stomp import message
-from api.realtime.unread import Counting
+from api.realtime.unread import UnreadCounter
 from core.events import ACCOUNTS
 from core.models import Role
 from core.outbox import Pushed, seen_as
@@ -64,7 +64,7 @@ class Hub:
         """Set once the log was read: before, nothing that is committed would reach a subscription."""
         self.cork = Cork()
         """Closed while several rows are routed; sockets that can, write them together."""
-        self.counting = Counting(self)
+        self.counting = UnreadCounter(self)
         self._moved = asyncio.Event()
         self.slow_closed: Counter[str] = Counter()
         """How many connections were closed as too slow, by the limit they broke (for metrics)."""
@@ -76,7 +76,7 @@ class Hub:
                 match event.message if event else None:
                     case Position() as at:
                         self.move_to(at)
-                    case Batch() as batch:
+                    case LogBatch() as batch:
                         await self._route_gently(batch.rows)
                         batch.taken.set()
 
@@ -104,14 +104,14 @@ class Hub:
         if at.restored:
             self._resync()
             self.counting.restored()
-        self._tell_moved()
+        self._notify_moved()
 
     async def reached(self, id_: int) -> None:
         """Wait until everything of the log through this id was routed."""
         while self.cursor is None or self.cursor < id_:
             await self._moved.wait()
 
-    def _tell_moved(self) -> None:
+    def _notify_moved(self) -> None:
         self._moved.set()
         self._moved.clear()
 
@@ -162,7 +162,7 @@ class Hub:
                 given += self._deliver(tuple(subscriptions), row.id, row.body(), row.audience)
             self.counting.saw(row)
             self.cursor = row.id
-        self._tell_moved()
+        self._notify_moved()
         return given
 
     @staticmethod

@@ -45,7 +45,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class LogBatch:
     """Rows of the log, in commit order. No more are read until its reader has ``taken`` it."""
 
     rows: Sequence[Pushed]
@@ -65,7 +65,7 @@ class OutboxBackend(BroadcastBackend):
         self._cursor: int | None = None
         self._failures = 0
         self._caught_up = False
-        self._given: Batch | None = None
+        self._given: LogBatch | None = None
         self.working = asyncio.Event()
         """Set while the log can be read; health says so."""
 
@@ -104,7 +104,7 @@ class OutboxBackend(BroadcastBackend):
                 log.exception("the log cannot be read, for a reason that is no database's")
                 await self._lost(["see above"])
 
-    async def _next(self) -> Position | Batch | None:
+    async def _next(self) -> Position | LogBatch | None:
         if self._connection is not None and self._caught_up:
             async for _ in self._connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
                 pass
@@ -133,7 +133,7 @@ class OutboxBackend(BroadcastBackend):
             return Position(newest, restored=True)
         return None
 
-    async def _read(self, connection: psycopg.AsyncConnection[Any]) -> Batch | None:
+    async def _read(self, connection: psycopg.AsyncConnection[Any]) -> LogBatch | None:
         found = await connection.execute(READ_AFTER, {"cursor": self._cursor, "limit": _BATCH})
         rows = [Pushed(*row) for row in await found.fetchall()]
         self._failures = 0
@@ -142,7 +142,7 @@ class OutboxBackend(BroadcastBackend):
         if not rows:
             return None
         self._cursor = rows[-1].id
-        self._given = Batch(rows)
+        self._given = LogBatch(rows)
         return self._given
 
     async def _lost(self, why: list[str]) -> None:

@@ -29,7 +29,7 @@ _PATIENCE_SECONDS: Final = 5.0
 _BREATH: Final = 500
 
 
-class Counting:
+class UnreadCounter:
     """Sends the counts that no row of the log carries; none is older than what its user was sent before.
 
     Counts made in a transaction are in the log. One counted here, in a snapshot whose newest row is N, is sent once
@@ -79,7 +79,7 @@ class Counting:
             return
         self._logged = {}
         try:
-            newest, unread = await run_in_threadpool(_counted, users)
+            newest, unread = await run_in_threadpool(_count_users, users)
             # A log that was restored meanwhile may never get there; then the next counting is of the new one.
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._hub.reached(newest)
@@ -96,6 +96,6 @@ class Counting:
             self._logged = None
 
 
-def _counted(users: list[int]) -> tuple[int, dict[int, int]]:
+def _count_users(users: list[int]) -> tuple[int, dict[int, int]]:
     with snapshot() as db:
         return outbox.newest(db), counts(db, users)

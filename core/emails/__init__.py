@@ -7,13 +7,13 @@ from core.emails.report_mails import queue_daily_report, queue_report_ready, rep
 from core.emails.session_mails import (
     ReminderMail,
     queue_email,
-    queue_farewell,
     queue_interview_cancellation,
     queue_interview_complete,
     queue_interview_invitation,
     queue_interview_reminder,
     queue_interview_reminders,
     queue_interview_reschedule,
+    queue_removal_notice,
     withdraw,
 )
 
@@ -28,7 +28,6 @@ __all__ = [
     "page",
     "queue_daily_report",
     "queue_email",
-    "queue_farewell",
     "queue_interview_cancellation",
     "queue_interview_complete",
     "queue_interview_invitation",
@@ -36,6 +35,7 @@ __all__ = [
     "queue_interview_reminders",
     "queue_interview_reschedule",
     "queue_on_demand",
+    "queue_removal_notice",
     "queue_report_ready",
     "report_page",
     "retry",

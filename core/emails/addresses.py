@@ -22,7 +22,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?", re.ASCII
 _NAMED = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]+)>\s*")
 
 
-class Envelope(NamedTuple):
+class EnvelopeAddress(NamedTuple):
     """An address as SMTP takes it; ``smtputf8`` when only a server with that extension can (RFC 6531)."""
 
     address: str
@@ -42,7 +42,7 @@ def one_line(value: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def a_name(value: str) -> str:
+def safe_name(value: str) -> str:
     """A person's name for a mail: one line, and nothing in it that a mail program would make a link."""
     line = one_line(value, 100)
     # a name is the one thing in a mail that a stranger chooses; a word joiner shows nothing and stops linking
@@ -52,7 +52,7 @@ def a_name(value: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def envelope(address: str) -> Envelope:
+def envelope(address: str) -> EnvelopeAddress:
     """The address for SMTP and headers: the domain in ASCII (IDNA 2008), an odd local part quoted.
 
     Raises Invalid when it is no address.
@@ -66,7 +66,7 @@ def envelope(address: str) -> Envelope:
         local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
     elif wide and re.search(r'[<>()\[\],;:\\"]', local):
         raise Invalid("address", "is no email address")
-    return Envelope(f"{local}@{ascii_host(domain)}", wide)
+    return EnvelopeAddress(f"{local}@{ascii_host(domain)}", wide)
 
 
 def reachable(address: str | None) -> str | None:
@@ -89,7 +89,7 @@ def ascii_host(host: str) -> str:
     return plain
 
 
-def house() -> Sender:
+def default_sender() -> Sender:
     """Who this deployment's mails are from: ``MAIL_FROM``."""
     return sender(settings().mail_from)
 

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from icalendar import Calendar, Event, vCalAddress, vText
 
-from core.emails.addresses import envelope, house, one_line, reachable
-from core.emails.content.facts import About, of_party
+from core.emails.addresses import default_sender, envelope, one_line, reachable
+from core.emails.content.facts import SessionDetails, of_party
 from core.emails.draft import Attachment, Recipient
 
 Method = Literal["REQUEST", "CANCEL", "PUBLISH"]
@@ -16,7 +16,14 @@ without asking them to answer again."""
 
 
 def calendar(
-    method: Method, about: About, recipient: Recipient, *, summary: str, description: str, url: str, now: datetime
+    method: Method,
+    about: SessionDetails,
+    recipient: Recipient,
+    *,
+    summary: str,
+    description: str,
+    url: str,
+    now: datetime,
 ) -> Attachment | None:
     """The recipient's copy of the event; None when the session has no time.
 
@@ -52,13 +59,13 @@ def calendar(
     return Attachment(name, f"text/calendar; charset=utf-8; method={method}", made.to_ical())
 
 
-def _attendees(about: About, recipient: Recipient) -> tuple[Recipient, ...]:
+def _attendees(about: SessionDetails, recipient: Recipient) -> tuple[Recipient, ...]:
     both = of_party(about, recipient) == "interviewer" and reachable(about.candidate.address)
     return (recipient, about.candidate) if both else (recipient,)
 
 
-def _organizer(about: About) -> vCalAddress:
-    sender = house()
+def _organizer(about: SessionDetails) -> vCalAddress:
+    sender = default_sender()
     if about.recruiter is None or not reachable(about.recruiter.address):
         return _person(sender.address, sender.name)
     organizer = _person(about.recruiter.address, about.recruiter.name)

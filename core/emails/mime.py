@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
-from core.emails.addresses import Sender, envelope, house, one_line
+from core.emails.addresses import Sender, default_sender, envelope, one_line
 
 LINE = 76
 """Characters a line of a body or a folded header may have (RFC 2045, RFC 2047); 998 is the limit of SMTP."""
@@ -32,7 +32,7 @@ _OURS = frozenset(
 """Headers, in small letters, that are written here, or that a mail may not bring along."""
 
 
-class Mail(Protocol):
+class RenderedMail(Protocol):
     """What is read of a row of ``emails``; any object with these columns will do."""
 
     @property
@@ -57,7 +57,7 @@ class Mail(Protocol):
     def created_at(self) -> datetime: ...
 
 
-class File(Protocol):
+class RenderedFile(Protocol):
     """What is read of a row of ``email_attachments``; a draft's attachment will do."""
 
     @property
@@ -68,14 +68,14 @@ class File(Protocol):
     def content(self) -> bytes: ...
 
 
-def build(email: Mail, attachments: Iterable[File] = (), *, sender: Sender | None = None) -> bytes:
+def build(email: RenderedMail, attachments: Iterable[RenderedFile] = (), *, sender: Sender | None = None) -> bytes:
     """The mail as SMTP's DATA takes it, with CRLF; ``sender`` is the house when absent.
 
     ASCII but for an address whose local part is not: ``core.emails.addresses.envelope(address)`` gives the address
     for RCPT and says whether SMTPUTF8 is needed; ``house().address`` is the one for MAIL. Raises Invalid for an
     address, ValueError for a header or a Message-ID, that cannot be written.
     """
-    name, address = sender or house()
+    name, address = sender or default_sender()
     if not _MESSAGE_ID.fullmatch(email.message_id):
         raise ValueError(f"mail {email.id} has a Message-ID that is none")
     lines = [
@@ -110,7 +110,7 @@ class _Part:
         return "\r\n".join((*self.headers, "", "")).encode() + self.body
 
 
-def _content(email: Mail, files: tuple[File, ...]) -> _Part:
+def _content(email: RenderedMail, files: tuple[RenderedFile, ...]) -> _Part:
     shown = []
     if email.text_body is not None or email.html_body is None:
         shown.append(_text("plain", email.text_body or ""))
@@ -154,19 +154,19 @@ def _base64(data: bytes) -> bytes:
     return b"\r\n".join([coded[at : at + LINE] for at in range(0, len(coded), LINE)])
 
 
-def _calendar_method(file: File) -> str | None:
+def _calendar_method(file: RenderedFile) -> str | None:
     if not file.content_type.lower().startswith("text/calendar"):
         return None
     found = _METHOD.search(file.content_type)
     return found[1].upper() if found else None
 
 
-def _calendar(file: File, method: str) -> _Part:
+def _calendar(file: RenderedFile, method: str) -> _Part:
     headers = f"Content-Type: text/calendar; charset=utf-8; method={method}", "Content-Transfer-Encoding: base64"
     return _Part(headers, _base64(file.content))
 
 
-def _attached(file: File) -> _Part:
+def _attached(file: RenderedFile) -> _Part:
     name = filename(file.filename)
     # Some programs read the one parameter and some the other, and neither as the other is written (RFC 2047, RFC 2231).
     called = name if name.isascii() else "\r\n ".join(_encoded_words(name))
@@ -179,7 +179,7 @@ def _attached(file: File) -> _Part:
     return _Part(headers, _base64(file.content))
 
 
-def _type(file: File) -> str:
+def _type(file: RenderedFile) -> str:
     method = _calendar_method(file)
     if method:
         return "application/ics" if method in _ACTED_ON else f"text/calendar; charset=utf-8; method={method}"

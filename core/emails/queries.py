@@ -26,7 +26,7 @@ class EmailFilter(Input):
     session_id: UUID | None = None
 
 
-class AttachmentFacts(NamedTuple):
+class AttachmentInfo(NamedTuple):
     """An attachment without its content; ``size`` in bytes."""
 
     filename: str
@@ -50,7 +50,7 @@ def page(db: Session, where: EmailFilter, *, by: Viewer, after: UUID | None, lim
     return db.scalars(query).all()
 
 
-def get(db: Session, email_id: UUID, *, by: Viewer) -> tuple[Email, Sequence[AttachmentFacts]]:
+def get(db: Session, email_id: UUID, *, by: Viewer) -> tuple[Email, Sequence[AttachmentInfo]]:
     """One mail as it will be, or was, sent. Raises Forbidden and NotFound."""
     require(by, *STAFF)
     found = db.scalar(select(Email).where(Email.id == email_id).execution_options(populate_existing=True))
@@ -58,7 +58,7 @@ def get(db: Session, email_id: UUID, *, by: Viewer) -> tuple[Email, Sequence[Att
         raise NotFound("email", email_id)
     a = EmailAttachment
     sizes = select(a.filename, a.content_type, func.length(a.content)).where(a.email_id == email_id)
-    return found, [AttachmentFacts._make(row) for row in db.execute(sizes.order_by(a.ordinal))]
+    return found, [AttachmentInfo._make(row) for row in db.execute(sizes.order_by(a.ordinal))]
 
 
 def retry(db: Session, email_id: UUID, *, by: Viewer, now: datetime) -> None:
@@ -70,19 +70,19 @@ def retry(db: Session, email_id: UUID, *, by: Viewer, now: datetime) -> None:
     require(by, *STAFF)
     mail = _lock(db, email_id)
     if mail.status not in ("dead", "uncertain"):
-        raise _not_now(mail, "only a dead or uncertain one is tried again")
+        raise _refuse(mail, "only a dead or uncertain one is tried again")
     if mail.expires_at is not None and mail.expires_at <= now:
-        raise _not_now(mail, f"its time ended at {mail.expires_at.isoformat()}")
+        raise _refuse(mail, f"its time ended at {mail.expires_at.isoformat()}")
     if mail.text_body is None:
-        raise _not_now(mail, "its text is no longer kept")
+        raise _refuse(mail, "its text is no longer kept")
     if mail.kind in OF_ONE_SCHEDULE and mail.session_id is not None:
         s = db.get_one(InterviewSession, mail.session_id, populate_existing=True)
         if s.schedule_version != mail.schedule_version:
-            raise _not_now(mail, f"session {s.id} was rescheduled")
+            raise _refuse(mail, f"session {s.id} was rescheduled")
         if s.status not in ("invited", "scheduled") or s.deleted_at is not None:
-            raise _not_now(mail, f"session {s.id} is {s.status}")
+            raise _refuse(mail, f"session {s.id} is {s.status}")
     if reason := suppressed(db, [(mail.to_address, mail.category)]).get(0):
-        raise _not_now(mail, f"its address gets no more mail ({reason})")
+        raise _refuse(mail, f"its address gets no more mail ({reason})")
     mail.status, mail.due_at = "queued", now
     mail.attempts = 0
     mail.lease_owner = mail.lease_until = mail.data_started_at = mail.retry_at = None
@@ -99,7 +99,7 @@ def cancel(db: Session, email_id: UUID, *, by: Viewer) -> None:
     mail = _lock(db, email_id)
     if mail.status not in ("queued", "sending") or mail.data_started_at is not None:
         begun = mail.status == "sending"
-        raise _not_now(mail, "its data is being sent" if begun else "only one that waits can be taken back")
+        raise _refuse(mail, "its data is being sent" if begun else "only one that waits can be taken back")
     mail.status = "cancelled"
     mail.lease_owner = mail.lease_until = None
     db.flush()
@@ -116,5 +116,5 @@ def _lock(db: Session, email_id: UUID) -> Email:
     return found
 
 
-def _not_now(mail: Email, why: str) -> Conflict:
+def _refuse(mail: Email, why: str) -> Conflict:
     return Conflict(f"Email {mail.id} is {mail.status}: {why}.", email_id=mail.id, old=mail.status)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.emails.content import ReportNotice, render_report
 from core.emails.draft import Attachment, Draft, Recipient
-from core.emails.queue.enqueue import Mail, Queued, store
+from core.emails.queue.enqueue import NewMail, Queued, enqueue
 from core.errors import Invalid, NotFound
 from core.models import Report, ReportFile, ReportSlice
 from core.settings import settings
@@ -61,10 +61,10 @@ def _queue(
     if not to:
         return []
     notice = _notice(db, reports)
-    return store(db, [_mail(notice, about, recipient, now) for recipient in to], now=now)
+    return enqueue(db, [_mail(notice, about, recipient, now) for recipient in to], now=now)
 
 
-def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: datetime) -> Mail:
+def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: datetime) -> NewMail:
     """The mail to one of them; to an address that is none it is dead from the start, and the others get theirs."""
     problem = None
     try:
@@ -72,7 +72,7 @@ def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: dateti
     except Invalid as error:
         problem, category = str(error), "daily_report" if notice.daily else "report_ready"
         draft = Draft("report", recipient.address, recipient.name, None, notice.title, "", None, category)
-    return Mail(draft, report_key(about, recipient), recipient.user_id, problem=problem)
+    return NewMail(draft, report_key(about, recipient), recipient.user_id, problem=problem)
 
 
 def _notice(db: Session, reports: Sequence[Report]) -> ReportNotice:

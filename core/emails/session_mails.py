@@ -12,10 +12,10 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core.emails.content import About, about, render, render_generic
+from core.emails.content import SessionDetails, render, render_generic, session_details
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Draft, Kind, Recipient
-from core.emails.queue.enqueue import Mail, Queued, store
+from core.emails.queue.enqueue import NewMail, Queued, enqueue
 from core.errors import Invalid, NotFound
 from core.models import User
 
@@ -47,13 +47,13 @@ def queue_email(
 ) -> Queued:
     """Queue a mail in one's own words. Raises Invalid for an address that is none."""
     draft = render_generic(to, subject=subject, text=text, html=html, reply_to=reply_to, attachments=attachments)
-    return store(db, [Mail(draft, key, to.user_id, expires_at=expires_at)], now=now)[0]
+    return enqueue(db, [NewMail(draft, key, to.user_id, expires_at=expires_at)], now=now)[0]
 
 
 def queue_interview_invitation(db: Session, session_id: UUID, *, now: datetime) -> list[Queued]:
     """Invite both sides to an invited or a scheduled session: once while it is invited, once when it is scheduled."""
-    a = _about(db, session_id)
-    return store(db, [_invitation(a, recipient, now) for recipient in _both(a)], now=now)
+    a = _details(db, session_id)
+    return enqueue(db, [_invitation(a, recipient, now) for recipient in _both(a)], now=now)
 
 
 def queue_interview_reschedule(
@@ -71,9 +71,9 @@ def queue_interview_reschedule(
     Of a session that still has no time, candidates hear nothing, unless they ``missed`` their invitation: it was
     withdrawn.
     """
-    a = _about(db, session_id)
+    a = _details(db, session_id)
     replaced = a.interviewer is None or a.interviewer.user_id != previous_interviewer_id
-    mails: list[Mail] = []
+    mails: list[NewMail] = []
     for side in BOTH:
         recipient = a.recipient(side)
         if recipient is None:
@@ -85,28 +85,30 @@ def queue_interview_reschedule(
             write = partial(render, "reschedule", a, now=now, previous_start=previous_start, reason=reason)
             mails.append(session_mail("reschedule", a, recipient, now, write=write, expires_at=a.scheduled_end))
     if replaced:
-        mails += _farewell(db, a, previous_interviewer_id, now)
-    return store(db, mails, now=now)
+        mails += _removal_notice(db, a, previous_interviewer_id, now)
+    return enqueue(db, mails, now=now)
 
 
-def queue_farewell(db: Session, session_id: UUID, interviewer_id: int | None, *, now: datetime) -> list[Queued]:
+def queue_removal_notice(db: Session, session_id: UUID, interviewer_id: int | None, *, now: datetime) -> list[Queued]:
     """Take the session off the calendar of an interviewer who no longer has it."""
-    return store(db, list(_farewell(db, _about(db, session_id), interviewer_id, now)), now=now)
+    return enqueue(db, list(_removal_notice(db, _details(db, session_id), interviewer_id, now)), now=now)
 
 
 def queue_interview_cancellation(
     db: Session, session_id: UUID, *, now: datetime, reason: str | None = None
 ) -> list[Queued]:
     """Tell both sides that the session will not take place."""
-    a = _about(db, session_id)
+    a = _details(db, session_id)
     write = partial(render, "cancellation", a, now=now, reason=reason)
-    return store(db, [session_mail("cancellation", a, recipient, now, write=write) for recipient in _both(a)], now=now)
+    return enqueue(
+        db, [session_mail("cancellation", a, recipient, now, write=write) for recipient in _both(a)], now=now
+    )
 
 
 class ReminderMail(NamedTuple):
     """A reminder to mail: of which session, to which side, how long before it; not sent after ``send_by``."""
 
-    about: About
+    about: SessionDetails
     to: Side
     offset_minutes: int
     send_by: datetime
@@ -119,7 +121,7 @@ def queue_interview_reminder(
 
     None when there is nobody on that side.
     """
-    mail = ReminderMail(_about(db, session_id), to, offset_minutes, send_by)
+    mail = ReminderMail(_details(db, session_id), to, offset_minutes, send_by)
     return queue_interview_reminders(db, [mail], now=now)[0]
 
 
@@ -131,15 +133,15 @@ def queue_interview_reminders(db: Session, given: Sequence[ReminderMail], *, now
         for one, recipient in zip(given, recipients, strict=True)
         if recipient is not None
     ]
-    queued = iter(store(db, mails, now=now))
+    queued = iter(enqueue(db, mails, now=now))
     return [None if recipient is None else next(queued) for recipient in recipients]
 
 
 def queue_interview_complete(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> list[Queued]:
     """Thank the candidates of completed sessions; a thousand cost as many statements as one."""
-    found = about(db, session_ids)
+    found = session_details(db, session_ids)
     mails = [session_mail("completion", a, a.candidate, now) for id_ in session_ids if (a := found.get(id_))]
-    return store(db, mails, now=now)
+    return enqueue(db, mails, now=now)
 
 
 _WITHDRAW = text("""
@@ -171,25 +173,25 @@ def withdraw(db: Session, session_id: UUID, *, why: str) -> list[str]:
 Write = Callable[[Recipient], Draft]
 
 
-def _about(db: Session, session_id: UUID) -> About:
-    found = about(db, [session_id]).get(session_id)
+def _details(db: Session, session_id: UUID) -> SessionDetails:
+    found = session_details(db, [session_id]).get(session_id)
     if found is None:
         raise NotFound("session", session_id)
     return found
 
 
-def _both(a: About) -> Iterator[Recipient]:
+def _both(a: SessionDetails) -> Iterator[Recipient]:
     return (recipient for side in BOTH if (recipient := a.recipient(side)))
 
 
-def _invitation(a: About, recipient: Recipient, now: datetime) -> Mail:
+def _invitation(a: SessionDetails, recipient: Recipient, now: datetime) -> NewMail:
     until = a.scheduled_end or a.invitation_expires_at
     return session_mail("invitation", a, recipient, now, more=(a.status,), expires_at=until)
 
 
 def session_mail(
     kind: SessionKind,
-    a: About,
+    a: SessionDetails,
     recipient: Recipient,
     now: datetime,
     *,
@@ -197,7 +199,7 @@ def session_mail(
     more: tuple[str | int, ...] = (),
     expires_at: datetime | None = None,
     key: bool = True,
-) -> Mail:
+) -> NewMail:
     """A session's mail to somebody.
 
     One that cannot be written, to an address that is none, is dead from the start: what caused it must go on.
@@ -208,7 +210,7 @@ def session_mail(
     except Invalid as error:
         problem = str(error)
         draft = Draft(kind, recipient.address, recipient.name, a.reply_to, f"{a.title}: {kind}", "", None, "generic")
-    return Mail(
+    return NewMail(
         draft,
         key=session_key(kind, a.session_id, a.schedule_version, recipient, *more) if key else None,
         user_id=recipient.user_id,
@@ -219,7 +221,7 @@ def session_mail(
     )
 
 
-def _farewell(db: Session, a: About, interviewer_id: int | None, now: datetime) -> Iterator[Mail]:
+def _removal_notice(db: Session, a: SessionDetails, interviewer_id: int | None, now: datetime) -> Iterator[NewMail]:
     user = interviewer_id and db.scalar(select(User).where(User.id == interviewer_id, User.deleted_at.is_(None)))
     if user:
         former = Recipient(user.email, user.name, user.timezone, "interviewer", user.id)

@@ -5,13 +5,13 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.queues import Counted, Took, counted, took
+from core.queues import Durations, StatusCount, count_by_status, durations
 
 RECENT_MINUTES = 15
 RECENT_MAILS = 10_000
 
 
-class Figures(NamedTuple):
+class MailStats(NamedTuple):
     """The mails that are kept, by the database's clock.
 
     ``overdue_seconds`` is how long the mail that waits longest for an attempt has been due, 0 when none is.
@@ -19,9 +19,9 @@ class Figures(NamedTuple):
     RECENT_MINUTES.
     """
 
-    counted: tuple[Counted, ...]
+    counted: tuple[StatusCount, ...]
     overdue_seconds: float
-    accepted: Took
+    accepted: Durations
     suppressed_addresses: int
 
 
@@ -39,11 +39,11 @@ _ACCEPTED = f"""
 """  # noqa: S608 - our own numbers
 
 
-def figures(db: Session) -> Figures:
+def mail_stats(db: Session) -> MailStats:
     """The figures now; one index is read through, in some hundred milliseconds a million mails."""
-    return Figures(
-        counted=counted(db, "emails", "kind"),
+    return MailStats(
+        counted=count_by_status(db, "emails", "kind"),
         overdue_seconds=max(0.0, float(db.execute(_OVERDUE).scalar_one())),
-        accepted=took(db, _ACCEPTED),
+        accepted=durations(db, _ACCEPTED),
         suppressed_addresses=db.execute(text("SELECT count(*) FROM email_suppressions")).scalar_one(),
     )

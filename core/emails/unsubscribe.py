@@ -22,30 +22,30 @@ _LONGEST = 900
 """Characters of a link: it stands in a header line of at most 998 (RFC 5322, section 2.1.1)."""
 
 
-class Subscription(NamedTuple):
+class MailSubscription(NamedTuple):
     """What a link ends: mails of one category to one address."""
 
     address: str
     category: str
 
 
-class NotALink(NotFound):
+class InvalidLink(NotFound):
     """A link that was not made here, or was cut or changed on its way."""
 
     def __init__(self) -> None:
         super().__init__("link", "like this")
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     "completed": "mails about completed interviews",
     "daily_report": "daily reports by mail",
     "report_ready": "mails about reports",
 }
 
 
-def words(category: str) -> str:
+def describe(category: str) -> str:
     """What mails of the category are, in words."""
-    return _WORDS.get(category, "mails of this kind")
+    return _DESCRIPTIONS.get(category, "mails of this kind")
 
 
 def link(address: str, category: str) -> str | None:
@@ -61,17 +61,17 @@ def link(address: str, category: str) -> str | None:
     return made if len(made) <= _LONGEST else None
 
 
-def read(signed: str) -> Subscription:
+def read(signed: str) -> MailSubscription:
     """What a link's last part ends. Raises NotALink."""
     key = _key()
     said, _, signature = signed.partition(".")
     if key is None or not hmac.compare_digest(_bytes(signature), _sign(key, _bytes(said))):
-        raise NotALink
+        raise InvalidLink
     category, _, address = _bytes(said).decode().partition("\n")
-    return Subscription(address, category)
+    return MailSubscription(address, category)
 
 
-def unsubscribe(db: Session, signed: str, *, now: datetime) -> Subscription:
+def unsubscribe(db: Session, signed: str, *, now: datetime) -> MailSubscription:
     """End what the link names, waiting mails included; again is nothing. Raises NotALink.
 
     For who can sign in it is their preference, which they can turn on again; for anybody else a suppression.

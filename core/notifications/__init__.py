@@ -3,31 +3,31 @@
 from core.notifications.create import NewNotification, create, withdraw
 from core.notifications.deliver import Delivered, deliver_due, next_due
 from core.notifications.inbox import Box, change_preferences, get, mark_archived, mark_read, mark_seen, page, read_all
-from core.notifications.notify import Told, tell
-from core.notifications.system import job_back, job_failed, job_late, report_told
+from core.notifications.notify import Notice, notify
+from core.notifications.system import job_failed, job_late, job_recovered, report_notice
 from core.notifications.unread import count, counts
 
 __all__ = [
     "Box",
     "Delivered",
     "NewNotification",
-    "Told",
+    "Notice",
     "change_preferences",
     "count",
     "counts",
     "create",
     "deliver_due",
     "get",
-    "job_back",
     "job_failed",
     "job_late",
+    "job_recovered",
     "mark_archived",
     "mark_read",
     "mark_seen",
     "next_due",
+    "notify",
     "page",
     "read_all",
-    "report_told",
-    "tell",
+    "report_notice",
     "withdraw",
 ]

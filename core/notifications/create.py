@@ -14,7 +14,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.fields import Id, Input, Line, Moment, Prose
 from core.models import InterviewSession, Notification, Role, User
 from core.notifications.notify import Delivery, deliver
-from core.notifications.withdraw import Gone, leave
+from core.notifications.withdraw import Withdrawn, announce_withdrawn
 from core.viewers import STAFF, Viewer, require
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
@@ -106,7 +106,7 @@ def withdraw(db: Session, notification_id: int, *, by: Viewer, now: datetime) ->
     was, row.status, row.deleted_at = row.status, "cancelled", now
     db.flush()
     if was == "delivered":
-        leave(db, [Gone(row.id, row.user_id, cast(Role | None, row.role))], now=now)
+        announce_withdrawn(db, [Withdrawn(row.id, row.user_id, cast(Role | None, row.role))], now=now)
 
 
 def _check(db: Session, given: NewNotification, now: datetime) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.db import transaction
 from core.notifications.notify import Delivery, deliver
-from core.notifications.withdraw import Gone, leave
+from core.notifications.withdraw import Withdrawn, announce_withdrawn
 from core.results import Result
 
 BATCH = 500
@@ -89,7 +89,9 @@ _DELIVER = text(f"""
 
 def _expire(db: Session, result: Delivered, given: dict[str, Any]) -> int:
     over = db.execute(_EXPIRE, given).all()
-    leave(db, [Gone(id_, user_id, role) for id_, user_id, role, was in over if was == "delivered"], now=given["now"])
+    announce_withdrawn(
+        db, [Withdrawn(id_, user_id, role) for id_, user_id, role, was in over if was == "delivered"], now=given["now"]
+    )
     result.found += len(over)
     result.done += len(over)
     result.expired += len(over)

@@ -16,7 +16,7 @@ from core.notifications import unread
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notice:
     """One notification to make; with neither ``user_id`` nor ``role`` it is for everybody.
 
     ``data`` is JSON for programs: what the words are about.
@@ -32,7 +32,7 @@ class Told:
     data: Mapping[str, Any] | None = None
 
 
-def tell(db: Session, told: Sequence[Told], *, now: datetime) -> int:
+def notify(db: Session, told: Sequence[Notice], *, now: datetime) -> int:
     """Make the notifications and announce them; one whose dedupe key exists is nothing. Gives how many were new.
 
     A user's own gets its receipt at once, which is what makes it count as unread; a broadcast fans out no rows.

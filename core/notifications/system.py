@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core.models import Email
-from core.notifications.notify import Told, tell
+from core.notifications.notify import Notice, notify
 
 _MAIL_TROUBLE = {
     "dead": ("A mail was not delivered", "The {kind} mail {id} could not be delivered."),
@@ -17,10 +17,10 @@ _MAIL_TROUBLE = {
 }
 
 
-def report_told(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -> Told:
+def report_notice(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -> Notice:
     """To who asked: the report is ready, or it failed. ``kind`` is its type, as requests name it."""
     name = kind.replace("_", " ").replace("pdf", "PDF").replace("csv", "CSV")
-    return Told(
+    return Notice(
         category="report_ready" if ready else "report_failed",
         title="Your report is ready" if ready else "Your report failed",
         body=f"The {name} can be downloaded." if ready else f"The {name} could not be made. Please try again.",
@@ -30,9 +30,9 @@ def report_told(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -
     )
 
 
-def job_failed(run_id: UUID, job: str) -> Told:
+def job_failed(run_id: UUID, job: str) -> Notice:
     """To admins: a job's run failed; once a run."""
-    return Told(
+    return Notice(
         category="job_failed",
         title=f"Job failed: {job}",
         body=f"A run of {job} failed.",
@@ -42,9 +42,9 @@ def job_failed(run_id: UUID, job: str) -> Told:
     )
 
 
-def job_late(run_id: UUID, job: str, *, since: datetime | None) -> Told:
+def job_late(run_id: UUID, job: str, *, since: datetime | None) -> Notice:
     """To admins: a job's runs do not start in time; once for all that are late since the last that began."""
-    return Told(
+    return Notice(
         category="job_late",
         title=f"Job late: {job}",
         body=f"A run of {job} has not started in time. Others that follow it are not told of one by one.",
@@ -54,9 +54,9 @@ def job_late(run_id: UUID, job: str, *, since: datetime | None) -> Told:
     )
 
 
-def job_back(run_id: UUID, job: str, *, since: datetime | None) -> Told:
+def job_recovered(run_id: UUID, job: str, *, since: datetime | None) -> Notice:
     """To admins: runs of a job that was late start again; once for each time that it was told to be late."""
-    return Told(
+    return Notice(
         category="job_back",
         title=f"Job runs again: {job}",
         body=f"A run of {job} has started; it was told to be late.",
@@ -83,7 +83,7 @@ def notify_mail_trouble(db: Session, email: Email, *, now: datetime) -> None:
     if email.status not in _MAIL_TROUBLE:
         return
     title, body = _MAIL_TROUBLE[email.status]
-    told = Told(
+    told = Notice(
         category=f"mail_{email.status}",
         title=title,
         body=body.format(kind=email.kind, id=email.id),
@@ -91,4 +91,4 @@ def notify_mail_trouble(db: Session, email: Email, *, now: datetime) -> None:
         role="admin",
         data={"email_id": str(email.id)},
     )
-    tell(db, [told], now=now)
+    notify(db, [told], now=now)

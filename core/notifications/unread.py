@@ -43,14 +43,14 @@ _COUNTS = text("""
 """)
 
 
-def _counted(db: Session, users: Iterable[int]) -> Sequence[Row[tuple[int, int, str, int]]]:
+def _count_users(db: Session, users: Iterable[int]) -> Sequence[Row[tuple[int, int, str, int]]]:
     """Each user's id, count and role, and the newest push of the snapshot they were counted in."""
     return db.execute(_COUNTS, {"users": array(list(users))}).all()
 
 
 def counts(db: Session, users: Iterable[int]) -> dict[int, int]:
     """How many each of the users has not read, in one query; somebody unknown is absent."""
-    return {row.id: row.unread for row in _counted(db, users)}
+    return {row.id: row.unread for row in _count_users(db, users)}
 
 
 def count(db: Session, user_id: int) -> int:
@@ -60,15 +60,15 @@ def count(db: Session, user_id: int) -> int:
 
 def announce(db: Session, *users: int) -> None:
     """Push the users' counts when this transaction commits: none is older than one that was pushed before it."""
-    outbox.publish_late(db, _counting, *users)
+    outbox.publish_late(db, _compute_counts, *users)
 
 
-def _counting(db: Session, users: Sequence[int]) -> outbox.Finish:
+def _compute_counts(db: Session, users: Sequence[int]) -> outbox.Finish:
     """Count before the outbox's lock is taken, and under it again only for whom something was pushed in between.
 
     Whatever changes a count is pushed, to its user's queue or as a broadcast; and counting a long inbox takes a while.
     """
-    before = _counted(db, users)
+    before = _count_users(db, users)
 
     def finish() -> Iterable[NotificationUnread]:
         newest = min((row.newest for row in before), default=0)

@@ -2,20 +2,20 @@
 
 from core.reminders.hourly import Reminded, plan_missing, remind
 from core.reminders.planning import plan, replan, void
-from core.reminders.quiet_hours import follow_hours, hold_candidate, hold_user
+from core.reminders.quiet_hours import lock_candidate, lock_user, replan_for_quiet_hours
 from core.reminders.sending import Sent, next_due, send_due
 
 __all__ = [
     "Reminded",
     "Sent",
-    "follow_hours",
-    "hold_candidate",
-    "hold_user",
+    "lock_candidate",
+    "lock_user",
     "next_due",
     "plan",
     "plan_missing",
     "remind",
     "replan",
+    "replan_for_quiet_hours",
     "send_due",
     "void",
 ]

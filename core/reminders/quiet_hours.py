@@ -16,7 +16,7 @@ from core.reminders.windows import MOVABLE, window
 T = TypeVar("T")
 
 _MOVABLE = int(MOVABLE.total_seconds()) // 60
-_TOLD = f"""
+_REMINDED_SESSIONS = f"""
     SELECT s.id FROM sessions s
     WHERE s.id IN ({{}}) AND s.status = 'scheduled' AND s.deleted_at IS NULL AND EXISTS (
         SELECT FROM reminders r
@@ -24,17 +24,17 @@ _TOLD = f"""
     )
     ORDER BY s.id
 """  # noqa: S608 - made of the constants of this module
-_USER = _TOLD.format("""
+_USER = _REMINDED_SESSIONS.format("""
     SELECT id FROM sessions WHERE interviewer_id = :id
     UNION ALL
     SELECT sessions.id FROM candidates c JOIN sessions ON sessions.candidate_id = c.id WHERE c.user_id = :id
 """)
-_CANDIDATE = _TOLD.format("SELECT id FROM sessions WHERE candidate_id = :id")
+_CANDIDATE = _REMINDED_SESSIONS.format("SELECT id FROM sessions WHERE candidate_id = :id")
 _LOCK = " FOR UPDATE OF s"
 _THEIR_CANDIDATE = text("SELECT FROM candidates WHERE user_id = :id FOR UPDATE")
 
 
-def hold_user(db: Session, user_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+def lock_user(db: Session, user_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
     """Lock the sessions of which this user is to be reminded, then what ``lock`` locks of the user; gives both.
 
     Everybody locks sessions before people. Once the user is held, nobody can book with their older hours.
@@ -44,15 +44,15 @@ def hold_user(db: Session, user_id: int, lock: Callable[[], T]) -> tuple[T, Coll
         db.execute(_THEIR_CANDIDATE, {"id": user_id})
         return lock()
 
-    return _hold(db, _USER, user_id, locked)
+    return _lock(db, _USER, user_id, locked)
 
 
-def hold_candidate(db: Session, candidate_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+def lock_candidate(db: Session, candidate_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
     """The same for a candidate, who may get a user with quiet hours, or lose them."""
-    return _hold(db, _CANDIDATE, candidate_id, lock)
+    return _lock(db, _CANDIDATE, candidate_id, lock)
 
 
-def _hold(db: Session, told: str, id_: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+def _lock(db: Session, told: str, id_: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
     while True:
         with db.begin_nested() as attempt:
             sessions = set(db.scalars(text(told + _LOCK), {"id": id_}))
@@ -80,7 +80,7 @@ _MOVE = text("""
 """)
 
 
-def follow_hours(db: Session, session_ids: Collection[UUID], *, now: datetime) -> int:
+def replan_for_quiet_hours(db: Session, session_ids: Collection[UUID], *, now: datetime) -> int:
     """Move what is planned for these held sessions to where the quiet hours now have it; gives how many moved.
 
     As when it is planned, one whose time is past then is ``skipped: too late``.

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from core.db import array, transaction
 from core.emails import Queued, ReminderMail, queue_interview_reminders
-from core.emails.content import About, about, times
+from core.emails.content import SessionDetails, session_details, times
 from core.emails.session_mails import Side
 from core.models import Email
-from core.notifications import Told, tell
+from core.notifications import Notice, notify
 from core.notifications.system import notify_mail_trouble
 from core.results import Result
 
@@ -64,7 +64,7 @@ def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Sen
     while more:
         with transaction() as db:
             claimed = claim(db, now=now, limit=batch)
-            _settle(db, sent, claimed)
+            _complete(db, sent, claimed)
             more = len(claimed) == batch
             if not more:
                 sent.left = db.execute(_LEFT, {"now": now, "ids": array([due.id for due in claimed])}).scalar_one()
@@ -115,7 +115,7 @@ def claim(db: Session, *, now: datetime, limit: int) -> list[Due]:
     return [Due._make(row) for row in db.execute(_CLAIMED, {"ids": array(ids), "now": now})]
 
 
-def _settle(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
+def _complete(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
     outcomes: dict[int, tuple[str, str | None]] = {
         due.id: ("void" if due.problem in VOID else "skipped", due.problem) for due in claimed if due.problem
     }
@@ -127,7 +127,7 @@ def _settle(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
         raise
     except Exception:
         log.exception("reminders could not be written together; each is tried alone")
-        outcomes |= _one_by_one(db, sent, good)
+        outcomes |= _complete_one_by_one(db, sent, good)
     _write(db, outcomes)
     sent.found += len(claimed)
     for due in claimed:
@@ -143,7 +143,7 @@ def _settle(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
 _FAILED = "could not be written"
 
 
-def _one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple[str, str | None]]:
+def _complete_one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple[str, str | None]]:
     """One that cannot be written must not keep the others from going."""
     outcomes: dict[int, tuple[str, str | None]] = {}
     for due in good:
@@ -161,18 +161,18 @@ def _one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple
 
 def _send(db: Session, good: Sequence[Due], *, now: datetime) -> dict[int, tuple[str, str | None]]:
     """Queue the mails and tell the users; what became of each."""
-    found = about(db, list({due.session_id for due in good}))
+    found = session_details(db, list({due.session_id for due in good}))
     mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in good]
     queued = queue_interview_reminders(db, mails, now=now)
-    told = [_told(found[due.session_id], due) for due in good]
-    tell(db, [one for one in told if one], now=now)
+    told = [_notices(found[due.session_id], due) for due in good]
+    notify(db, [one for one in told if one], now=now)
     for mail in queued:
         if mail is not None and mail.new and mail.status == "dead":
             notify_mail_trouble(db, db.get_one(Email, mail.id), now=now)
     return {due.id: _outcome(mail, one) for due, mail, one in zip(good, queued, told, strict=True)}
 
 
-def _outcome(mail: Queued | None, told: Told | None) -> tuple[str, str | None]:
+def _outcome(mail: Queued | None, told: Notice | None) -> tuple[str, str | None]:
     if mail is None:
         return "skipped", "there is nobody to remind"
     if mail.status in ("suppressed", "dead"):
@@ -180,7 +180,7 @@ def _outcome(mail: Queued | None, told: Told | None) -> tuple[str, str | None]:
     return "sent", None
 
 
-def _told(a: About, due: Due) -> Told | None:
+def _notices(a: SessionDetails, due: Due) -> Notice | None:
     """The notification to one party; nothing to who cannot sign in."""
     recipient = a.recipient(due.party)
     if recipient is None or recipient.user_id is None or a.scheduled_start is None:
@@ -188,7 +188,7 @@ def _told(a: About, due: Due) -> Told | None:
     local = a.scheduled_start.astimezone(times.zone(recipient.timezone))
     start = f"{times.date(local)}, {local:%H:%M} {times.zone_name(local)}"
     mine = due.party == "candidate"
-    return Told(
+    return Notice(
         category="reminder",
         title="Your interview is coming up" if mine else "Interview coming up",
         body=f"{a.title} is on {start}." if mine else f"{a.candidate.name}, {a.title}, is on {start}.",

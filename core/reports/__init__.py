@@ -3,13 +3,13 @@
 What makes them is in ``core.reports.build``, apart, since only a dispatcher needs it.
 """
 
-from core.reports.queries import ReportFilter, Shown, get, get_file, outcome, page
-from core.reports.queue.daily import Asked, ask_daily
+from core.reports.queries import ReportFilter, ReportView, get, get_file, outcome, page
+from core.reports.queue.daily import Asked, enqueue_daily
 from core.reports.queue.enqueue import (
-    Requested,
-    ask,
-    ask_as_house,
-    check,
+    QueuedReport,
+    check_request,
+    enqueue,
+    enqueue_as_system,
     generate_candidate_pdf,
     generate_dashboard_csv,
     generate_dashboard_pdf,
@@ -20,13 +20,13 @@ from core.reports.queue.parameters import NewReport
 __all__ = [
     "Asked",
     "NewReport",
+    "QueuedReport",
     "ReportFilter",
-    "Requested",
-    "Shown",
-    "ask",
-    "ask_as_house",
-    "ask_daily",
-    "check",
+    "ReportView",
+    "check_request",
+    "enqueue",
+    "enqueue_as_system",
+    "enqueue_daily",
     "generate_candidate_pdf",
     "generate_dashboard_csv",
     "generate_dashboard_pdf",

@@ -11,14 +11,14 @@ from core.db import snapshot
 from core.models import ReportType
 from core.reports.document import Document
 from core.reports.queue.files import Spool
-from core.reports.queue.outcomes import Made
+from core.reports.queue.outcomes import RenderedReport
 from core.reports.registry import REPORTS, Listed, Printed, filename
 
-GATHER_SECONDS = 60
+READ_SECONDS = 60
 """How long one statement of a report may take; a dashboard of a million sessions takes three."""
 
 
-class LaidOut(NamedTuple):
+class PageLayout(NamedTuple):
     """A report that is to be printed; ``filename`` is what its PDF is called."""
 
     document: Document
@@ -31,32 +31,34 @@ def prints(kind: ReportType) -> bool:
     return isinstance(REPORTS[kind], Printed)
 
 
-def lay_out(kind: ReportType, parameters: dict[str, Any]) -> LaidOut:
+def lay_out(kind: ReportType, parameters: dict[str, Any]) -> PageLayout:
     """Gather a printed report's data and lay them out. Raises NotFound when what it is about is gone."""
     with snapshot() as db:
-        data = _gathered(db, kind, parameters, _begin(db))
+        data = _read_data(db, kind, parameters, _begin(db))
     return data()
 
 
-def printed(laid_out: LaidOut, pdf: bytes) -> Made:
+def finish_pdf(laid_out: PageLayout, pdf: bytes) -> RenderedReport:
     """The file of a report that was printed."""
     spool = Spool()
     spool.write(pdf)
-    return Made(spool, laid_out.filename, Printed.content_type, laid_out.as_of)
+    return RenderedReport(spool, laid_out.filename, Printed.content_type, laid_out.as_of)
 
 
-def list_rows(kind: ReportType, parameters: dict[str, Any], *, wrote: Callable[[int], None] | None = None) -> Made:
+def write_rows(
+    kind: ReportType, parameters: dict[str, Any], *, wrote: Callable[[int], None] | None = None
+) -> RenderedReport:
     """The file of a report that is rows, with flat memory; ``wrote`` hears how many bytes there are so far."""
     with snapshot() as db:
-        return _listed(db, kind, parameters, _begin(db), wrote)
+        return _write_rows(db, kind, parameters, _begin(db), wrote)
 
 
-def both(parameters: dict[str, Any]) -> tuple[LaidOut, Made]:
+def lay_out_day(parameters: dict[str, Any]) -> tuple[PageLayout, RenderedReport]:
     """A period's dashboard and its sessions, of one snapshot."""
     with snapshot() as db:
         as_of = _begin(db)
-        data = _gathered(db, "dashboard_pdf", parameters, as_of)
-        made = _listed(db, "dashboard_csv", parameters, as_of, None)
+        data = _read_data(db, "dashboard_pdf", parameters, as_of)
+        made = _write_rows(db, "dashboard_csv", parameters, as_of, None)
     try:
         return data(), made
     except BaseException:
@@ -64,17 +66,17 @@ def both(parameters: dict[str, Any]) -> tuple[LaidOut, Made]:
         raise
 
 
-def _gathered(db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime) -> Callable[[], LaidOut]:
+def _read_data(db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime) -> Callable[[], PageLayout]:
     """What lays the data out, once the snapshot is no longer needed."""
     report = REPORTS[kind]
     assert isinstance(report, Printed)  # noqa: S101 - the caller has asked
     data = report.gather(db, parameters, as_of)
-    return lambda: LaidOut(report.lay_out(data), filename(report.name(data), report.ending), as_of)
+    return lambda: PageLayout(report.lay_out(data), filename(report.name(data), report.ending), as_of)
 
 
-def _listed(
+def _write_rows(
     db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime, wrote: Callable[[int], None] | None
-) -> Made:
+) -> RenderedReport:
     report = REPORTS[kind]
     assert isinstance(report, Listed)  # noqa: S101 - the caller has asked
     spool = Spool()
@@ -86,10 +88,10 @@ def _listed(
     except BaseException:
         spool.close()
         raise
-    return Made(spool, filename(report.name(parameters), report.ending), report.content_type, as_of)
+    return RenderedReport(spool, filename(report.name(parameters), report.ending), report.content_type, as_of)
 
 
 def _begin(db: Session) -> datetime:
-    db.execute(text(f"SET LOCAL statement_timeout = '{GATHER_SECONDS}s'"))
+    db.execute(text(f"SET LOCAL statement_timeout = '{READ_SECONDS}s'"))
     as_of: datetime = db.execute(text("SELECT now()")).scalar_one()
     return as_of

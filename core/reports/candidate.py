@@ -12,7 +12,7 @@ from core.reports.charts import bars, dots, times
 from core.reports.charts.card import Card
 from core.reports.data import AnswerLine, CandidateReport, SessionLine
 from core.reports.document import Document
-from core.reports.pages import Tile, document, told
+from core.reports.pages import Tile, document, fact_tile
 
 _RECOMMENDS = {"strong_yes": "Strong yes", "yes": "Yes", "no": "No", "strong_no": "Strong no"}
 _DECIDED = {"advance": "advances", "reject": "rejected", "hold": "on hold"}
@@ -23,7 +23,7 @@ _FEEDBACK = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionScores:
     """One question of a session with its score by each source."""
 
     ordinal: int
@@ -37,12 +37,12 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class SessionScores:
     """A session's scored questions."""
 
     session: SessionLine | None
     when: str
-    rows: tuple[Asked, ...]
+    rows: tuple[QuestionScores, ...]
     left_out: int
 
 
@@ -67,9 +67,9 @@ def lay_out(data: CandidateReport) -> Document:
         waits=waits(data.sessions),
         waits_title=_waits_title(data.sessions),
         data=data,
-        facts=_facts(data),
+        facts=_personal_details(data),
         skills=skills,
-        answered=_answered(data),
+        answered=_session_scores(data),
         recommends=_RECOMMENDS,
         feedback=sorted(data.feedback, key=lambda line: line.submitted_at, reverse=True)[:_FEEDBACK],
     )
@@ -103,7 +103,7 @@ def _lead(data: CandidateReport) -> Markup:
     return Markup.escape(" ".join(said)) + " " + text + said_of
 
 
-def _facts(data: CandidateReport) -> list[tuple[str, str]]:
+def _personal_details(data: CandidateReport) -> list[tuple[str, str]]:
     zone = data.stamp.period.zone
 
     def on(at: datetime | None) -> str:
@@ -125,28 +125,28 @@ def tiles(data: CandidateReport) -> list[Tile]:
     newest = scored[-1] if scored else None
     decided = [line for line in data.sessions if line.decision]
     return [
-        told(
+        fact_tile(
             "Sessions",
             f"{data.stamp.n:,}",
             formatting.count(sum(x.status == "completed" for x in data.sessions), "completed", "completed"),
         ),
-        told(
+        fact_tile(
             "Newest score",
             formatting.UNDEFINED if newest is None else formatting.number(round(newest.score or 0, 1)),
             "not scored yet" if newest is None else f"passes at {formatting.number(newest.pass_score)}",
         ),
-        told(
+        fact_tile(
             "Best score",
             formatting.UNDEFINED if best is None else formatting.number(round(best, 1)),
             f"{passed} of {len(scored)} passed" if scored else "n = 0",
         ),
-        told(
+        fact_tile(
             "Show rate",
             formatting.ratio(data.show),
             f"{data.show.part} of {data.show.whole}" if data.show.whole else "n = 0",
             few=0 < data.show.whole < formatting.FEW,
         ),
-        told(
+        fact_tile(
             "Newest decision",
             _DECIDED.get(decided[-1].decision or "", decided[-1].decision or "").capitalize()
             if decided
@@ -161,7 +161,7 @@ def tiles(data: CandidateReport) -> list[Tile]:
 def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
     """How long the candidate's sessions took from step to step, by their medians."""
     return [
-        told(
+        fact_tile(
             label,
             formatting.hours(median(known)) if known else formatting.UNDEFINED,
             f"n = {len(known)}",
@@ -189,28 +189,29 @@ def _steps(sessions: Sequence[SessionLine]) -> list[tuple[str, list[float]]]:
     return [(label, [(b - a).total_seconds() / 3600 for a, b in ends if a and b]) for label, ends in pairs]
 
 
-def _answered(data: CandidateReport) -> list[Answered]:
+def _session_scores(data: CandidateReport) -> list[SessionScores]:
     lines = {line.session_id: line for line in data.sessions}
     found = []
     for session in dict.fromkeys(answer.session_id for answer in data.answers):
         answers = [answer for answer in data.answers if answer.session_id == session]
         ordinals = sorted({answer.ordinal for answer in answers})
         rows = tuple(
-            _asked([answer for answer in answers if answer.ordinal == ordinal]) for ordinal in ordinals[:_PER_SESSION]
+            _question_scores([answer for answer in answers if answer.ordinal == ordinal])
+            for ordinal in ordinals[:_PER_SESSION]
         )
         line = lines.get(session)
         at = line and (line.started_at or line.scheduled_start or line.invited_at)
         when = formatting.day(at, data.stamp.period.zone) if at else ""
-        found.append(Answered(line, when, rows, len(ordinals) - len(rows)))
+        found.append(SessionScores(line, when, rows, len(ordinals) - len(rows)))
     return found
 
 
-def _asked(answers: Sequence[AnswerLine]) -> Asked:
+def _question_scores(answers: Sequence[AnswerLine]) -> QuestionScores:
     first = answers[0]
     score = {answer.source: answer.score for answer in answers}
     by = next((answer.scored_by for answer in answers if answer.source == "human" and answer.scored_by), None)
     seconds = next((answer.seconds for answer in answers if answer.seconds is not None), None)
-    return Asked(
+    return QuestionScores(
         first.ordinal,
         first.text,
         first.skill,

@@ -18,7 +18,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet may take a cell for a formula by."""
 
 
-def _told(moment: str) -> str:
+def _local_time(moment: str) -> str:
     """A moment by the clocks of the period's zone, with their offset."""
     place = f"[width_bucket({moment}, CAST(:since AS timestamptz[]))]"
     return (
@@ -37,20 +37,20 @@ _COLUMNS = {
     "interview": "interviews.title",
     "position": "facts.position",
     "interviewer": "users.name",
-    "invited_at": _told("facts.invited"),
-    "invitation_expires_at": _told("facts.expires"),
-    "opened_at": _told("facts.opened"),
-    "scheduled_start": _told("facts.planned"),
-    "started_at": _told("facts.started"),
-    "ended_at": _told("facts.ended"),
+    "invited_at": _local_time("facts.invited"),
+    "invitation_expires_at": _local_time("facts.expires"),
+    "opened_at": _local_time("facts.opened"),
+    "scheduled_start": _local_time("facts.planned"),
+    "started_at": _local_time("facts.started"),
+    "ended_at": _local_time("facts.ended"),
     "no_show_party": "facts.no_show_party",
     "score": "CAST(facts.score AS text)",
     "pass_score": "CAST(facts.pass_score AS text)",
     "decision": "facts.decision",
-    "decided_at": _told("facts.decided"),
-    "feedback_due_at": _told("facts.due"),
-    "feedback_at": _told("feedback.submitted_at"),
-    "hired_at": _told("candidates.hired_at"),
+    "decided_at": _local_time("facts.decided"),
+    "feedback_due_at": _local_time("facts.due"),
+    "feedback_at": _local_time("feedback.submitted_at"),
+    "hired_at": _local_time("candidates.hired_at"),
 }
 TEXTS = ("candidate", "source", "interview", "position", "interviewer")
 """The columns that hold what people wrote."""
@@ -85,11 +85,11 @@ def rows(db: Session, period: Period) -> Iterator[bytes]:
     found = db.execute(over(_ROWS), given, execution_options={"stream_results": True, "yield_per": FETCHED})
     for some in found.partitions(FETCHED):
         yield _lines(
-            [[_safe(value) if place in _WRITTEN else value for place, value in enumerate(row)] for row in some]
+            [[_safe(value) if place in _TEXT_COLUMNS else value for place, value in enumerate(row)] for row in some]
         )
 
 
-_WRITTEN = frozenset(place for place, name in enumerate(_COLUMNS) if name in TEXTS)
+_TEXT_COLUMNS = frozenset(place for place, name in enumerate(_COLUMNS) if name in TEXTS)
 
 
 def _lines(cells: list[list[Any]]) -> bytes:

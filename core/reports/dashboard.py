@@ -8,7 +8,7 @@ from core.reports import formatting, significance
 from core.reports.charts import bars, curve, dots, heat, lines, rates, scores, stacks
 from core.reports.data import Attention, Dashboard, Operations, Ratio, Totals, Wait
 from core.reports.document import Document
-from core.reports.pages import Compared, Tile, document, told
+from core.reports.pages import Tile, TileComparison, document, fact_tile
 
 _KINDS = {
     "feedback_overdue": "Feedback overdue",
@@ -51,7 +51,7 @@ def lay_out(data: Dashboard) -> Document:
     )
 
 
-def lead(data: Dashboard, span: formatting.Span) -> Markup:
+def lead(data: Dashboard, span: formatting.PeriodNames) -> Markup:
     """What the figures say, in two or three sentences; only what chance hardly makes is called a change."""
     now, then = data.totals, data.previous
     if not data.stamp.n:
@@ -69,7 +69,7 @@ def lead(data: Dashboard, span: formatting.Span) -> Markup:
     return text
 
 
-def _volume(now: Totals, then: Totals, span: formatting.Span) -> str:
+def _volume(now: Totals, then: Totals, span: formatting.PeriodNames) -> str:
     done = formatting.completed(now.completed, "interview").capitalize()
     if significance.counts_differ(now.completed, then.completed) and then.completed >= formatting.FEW:
         change = 100 * (now.completed - then.completed) / then.completed
@@ -111,20 +111,20 @@ def _way(change: float) -> str:
 
 def tiles(data: Dashboard) -> list[Tile]:
     """The period's figures against those of the period before."""
-    tile = Compared(data.totals, data.previous, data.weeks)
+    tile = TileComparison(data.totals, data.previous, data.weeks)
     return [
-        tile.counted("Sessions planned", lambda t: t.planned),
-        tile.counted("Completed", lambda t: t.completed, good=1),
-        tile.rated("Show rate", lambda t: t.show),
-        tile.rated("No-show rate", lambda t: t.no_show, good=-1),
-        tile.rated("Held rate", lambda t: t.held),
-        tile.rated("Completion", lambda t: t.completion),
-        tile.rated("Invite conversion", lambda t: t.conversion),
-        tile.rated("Pass rate", lambda t: t.passed, good=0),
-        tile.rated("Feedback in time", lambda t: t.feedback_in_time),
-        tile.waited("Median time to hire", lambda t: t.time_to_hire),
-        tile.waited("Median scheduling delay", lambda t: t.scheduling_delay),
-        tile.waited("Median time to decision", lambda t: t.time_to_decision),
+        tile.count_tile("Sessions planned", lambda t: t.planned),
+        tile.count_tile("Completed", lambda t: t.completed, good=1),
+        tile.rate_tile("Show rate", lambda t: t.show),
+        tile.rate_tile("No-show rate", lambda t: t.no_show, good=-1),
+        tile.rate_tile("Held rate", lambda t: t.held),
+        tile.rate_tile("Completion", lambda t: t.completion),
+        tile.rate_tile("Invite conversion", lambda t: t.conversion),
+        tile.rate_tile("Pass rate", lambda t: t.passed, good=0),
+        tile.rate_tile("Feedback in time", lambda t: t.feedback_in_time),
+        tile.wait_tile("Median time to hire", lambda t: t.time_to_hire),
+        tile.wait_tile("Median scheduling delay", lambda t: t.scheduling_delay),
+        tile.wait_tile("Median time to decision", lambda t: t.time_to_decision),
     ]
 
 
@@ -132,16 +132,16 @@ def operations(data: Operations) -> list[Tile]:
     """How the backstage did."""
     reminders = data.reminders_in_time
     return [
-        told(
+        fact_tile(
             "Reminders in time",
             formatting.ratio(reminders),
             f"{formatting.number(reminders.part)} of {formatting.number(reminders.whole)}",
             few=0 < reminders.whole < formatting.FEW,
         ),
-        told("Mails sent", formatting.number(data.mails_sent)),
-        told("Mails dead", formatting.number(data.mails_dead), "refused or given up"),
-        told("Mails uncertain", formatting.number(data.mails_uncertain), "perhaps delivered"),
-        told("Late runs", formatting.number(data.late_runs), "of scheduled jobs"),
+        fact_tile("Mails sent", formatting.number(data.mails_sent)),
+        fact_tile("Mails dead", formatting.number(data.mails_dead), "refused or given up"),
+        fact_tile("Mails uncertain", formatting.number(data.mails_uncertain), "perhaps delivered"),
+        fact_tile("Late runs", formatting.number(data.late_runs), "of scheduled jobs"),
     ]
 
 

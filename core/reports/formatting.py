@@ -147,7 +147,7 @@ def moment(at: datetime, zone: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PeriodNames:
     """A period in words: as a title, as the subject of a sentence, and the one before it."""
 
     title: str
@@ -167,7 +167,7 @@ class Span:
         return f"this {self.this}" if " " not in self.this else "this period"
 
 
-def span(period: Period) -> Span:
+def span(period: Period) -> PeriodNames:
     """A day, a week, a month or a quarter by its name; anything else by its two ends."""
     zone = ZoneInfo(period.zone)
     start, end = period.start.astimezone(zone), period.end.astimezone(zone)
@@ -176,10 +176,10 @@ def span(period: Period) -> Span:
     interval = f"[{shown[0]}, {shown[1]})"
     days = (end.date() - start.date()).days if whole else 0
     if days < 1:
-        return Span(_range(start, end - _MOMENT), "period", "the period before", interval)
+        return PeriodNames(_range(start, end - _MOMENT), "period", "the period before", interval)
     title, this = _named(start, end, days)
     before = f"the {this} before" if this in {"day", "week"} else f"the {days:,} days before"
-    return Span(title, this, before, interval)
+    return PeriodNames(title, this, before, interval)
 
 
 def _named(start: datetime, end: datetime, days: int) -> tuple[str, str]:

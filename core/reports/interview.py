@@ -8,7 +8,7 @@ from core.reports import formatting, significance
 from core.reports.charts import bars, dots, heat, points, scores, stacks, times
 from core.reports.data import InterviewReport, QuestionFigures
 from core.reports.document import Document
-from core.reports.pages import Compared, Tile, document, told
+from core.reports.pages import Tile, TileComparison, document, fact_tile
 
 _ROWS = 36
 """Questions in the table at most."""
@@ -41,7 +41,7 @@ def lay_out(data: InterviewReport) -> Document:
     )
 
 
-def _lead(data: InterviewReport, span: formatting.Span) -> Markup:
+def _lead(data: InterviewReport, span: formatting.PeriodNames) -> Markup:
     if not data.stamp.n:
         return Markup.escape("No session of this interview falls into this period.")
     now, then = data.totals, data.previous
@@ -83,20 +83,20 @@ def _discrimination(questions: Sequence[QuestionFigures]) -> str:
 
 def tiles(data: InterviewReport) -> list[Tile]:
     """The interview's figures against those of the period before."""
-    tile = Compared(data.totals, data.previous, data.weeks)
+    tile = TileComparison(data.totals, data.previous, data.weeks)
     middle = data.scores.median
     return [
-        tile.counted("Sessions planned", lambda t: t.planned),
-        tile.counted("Completed", lambda t: t.completed, good=1),
-        tile.rated("Show rate", lambda t: t.show),
-        tile.rated("Completion", lambda t: t.completion),
-        told(
+        tile.count_tile("Sessions planned", lambda t: t.planned),
+        tile.count_tile("Completed", lambda t: t.completed, good=1),
+        tile.rate_tile("Show rate", lambda t: t.show),
+        tile.rate_tile("Completion", lambda t: t.completion),
+        fact_tile(
             "Median score",
             formatting.UNDEFINED if middle is None else formatting.number(round(middle, 1)),
             f"n = {data.scores.n:,}; passes at {formatting.number(data.pass_score)}",
             few=0 < data.scores.n < formatting.FEW,
         ),
-        tile.rated("Pass rate", lambda t: t.passed, good=0),
-        tile.rated("Feedback in time", lambda t: t.feedback_in_time),
-        tile.rated("Invite conversion", lambda t: t.conversion),
+        tile.rate_tile("Pass rate", lambda t: t.passed, good=0),
+        tile.rate_tile("Feedback in time", lambda t: t.feedback_in_time),
+        tile.rate_tile("Invite conversion", lambda t: t.conversion),
     ]

@@ -21,7 +21,7 @@ class ReportFilter(Input):
     type: tuple[ReportType, ...] = ()
 
 
-class FileFacts(NamedTuple):
+class FileInfo(NamedTuple):
     """A ready report's file; ``size`` in bytes."""
 
     filename: str
@@ -30,7 +30,7 @@ class FileFacts(NamedTuple):
     sha256: str
 
 
-class Shown(NamedTuple):
+class ReportView(NamedTuple):
     """A report and where it stands; ``file`` while it is kept."""
 
     id: UUID
@@ -45,7 +45,7 @@ class Shown(NamedTuple):
     data_as_of: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None
-    file: FileFacts | None
+    file: FileInfo | None
 
 
 class Expired(NotFound):
@@ -58,36 +58,36 @@ class Expired(NotFound):
 
 
 _r, _f = Report, ReportFile
-_SHOWN = select(
+_VIEW = select(
     _r.id, _r.type, _r.status, _r.parameters, _r.requested_by, _r.email_to, _r.attempts, _r.last_error, _r.created_at,
     _r.data_as_of, _r.finished_at, _r.expires_at, _f.filename, _f.content_type, _f.size, _f.sha256,
 ).outerjoin(_f, and_(_f.report_id == _r.id, _r.expires_at > func.clock_timestamp()))  # fmt: skip
 """What expired is gone from then on, and not only when the nightly cleanup has removed it."""
 
 
-def page(db: Session, where: ReportFilter, *, by: Viewer, after: UUID | None, limit: int) -> Sequence[Shown]:
+def page(db: Session, where: ReportFilter, *, by: Viewer, after: UUID | None, limit: int) -> Sequence[ReportView]:
     """The viewer's reports, newest first, after the given one. Raises Forbidden."""
     require(by, *STAFF)
-    query = _SHOWN.where(*_seen_by(by)).order_by(_r.id.desc()).limit(limit)
+    query = _VIEW.where(*_visible_to(by)).order_by(_r.id.desc()).limit(limit)
     if after is not None:
         query = query.where(_r.id < after)
     if where.status:
         query = query.where(_r.status.in_(where.status))
     if where.type:
         query = query.where(_r.type.in_(where.type))
-    return [_shown(row) for row in db.execute(query)]
+    return [_view(row) for row in db.execute(query)]
 
 
-def get(db: Session, report_id: UUID, *, by: Viewer) -> Shown:
+def get(db: Session, report_id: UUID, *, by: Viewer) -> ReportView:
     """One report. Raises Forbidden, and NotFound, also when it is somebody else's."""
     require(by, *STAFF)
-    row = db.execute(_SHOWN.where(_r.id == report_id, *_seen_by(by))).one_or_none()
+    row = db.execute(_VIEW.where(_r.id == report_id, *_visible_to(by))).one_or_none()
     if row is None:
         raise NotFound("report", report_id)
-    return _shown(row)
+    return _view(row)
 
 
-def get_file(db: Session, report_id: UUID, *, by: Viewer) -> FileFacts:
+def get_file(db: Session, report_id: UUID, *, by: Viewer) -> FileInfo:
     """A ready report's file. Raises as ``get`` does, Conflict while there is none, Expired when it is gone."""
     report = get(db, report_id, by=by)
     if report.file is not None:
@@ -98,22 +98,22 @@ def get_file(db: Session, report_id: UUID, *, by: Viewer) -> FileFacts:
     raise Conflict(f"Report {report_id} is {report.status}{why or '.'}", report_id=report_id, old=report.status)
 
 
-def outcome(db: Session, report_id: UUID) -> Shown:
+def outcome(db: Session, report_id: UUID) -> ReportView:
     """Where a report stands, for the house itself. Raises NotFound."""
-    row = db.execute(_SHOWN.where(_r.id == report_id)).one_or_none()
+    row = db.execute(_VIEW.where(_r.id == report_id)).one_or_none()
     if row is None:
         raise NotFound("report", report_id)
-    return _shown(row)
+    return _view(row)
 
 
-def _seen_by(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
+def _visible_to(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
     if viewer.role == "admin":
         return ()
     # the daily ones are for whoever may subscribe to them
     return (or_(_r.requested_by == viewer.id, _r.dedupe_key.startswith("daily/")),)
 
 
-def _shown(row: Any) -> Shown:
+def _view(row: Any) -> ReportView:
     *_, filename, content_type, size, sha256 = row
-    file = FileFacts(filename, content_type, size, sha256) if filename is not None else None
-    return Shown._make((*row[: len(Shown._fields) - 1], file))
+    file = FileInfo(filename, content_type, size, sha256) if filename is not None else None
+    return ReportView._make((*row[: len(ReportView._fields) - 1], file))

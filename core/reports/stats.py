@@ -5,22 +5,22 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.queues import Counted, Took, counted, took
+from core.queues import Durations, StatusCount, count_by_status, durations
 
 RECENT_MINUTES = 60
 RECENT_REPORTS = 1000
 
 
-class Figures(NamedTuple):
+class ReportStats(NamedTuple):
     """The reports that were asked for, by the database's clock.
 
     ``overdue_seconds`` is how long the report that waits longest has been due, 0 when none does. ``ready`` is from a
     report's INSERT to its file being kept, of those ready among the newest RECENT_REPORTS within RECENT_MINUTES.
     """
 
-    counted: tuple[Counted, ...]
+    counted: tuple[StatusCount, ...]
     overdue_seconds: float
-    ready: Took
+    ready: Durations
     kept_bytes: int
 
 
@@ -35,11 +35,11 @@ _READY = f"""
 _KEPT = text("SELECT coalesce(sum(size), 0) FROM report_files")
 
 
-def figures(db: Session) -> Figures:
+def report_stats(db: Session) -> ReportStats:
     """The figures now."""
-    return Figures(
-        counted=counted(db, "reports", "type"),
+    return ReportStats(
+        counted=count_by_status(db, "reports", "type"),
         overdue_seconds=max(0.0, float(db.execute(_OVERDUE).scalar_one())),
-        ready=took(db, _READY),
+        ready=durations(db, _READY),
         kept_bytes=int(db.execute(_KEPT).scalar_one()),
     )

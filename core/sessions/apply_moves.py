@@ -13,19 +13,19 @@ from core import outbox, reminders
 from core.db import array, insert_many
 from core.events import SessionMoved
 from core.models import SessionEvent, SessionStatus
-from core.notifications import tell
-from core.sessions.deadlines import next_look
+from core.notifications import notify
+from core.sessions.deadlines import next_check
 from core.sessions.mails import mail_moves
 from core.sessions.moves import CORRECTIONS, ENDED, Actor
-from core.sessions.notices import told
-from core.sessions.snapshot import Facts
+from core.sessions.notices import session_notices
+from core.sessions.snapshot import SessionSnapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """One legal move of a locked session."""
 
-    session: Facts
+    session: SessionSnapshot
     to: SessionStatus
     actor: Actor
     actor_id: int | None = None
@@ -80,7 +80,7 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
             "ended_at": array([s.ended_at for s in after]),
             "no_show_party": array([move.no_show_party for move in moves]),
             "score": array([scores.get(s.id) for s in after]),
-            "sweep_at": array([next_look(s) for s in after]),
+            "sweep_at": array([next_check(s) for s in after]),
         },
     )
     _remind(db, moves, now)
@@ -114,7 +114,7 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
         ),
     )
     mail_moves(db, ((move.session.id, move.to, move.reason) for move in moves), now=now)
-    tell(db, list(chain.from_iterable(told(s, s.status, now=now) for s in after)), now=now)
+    notify(db, list(chain.from_iterable(session_notices(s, s.status, now=now) for s in after)), now=now)
 
 
 def _remind(db: Session, moves: Sequence[Move], now: datetime) -> None:
@@ -125,7 +125,7 @@ def _remind(db: Session, moves: Sequence[Move], now: datetime) -> None:
     reminders.plan(db, [move.session.id for move in moves if move.to == "scheduled"], now=now)
 
 
-def _after(move: Move, now: datetime) -> Facts:
+def _after(move: Move, now: datetime) -> SessionSnapshot:
     """The session as the move leaves it."""
     s = move.session
     if move.to == "in_progress":
@@ -143,7 +143,7 @@ def _after(move: Move, now: datetime) -> Facts:
     return s._replace(status=move.to, status_at=now, ended_at=(s.ended_at or now) if move.to in ENDED else s.ended_at)
 
 
-def planned_end(s: Facts, start: datetime) -> datetime:
+def planned_end(s: SessionSnapshot, start: datetime) -> datetime:
     """When a session that begins at ``start`` is planned to end."""
     return start + timedelta(minutes=s.duration_minutes)
 

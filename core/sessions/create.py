@@ -12,11 +12,11 @@ from core.errors import Invalid
 from core.events import SessionCreated
 from core.fields import Id, Input, Moment
 from core.models import OPEN, Candidate, Interview, InterviewSession
-from core.notifications import tell
+from core.notifications import notify
 from core.sessions.conflicts import naming_conflicts
-from core.sessions.deadlines import next_look
+from core.sessions.deadlines import next_check
 from core.sessions.mails import mail_created
-from core.sessions.notices import told
+from core.sessions.notices import session_notices
 from core.sessions.schedule import check_future, check_interviewer, record, set_columns
 from core.sessions.snapshot import lock
 from core.viewers import STAFF, Viewer, require
@@ -76,7 +76,7 @@ def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID
         )
         db.flush()
     made = lock(db, session_id)
-    set_columns(db, made, sweep_at=next_look(made))
+    set_columns(db, made, sweep_at=next_check(made))
     record(db, made, "created", by, now, reason=None, data={})
     outbox.publish(
         db,
@@ -95,7 +95,7 @@ def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID
     )
     reminders.plan(db, [session_id], now=now)
     mail_created(db, session_id, now=now)
-    tell(db, list(told(made, made.status, now=now)), now=now)
+    notify(db, list(session_notices(made, made.status, now=now)), now=now)
     return session_id
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
-from core.sessions.snapshot import Facts
+from core.sessions.snapshot import SessionSnapshot
 
 Rule = Literal["expire", "no_show", "late", "close", "interrupt", "feedback_overdue"]
 
@@ -11,7 +11,7 @@ LATE_AFTER = timedelta(minutes=5)
 SILENT_FOR = timedelta(minutes=2)
 
 
-def deadlines(s: Facts) -> list[tuple[datetime, Rule]]:
+def deadlines(s: SessionSnapshot) -> list[tuple[datetime, Rule]]:
     """Every rule that can still apply to the session in its present state, with its due time, first rule first.
 
     (DOMAIN, "Session statuses".)
@@ -38,20 +38,20 @@ def deadlines(s: Facts) -> list[tuple[datetime, Rule]]:
             return []
 
 
-def next_look(s: Facts) -> datetime | None:
+def next_check(s: SessionSnapshot) -> datetime | None:
     """When the sweep has to look at the session again; None: never in this state."""
     return min((due for due, _ in deadlines(s)), default=None)
 
 
-def due_rule(s: Facts, now: datetime) -> Rule | None:
+def due_rule(s: SessionSnapshot, now: datetime) -> Rule | None:
     """The first rule that fits at ``now``."""
     return next((rule for due, rule in deadlines(s) if due <= now), None)
 
 
-def _last_sign(s: Facts) -> datetime:
+def _last_sign(s: SessionSnapshot) -> datetime:
     return s.last_activity_at or s.started_at or s.status_at
 
 
-def _overrun(s: Facts) -> datetime:
+def _overrun(s: SessionSnapshot) -> datetime:
     planned = (s.started_at or s.status_at) + timedelta(minutes=s.duration_minutes + s.overrun_minutes)
     return max(planned, _last_sign(s) + SILENT_FOR)

@@ -13,7 +13,7 @@ from core import emails
 from core.emails import Queued
 from core.models import Email, SessionStatus
 from core.notifications.system import notify_mail_trouble
-from core.sessions.snapshot import Facts
+from core.sessions.snapshot import SessionSnapshot
 
 
 def mail_created(db: Session, session_id: UUID, *, now: datetime) -> None:
@@ -37,7 +37,7 @@ def mail_moves(db: Session, moves: Iterable[tuple[UUID, SessionStatus, str | Non
         _queued(db, emails.queue_interview_complete(db, completed, now=now), now)
 
 
-def mail_rescheduled(db: Session, before: Facts, *, now: datetime, reason: str | None) -> None:
+def mail_rescheduled(db: Session, before: SessionSnapshot, *, now: datetime, reason: str | None) -> None:
     """The mails of a new time or interviewer; what was not sent of the older schedule is taken back."""
     missed = emails.withdraw(db, before.id, why="the session was rescheduled")
     queued = emails.queue_interview_reschedule(
@@ -52,10 +52,10 @@ def mail_rescheduled(db: Session, before: Facts, *, now: datetime, reason: str |
     _queued(db, queued, now)
 
 
-def mail_replaced(db: Session, before: Facts, interviewer_id: int | None, *, now: datetime) -> None:
+def mail_replaced(db: Session, before: SessionSnapshot, interviewer_id: int | None, *, now: datetime) -> None:
     """The farewell to an interviewer whom somebody else, or nobody, replaces as the session is scheduled."""
     if before.interviewer_id not in (None, interviewer_id):
-        _queued(db, emails.queue_farewell(db, before.id, before.interviewer_id, now=now), now)
+        _queued(db, emails.queue_removal_notice(db, before.id, before.interviewer_id, now=now), now)
 
 
 def _queued(db: Session, mails: Iterable[Queued], now: datetime) -> None:

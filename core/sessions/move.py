@@ -13,7 +13,7 @@ from core.sessions.apply_moves import Move, planned_end, write_moves
 from core.sessions.conflicts import naming_conflicts
 from core.sessions.moves import MOVES, Actor
 from core.sessions.schedule import schedule
-from core.sessions.snapshot import Facts, lock
+from core.sessions.snapshot import SessionSnapshot, lock
 from core.viewers import Viewer
 
 
@@ -53,7 +53,7 @@ def move(db: Session, session_id: UUID, given: NewStatus, *, by: Viewer, now: da
         write_moves(db, [Move(s, given.status, actor, by.id, given.reason, party)], now=now)
 
 
-def check(s: Facts, to: SessionStatus, actor: Actor, now: datetime) -> None:
+def check(s: SessionSnapshot, to: SessionStatus, actor: Actor, now: datetime) -> None:
     """Raise IllegalMove or Forbidden unless the actor may make this move at this moment."""
     allowed = MOVES.get((s.status, to))
     if allowed is None:

@@ -6,18 +6,18 @@ from typing import Literal
 
 from core.emails.content import times
 from core.models import SessionStatus
-from core.notifications import Told
-from core.sessions.snapshot import Facts
+from core.notifications import Notice
+from core.sessions.snapshot import SessionSnapshot
 from core.settings import settings
 
-Occasion = Literal["invited", "rescheduled", "late", "feedback_overdue"] | SessionStatus
+NoticeKind = Literal["invited", "rescheduled", "late", "feedback_overdue"] | SessionStatus
 Party = Literal["candidate", "interviewer", "recruiters"]
 
 _BOTH: tuple[Party, ...] = ("candidate", "interviewer")
 _ALL: tuple[Party, ...] = ("candidate", "interviewer", "recruiters")
 _STAFF: tuple[Party, ...] = ("interviewer", "recruiters")
 
-WHO: dict[Occasion, tuple[Party, ...]] = {
+RECIPIENTS: dict[NoticeKind, tuple[Party, ...]] = {
     "invited": _BOTH,
     "scheduled": _BOTH,
     "rescheduled": _ALL,
@@ -30,7 +30,7 @@ WHO: dict[Occasion, tuple[Party, ...]] = {
     "feedback_overdue": _STAFF,
 }
 
-_WORDS: dict[tuple[Occasion, Party | None], tuple[str, str]] = {
+_TEXTS: dict[tuple[NoticeKind, Party | None], tuple[str, str]] = {
     ("invited", "candidate"): ("You are invited to an interview", "{title}: open it any time until {until}."),
     ("invited", None): ("Candidate invited", "{name} is invited to {title}."),
     ("scheduled", "candidate"): ("Your interview is scheduled", "{title} on {start}."),
@@ -57,18 +57,18 @@ _WORDS: dict[tuple[Occasion, Party | None], tuple[str, str]] = {
 _REPLACED = ("Interview taken over", "{name}, {title}, is not yours any more.")
 
 
-def told(s: Facts, occasion: Occasion, *, now: datetime) -> Iterator[Told]:
+def session_notices(s: SessionSnapshot, occasion: NoticeKind, *, now: datetime) -> Iterator[Notice]:
     """The notifications of one occasion, of the session as it is after it; everybody reads times in their own zone.
 
     The key names session, schedule and occasion, and the moment where an occasion can come again.
     """
-    for party in WHO.get(occasion, ()):
+    for party in RECIPIENTS.get(occasion, ()):
         user_id = _user_id(s, party)
         if user_id is not None or party == "recruiters":
-            yield _told(s, occasion, party, user_id, told_key(s, occasion, party, now), now)
+            yield _notice(s, occasion, party, user_id, notice_key(s, occasion, party, now), now)
 
 
-def told_rescheduled(before: Facts, after: Facts, *, now: datetime) -> Iterator[Told]:
+def reschedule_notices(before: SessionSnapshot, after: SessionSnapshot, *, now: datetime) -> Iterator[Notice]:
     """The notifications of a new time or interviewer.
 
     An interviewer to whom the session is new hears that they have it, the one they replace that they have not.
@@ -76,40 +76,44 @@ def told_rescheduled(before: Facts, after: Facts, *, now: datetime) -> Iterator[
     """
     new = after.interviewer_id if after.interviewer_id != before.interviewer_id else None
     if after.scheduled_start:
-        yield from (one for one in told(after, "rescheduled", now=now) if one.user_id is None or one.user_id != new)
+        yield from (
+            one for one in session_notices(after, "rescheduled", now=now) if one.user_id is None or one.user_id != new
+        )
     if new is not None:
-        occasion: Occasion = "scheduled" if after.scheduled_start else "invited"
-        yield _told(after, occasion, "interviewer", new, told_key(after, occasion, "interviewer", now), now)
-    yield from told_replaced(before, after.interviewer_id, now=now)
+        occasion: NoticeKind = "scheduled" if after.scheduled_start else "invited"
+        yield _notice(after, occasion, "interviewer", new, notice_key(after, occasion, "interviewer", now), now)
+    yield from removal_notices(before, after.interviewer_id, now=now)
 
 
-def told_replaced(before: Facts, interviewer_id: int | None, *, now: datetime) -> Iterator[Told]:
+def removal_notices(before: SessionSnapshot, interviewer_id: int | None, *, now: datetime) -> Iterator[Notice]:
     """What an interviewer hears whom somebody else, or nobody, replaces."""
     if before.interviewer_id in (None, interviewer_id):
         return
     title, body = _REPLACED
-    yield Told(
+    yield Notice(
         category="cancelled",
         title=title,
-        body=body.format_map(_Words(before, "interviewer", now)),
+        body=body.format_map(_TextFields(before, "interviewer", now)),
         dedupe_key=f"{before.id}/{before.schedule_version}/replaced/{before.interviewer_id}/{now.isoformat()}",
         user_id=before.interviewer_id,
         session_id=before.id,
     )
 
 
-def told_key(s: Facts, occasion: Occasion, party: Party, now: datetime) -> str:
+def notice_key(s: SessionSnapshot, occasion: NoticeKind, party: Party, now: datetime) -> str:
     """The key that makes an occasion be told once: lateness and overdue feedback once a schedule, moves each time."""
     once = occasion in ("late", "feedback_overdue")
     return f"{s.id}/{s.schedule_version}/{occasion}/{party}" + ("" if once else f"/{now.isoformat()}")
 
 
-def _told(s: Facts, occasion: Occasion, party: Party, user_id: int | None, key: str, now: datetime) -> Told:
-    title, body = _WORDS.get((occasion, party)) or _WORDS[occasion, None]
-    return Told(
+def _notice(
+    s: SessionSnapshot, occasion: NoticeKind, party: Party, user_id: int | None, key: str, now: datetime
+) -> Notice:
+    title, body = _TEXTS.get((occasion, party)) or _TEXTS[occasion, None]
+    return Notice(
         category=occasion,
         title=title,
-        body=body.format_map(_Words(s, party, now)),
+        body=body.format_map(_TextFields(s, party, now)),
         dedupe_key=key,
         user_id=user_id,
         role=None if user_id else "recruiter",
@@ -117,14 +121,14 @@ def _told(s: Facts, occasion: Occasion, party: Party, user_id: int | None, key: 
     )
 
 
-def _user_id(s: Facts, party: Party) -> int | None:
+def _user_id(s: SessionSnapshot, party: Party) -> int | None:
     return {"candidate": s.candidate_user_id, "interviewer": s.interviewer_id, "recruiters": None}[party]
 
 
-class _Words(dict[str, str]):
+class _TextFields(dict[str, str]):
     """What the bodies can say of a session to one party; each word is made when it is asked for."""
 
-    def __init__(self, s: Facts, party: Party, now: datetime) -> None:
+    def __init__(self, s: SessionSnapshot, party: Party, now: datetime) -> None:
         super().__init__(name=s.candidate_name, title=s.title)
         self._s, self._party, self._now = s, party, now
 

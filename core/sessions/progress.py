@@ -18,7 +18,7 @@ from core.fields import Id, Input, Prose
 from core.models import Answer, Feedback, InterviewSession, Question, SessionEvent
 from core.sessions.apply_moves import completion_scores
 from core.sessions.moves import ENDED
-from core.sessions.snapshot import Facts, lock
+from core.sessions.snapshot import SessionSnapshot, lock
 from core.viewers import Viewer
 
 PUSH_EVERY = timedelta(minutes=1)
@@ -138,7 +138,7 @@ def _only(actor: str, allowed: str, what: str) -> None:
         raise Forbidden(f"The {what} the session's {allowed}; you are {actor}.")
 
 
-def _alive(db: Session, s: Facts, now: datetime) -> None:
+def _alive(db: Session, s: SessionSnapshot, now: datetime) -> None:
     values: dict[str, datetime] = {"last_activity_at": now}
     if s.activity_pushed_at is None or now - s.activity_pushed_at >= PUSH_EVERY:
         values["activity_pushed_at"] = now
@@ -146,7 +146,7 @@ def _alive(db: Session, s: Facts, now: datetime) -> None:
     db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(**values))
 
 
-def _check(db: Session, s: Facts, answers: Sequence[NewAnswer], actor: str) -> None:
+def _check(db: Session, s: SessionSnapshot, answers: Sequence[NewAnswer], actor: str) -> None:
     known = {q.id: q for q in db.scalars(select(Question).where(Question.interview_id == s.interview_id))}
     for place, given in enumerate(answers):
         question = known.get(given.question_id)

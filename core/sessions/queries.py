@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core.errors import Forbidden, NotFound
 from core.fields import Id, Input, Moment
 from core.models import Candidate, InterviewSession, SessionEvent, SessionStatus
-from core.sessions.snapshot import look
+from core.sessions.snapshot import read_snapshot
 from core.viewers import STAFF, Viewer
 
 _s = InterviewSession
@@ -39,7 +39,7 @@ def get(db: Session, session_id: UUID, *, by: Viewer) -> InterviewSession:
 def may_follow(db: Session, session_id: UUID, *, by: Viewer) -> None:
     """Raise Forbidden unless the viewer may follow the session live; NotFound when it is not there."""
     try:
-        look(db, session_id).actor(by)
+        read_snapshot(db, session_id).actor(by)
     except NotFound:
         if by.role in STAFF:
             raise

@@ -12,14 +12,14 @@ from core.errors import Conflict, IllegalMove, Invalid
 from core.events import SessionRescheduled, SessionUpdated
 from core.fields import Id, Input, Moment, Prose
 from core.models import InterviewSession, SessionEvent, User
-from core.notifications import tell
+from core.notifications import notify
 from core.sessions.apply_moves import Move, planned_end, write_moves
 from core.sessions.conflicts import naming_conflicts
-from core.sessions.deadlines import next_look
+from core.sessions.deadlines import next_check
 from core.sessions.mails import mail_replaced, mail_rescheduled
 from core.sessions.moves import ENDED
-from core.sessions.notices import told_replaced, told_rescheduled
-from core.sessions.snapshot import Facts, lock, with_interviewer
+from core.sessions.notices import removal_notices, reschedule_notices
+from core.sessions.snapshot import SessionSnapshot, lock, with_interviewer
 from core.viewers import STAFF, Viewer, require
 
 
@@ -44,7 +44,7 @@ def change(db: Session, session_id: UUID, given: SessionPatch, *, by: Viewer, no
     fields = given.model_fields_set - {"reason"}
     if not fields:
         raise Invalid("body", "names nothing to change")
-    _change_facts(db, s, given, fields, by=by, now=now)
+    _change_details(db, s, given, fields, by=by, now=now)
     if fields & {"scheduled_start", "interviewer_id"}:
         interviewer = given.interviewer_id if "interviewer_id" in fields else s.interviewer_id
         start = given.scheduled_start if "scheduled_start" in fields else s.scheduled_start
@@ -65,7 +65,7 @@ def change(db: Session, session_id: UUID, given: SessionPatch, *, by: Viewer, no
 
 def schedule(
     db: Session,
-    s: Facts,
+    s: SessionSnapshot,
     start: datetime,
     interviewer_id: int | None,
     *,
@@ -85,12 +85,12 @@ def schedule(
         set_columns(db, s, interviewer_id=interviewer_id)
         write_moves(db, [Move(planned, "scheduled", actor, by.id, reason)], now=now)
     mail_replaced(db, s, interviewer_id, now=now)
-    tell(db, list(told_replaced(s, interviewer_id, now=now)), now=now)
+    notify(db, list(removal_notices(s, interviewer_id, now=now)), now=now)
 
 
 def reschedule(
     db: Session,
-    s: Facts,
+    s: SessionSnapshot,
     start: datetime | None,
     interviewer_id: int | None,
     *,
@@ -126,7 +126,7 @@ def reschedule(
             scheduled_end=end,
             schedule_version=new.schedule_version,
             ics_sequence=InterviewSession.ics_sequence + 1,
-            sweep_at=next_look(new),
+            sweep_at=next_check(new),
         )
     data = {
         "scheduled_start": start.isoformat() if start else None,
@@ -140,7 +140,7 @@ def reschedule(
     mail_rescheduled(db, s, now=now, reason=reason)
     if start is None or end is None:
         outbox.publish(db, SessionUpdated(session_id=s.id, changed=("interviewer_id",)))
-        tell(db, list(told_rescheduled(s, new, now=now)), now=now)
+        notify(db, list(reschedule_notices(s, new, now=now)), now=now)
         return
     outbox.publish(
         db,
@@ -153,10 +153,12 @@ def reschedule(
             schedule_version=new.schedule_version,
         ),
     )
-    tell(db, list(told_rescheduled(s, new, now=now)), now=now)
+    notify(db, list(reschedule_notices(s, new, now=now)), now=now)
 
 
-def _change_facts(db: Session, s: Facts, given: SessionPatch, fields: set[str], *, by: Viewer, now: datetime) -> None:
+def _change_details(
+    db: Session, s: SessionSnapshot, given: SessionPatch, fields: set[str], *, by: Viewer, now: datetime
+) -> None:
     values: dict[str, Any] = {}
     changed: dict[str, Any] = {}
     if "legal_hold" in fields:
@@ -180,13 +182,13 @@ def _change_facts(db: Session, s: Facts, given: SessionPatch, fields: set[str], 
         outbox.publish(db, SessionUpdated(session_id=s.id, changed=tuple(changed)))
 
 
-def set_columns(db: Session, s: Facts, **values: Any) -> None:
+def set_columns(db: Session, s: SessionSnapshot, **values: Any) -> None:
     """Write columns of one session."""
     db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(**values))
 
 
 def record(
-    db: Session, s: Facts, kind: str, by: Viewer, now: datetime, *, reason: str | None, data: dict[str, Any]
+    db: Session, s: SessionSnapshot, kind: str, by: Viewer, now: datetime, *, reason: str | None, data: dict[str, Any]
 ) -> None:
     """Add to the session's history what is no move."""
     db.add(

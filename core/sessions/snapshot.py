@@ -14,7 +14,7 @@ from core.sessions.moves import Actor
 from core.viewers import Viewer
 
 
-class Facts(NamedTuple):
+class SessionSnapshot(NamedTuple):
     """A session with its interview's patience and the people it concerns; minutes are whole."""
 
     id: UUID
@@ -70,7 +70,7 @@ _person = (
 _zone = select(User.timezone).where(User.id == _s.interviewer_id).limit(1).scalar_subquery()
 _feedback = select(Feedback.session_id).where(Feedback.session_id == _s.id).limit(1).scalar_subquery()
 
-FACTS: Select[tuple[object, ...]] = (
+SNAPSHOT_QUERY: Select[tuple[object, ...]] = (
     select(
         _s.id,
         _s.status,
@@ -109,28 +109,28 @@ FACTS: Select[tuple[object, ...]] = (
 )
 
 
-def facts(rows: Sequence[Sequence[object]]) -> list[Facts]:
+def to_snapshots(rows: Sequence[Sequence[object]]) -> list[SessionSnapshot]:
     """The rows of FACTS, named."""
-    return list(map(Facts._make, rows))
+    return list(map(SessionSnapshot._make, rows))
 
 
-def lock(db: Session, session_id: UUID) -> Facts:
+def lock(db: Session, session_id: UUID) -> SessionSnapshot:
     """One session, locked until the transaction ends. Raises NotFound."""
-    row = db.execute(FACTS.where(_s.id == session_id).with_for_update(of=_s)).one_or_none()
+    row = db.execute(SNAPSHOT_QUERY.where(_s.id == session_id).with_for_update(of=_s)).one_or_none()
     if row is None:
         raise NotFound("session", session_id)
-    return Facts._make(row)
+    return SessionSnapshot._make(row)
 
 
-def look(db: Session, session_id: UUID) -> Facts:
+def read_snapshot(db: Session, session_id: UUID) -> SessionSnapshot:
     """One session, not locked. Raises NotFound."""
-    row = db.execute(FACTS.where(_s.id == session_id)).one_or_none()
+    row = db.execute(SNAPSHOT_QUERY.where(_s.id == session_id)).one_or_none()
     if row is None:
         raise NotFound("session", session_id)
-    return Facts._make(row)
+    return SessionSnapshot._make(row)
 
 
-def with_interviewer(db: Session, s: Facts, interviewer_id: int | None) -> Facts:
+def with_interviewer(db: Session, s: SessionSnapshot, interviewer_id: int | None) -> SessionSnapshot:
     """The session as it is with this interviewer, or none."""
     zone = db.scalar(select(User.timezone).where(User.id == interviewer_id))
     return s._replace(interviewer_id=interviewer_id, interviewer_zone=zone)

@@ -18,12 +18,12 @@ from core import outbox
 from core.db import array, insert_many, transaction
 from core.events import SessionLate
 from core.models import InterviewSession, SessionEvent, SessionStatus
-from core.notifications import tell
+from core.notifications import notify
 from core.results import Result
 from core.sessions.apply_moves import Move, write_moves
-from core.sessions.deadlines import Rule, due_rule, next_look
-from core.sessions.notices import told
-from core.sessions.snapshot import FACTS, Facts, facts
+from core.sessions.deadlines import Rule, due_rule, next_check
+from core.sessions.notices import session_notices
+from core.sessions.snapshot import SNAPSHOT_QUERY, SessionSnapshot, to_snapshots
 
 Cursor = tuple[datetime, UUID]
 """The last session looked at, in the order of ``sessions_sweep``."""
@@ -49,13 +49,13 @@ def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH)
     swept, counts = Swept(now=now, dry_run=dry_run), Counter[str]()
     cursor: Cursor | None = (datetime.fromtimestamp(0, UTC), UUID(int=0))
     while cursor is not None:
-        with _uncollected(), transaction() as db:
+        with _gc_paused(), transaction() as db:
             cursor = _batch(db, swept, counts, cursor, now=now, dry_run=dry_run, batch=batch)
     return swept.model_copy(update={"by_rule": dict(sorted(counts.items()))})
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """No search for reference cycles while a batch is at work.
 
     Its hundred thousand objects live until it commits; the collector would look at all of them, and at all of the
@@ -81,8 +81,8 @@ def _batch(
     batch: int,
 ) -> Cursor | None:
     claimed, cursor_after = claim(db, cursor, now=now, batch=batch, lock=not dry_run)
-    due: dict[Rule, list[Facts]] = {}
-    early: list[Facts] = []
+    due: dict[Rule, list[SessionSnapshot]] = {}
+    early: list[SessionSnapshot] = []
     for s in claimed:
         rule = due_rule(s, now)
         if rule is None:
@@ -96,14 +96,14 @@ def _batch(
     swept.skipped += len(early)
     if not dry_run:
         _apply(db, due, now)
-        _look_later(db, early)
+        _check_later(db, early)
         swept.done += sum(map(len, due.values()))
     return cursor_after
 
 
 def claim(
     db: Session, cursor: Cursor, *, now: datetime, batch: int, lock: bool
-) -> tuple[Sequence[Facts], Cursor | None]:
+) -> tuple[Sequence[SessionSnapshot], Cursor | None]:
     """The next sessions to look at, locked, and where to go on; None: there are no more.
 
     They are claimed by ``sessions_sweep``, whose order is the cursor's. The facts are read by a second statement,
@@ -127,15 +127,15 @@ def claim(
     if not claimed:
         return (), None
     after: Cursor | None = (claimed[-1][0], claimed[-1][1]) if len(claimed) == batch else None
-    return facts(connection.execute(_CLAIMED, {"ids": array([id_ for _, id_ in claimed])}).all()), after
+    return to_snapshots(connection.execute(_CLAIMED, {"ids": array([id_ for _, id_ in claimed])}).all()), after
 
 
-_CLAIMED = FACTS.where(text("sessions.id = ANY(CAST(:ids AS uuid[]))")).order_by(
+_CLAIMED = SNAPSHOT_QUERY.where(text("sessions.id = ANY(CAST(:ids AS uuid[]))")).order_by(
     InterviewSession.sweep_at, InterviewSession.id
 )
 
 
-def _apply(db: Session, due: dict[Rule, list[Facts]], now: datetime) -> None:
+def _apply(db: Session, due: dict[Rule, list[SessionSnapshot]], now: datetime) -> None:
     enough = _answered_enough(db, [s.id for s in due.get("close", ())])
     targets: dict[Rule, SessionStatus] = {
         "expire": "expired",
@@ -181,7 +181,7 @@ _MARK: dict[str, Any] = {
 }
 
 
-def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> None:
+def _announce(db: Session, rule: str, sessions: list[SessionSnapshot], now: datetime) -> None:
     """Lateness and overdue feedback: told and remembered, with no change of status."""
     if not sessions:
         return
@@ -189,7 +189,7 @@ def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> N
         s._replace(late_version=s.schedule_version) if rule == "late" else s._replace(feedback_overdue_at=now)
         for s in sessions
     ]
-    looks = {"id": array([s.id for s in after]), "sweep_at": array([next_look(s) for s in after])}
+    looks = {"id": array([s.id for s in after]), "sweep_at": array([next_check(s) for s in after])}
     db.execute(_MARK[rule], looks | ({"now": now} if rule == "feedback_overdue" else {}))
     insert_many(
         db,
@@ -212,14 +212,14 @@ def _announce(db: Session, rule: str, sessions: list[Facts], now: datetime) -> N
                 if s.scheduled_start
             ),
         )
-        tell(db, list(chain.from_iterable(told(s, "late", now=now) for s in after)), now=now)
+        notify(db, list(chain.from_iterable(session_notices(s, "late", now=now) for s in after)), now=now)
     else:
-        tell(db, list(chain.from_iterable(told(s, "feedback_overdue", now=now) for s in after)), now=now)
+        notify(db, list(chain.from_iterable(session_notices(s, "feedback_overdue", now=now) for s in after)), now=now)
 
 
-def _look_later(db: Session, sessions: list[Facts]) -> None:
+def _check_later(db: Session, sessions: list[SessionSnapshot]) -> None:
     if sessions:
-        looks = {"id": array([s.id for s in sessions]), "sweep_at": array([next_look(s) for s in sessions])}
+        looks = {"id": array([s.id for s in sessions]), "sweep_at": array([next_check(s) for s in sessions])}
         db.execute(_MARK["early"], looks)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DemoQuestion:
     """One question, as the demo answers it."""
 
     id: int
@@ -21,12 +21,12 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class DemoInterview:
     """One interview, its minutes and its questions."""
 
     id: int
     row: dict[str, Any]
-    questions: list[Asked]
+    questions: list[DemoQuestion]
     question_rows: list[dict[str, Any]]
 
     def minutes(self, name: str) -> timedelta:
@@ -112,7 +112,7 @@ _QUESTIONS: list[list[tuple[str, str, bool, str, int]]] = [
 ]
 
 
-def interviews(rng: Random, base: datetime) -> list[Template]:
+def interviews(rng: Random, base: datetime) -> list[DemoInterview]:
     """The six interviews with their questions; some questions are harder than others."""
     made, question_id = [], 0
     for id_, (facts, asked) in enumerate(zip(_INTERVIEWS, _QUESTIONS, strict=True), 1):
@@ -134,7 +134,7 @@ def interviews(rng: Random, base: datetime) -> list[Template]:
             )
             seconds = 60 * duration / len(asked) * rng.uniform(0.55, 0.95)
             ease = rng.uniform(-0.16, 0.12)
-            questions.append(Asked(question_id, skill, required, float(weight), float(highest), ease, seconds))
+            questions.append(DemoQuestion(question_id, skill, required, float(weight), float(highest), ease, seconds))
         row = {
             "id": id_,
             "title": title,
@@ -150,5 +150,5 @@ def interviews(rng: Random, base: datetime) -> list[Template]:
             "feedback_deadline_hours": hours,
             "created_at": base - timedelta(days=180 - id_),
         }
-        made.append(Template(id_, row, questions, rows))
+        made.append(DemoInterview(id_, row, questions, rows))
     return made

@@ -24,7 +24,7 @@ FEW = 60
 """Open sessions below which new ones are made first of all."""
 
 
-def trickle(*, every: float = 2.0, count: int | None = None) -> None:
+def run_live(*, every: float = 2.0, count: int | None = None) -> None:
     """Make a realistic change every few seconds and say so, until Ctrl-C or ``count`` changes."""
     rng, done = Random(), 0  # noqa: S311 - a demonstration
     try:
@@ -100,7 +100,7 @@ def _cancel(db: Session, rng: Random, now: datetime) -> str | None:
     return _move(db, s, "cancelled", now, "is cancelled", by=RECRUITER)
 
 
-def _show_life(db: Session, rng: Random, now: datetime) -> str | None:
+def _show_activity(db: Session, rng: Random, now: datetime) -> str | None:
     s = _pick(
         db,
         "s.status = 'in_progress' AND c.user_id IS NOT NULL"
@@ -110,7 +110,7 @@ def _show_life(db: Session, rng: Random, now: datetime) -> str | None:
     if s is None:
         return None
     sessions.note_activity(db, s.id, by=_viewer(db, s.user_id), now=now)
-    return _line(s, "shows signs of life")
+    return _print_line(s, "shows signs of life")
 
 
 def _score(db: Session, rng: Random, now: datetime) -> str | None:
@@ -132,7 +132,7 @@ def _score(db: Session, rng: Random, now: datetime) -> str | None:
     points = float(question.max_score) * rng.choice((4, 5, 6, 7, 8, 9)) / 10
     given = [NewAnswer(question_id=question.id, score=Decimal(str(points)), seconds=rng.randrange(60, 400))]
     sessions.answer(db, s.id, given, by=_viewer(db, s.interviewer_id), now=now)
-    return _line(s, f"question {question.ordinal} gets {points:g} of {float(question.max_score):g}")
+    return _print_line(s, f"question {question.ordinal} gets {points:g} of {float(question.max_score):g}")
 
 
 def _give_feedback(db: Session, rng: Random, now: datetime) -> str | None:
@@ -146,7 +146,7 @@ def _give_feedback(db: Session, rng: Random, now: datetime) -> str | None:
         return None
     said = NewFeedback(recommendation=rng.choice(("no", "yes", "yes", "strong_yes")), comment="Thank you, well done.")
     sessions.give_feedback(db, s.id, said, by=_viewer(db, s.interviewer_id), now=now)
-    return _line(s, f"feedback: {said.recommendation.replace('_', ' ')}")
+    return _print_line(s, f"feedback: {said.recommendation.replace('_', ' ')}")
 
 
 def _decide(db: Session, rng: Random, now: datetime) -> str | None:
@@ -160,7 +160,7 @@ def _decide(db: Session, rng: Random, now: datetime) -> str | None:
         return None
     patch = SessionPatch(decision=rng.choice(("advance", "advance", "hold", "reject")))
     sessions.change(db, s.id, patch, by=_viewer(db, RECRUITER), now=now)
-    return _line(s, f"decision: {patch.decision}")
+    return _print_line(s, f"decision: {patch.decision}")
 
 
 def _schedule(db: Session, rng: Random, now: datetime) -> str | None:
@@ -177,7 +177,7 @@ def _reschedule(db: Session, rng: Random, now: datetime) -> str | None:
     start = s.scheduled_start + timedelta(minutes=15 * rng.choice((-4, -2, 2, 4, 8)))
     patch = SessionPatch(scheduled_start=start, reason="Another time suits better.")
     sessions.change(db, s.id, patch, by=_viewer(db, RECRUITER), now=now)
-    return _line(s, f"moves to {start:%-d %B, %H:%M}")
+    return _print_line(s, f"moves to {start:%-d %B, %H:%M}")
 
 
 def _create(db: Session, rng: Random, now: datetime) -> str | None:
@@ -205,7 +205,7 @@ def _create(db: Session, rng: Random, now: datetime) -> str | None:
         retry_of=pair.retry_of,
     )
     sessions.create(db, given, by=_viewer(db, RECRUITER), now=now)
-    return _line(pair, f"is new, at {start:%H:%M}" if start else "is new: an invitation")
+    return _print_line(pair, f"is new, at {start:%H:%M}" if start else "is new: an invitation")
 
 
 Act = Callable[[Session, Random, datetime], str | None]
@@ -214,7 +214,7 @@ _ACTS: dict[Act, float] = {
     _score: 5,
     _complete: 2,
     _resume: 2,
-    _show_life: 2,
+    _show_activity: 2,
     _create: 2,
     _schedule: 1.5,
     _give_feedback: 1,
@@ -250,10 +250,10 @@ def _move(
         return None
     given = NewStatus(status=to, **more)
     sessions.move(db, s.id, given, by=_viewer(db, by or s.user_id or s.interviewer_id), now=now)
-    return _line(s, words)
+    return _print_line(s, words)
 
 
-def _line(s: Row[Any], words: str) -> str:
+def _print_line(s: Row[Any], words: str) -> str:
     return f"{s.name}, {s.title}: {words}"
 
 

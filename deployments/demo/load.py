@@ -15,14 +15,14 @@ from core.db import insert_many, transaction
 from core.locks import DEMO_LOCK, LOCKS
 from core.models import Answer, Base, Candidate, Feedback, Interview, InterviewSession, Question, SessionEvent, User
 from core.sessions.apply_moves import completion_scores
-from core.sessions.deadlines import next_look
-from core.sessions.snapshot import FACTS, facts
+from core.sessions.deadlines import next_check
+from core.sessions.snapshot import SNAPSHOT_QUERY, to_snapshots
 from deployments.demo import people
 from deployments.demo.interviews import interviews
-from deployments.demo.open_sessions import tell_open
-from deployments.demo.past_sessions import tell_ended
+from deployments.demo.open_sessions import add_open_sessions
+from deployments.demo.past_sessions import add_past_session
 from deployments.demo.planner import Planner, past_time
-from deployments.demo.session_rows import Life
+from deployments.demo.session_rows import SessionBuilder
 
 SEED = 20_261_123
 ENDED = {"completed": 345, "abandoned": 42, "no_show": 40, "expired": 38, "cancelled": 35}
@@ -42,13 +42,15 @@ def load(*, now: datetime | None = None) -> str:
         return _load(db, base)
 
 
-def lives(rng: Random, base: datetime, persons: list[people.Person], planner: Planner) -> list[Life]:
+def build_sessions(
+    rng: Random, base: datetime, persons: list[people.DemoPerson], planner: Planner
+) -> list[SessionBuilder]:
     """The six hundred sessions: those that ended in order of time, then the open ones."""
     fates = [fate for fate, count in ENDED.items() for _ in range(count)]
     rng.shuffle(fates)
     for fate, start in zip(fates, sorted(past_time(rng, base) for _ in fates), strict=True):
-        tell_ended(planner, fate, start)  # type: ignore[arg-type]
-    tell_open(planner)
+        add_past_session(planner, fate, start)  # type: ignore[arg-type]
+    add_open_sessions(planner)
     for person in persons:
         ends = [life.row["ended_at"] for life in planner.lives if life.person is person and life.row["ended_at"]]
         people.conclude(rng, person, max(ends, default=base), base)
@@ -58,7 +60,7 @@ def lives(rng: Random, base: datetime, persons: list[people.Person], planner: Pl
 def _load(db: Session, base: datetime) -> str:
     rng = Random(SEED)  # noqa: S311 - it must repeat itself
     users, persons, templates = people.users(base), people.candidates(rng, base), interviews(rng, base)
-    told = lives(rng, base, persons, Planner(rng, base, persons, templates))
+    told = build_sessions(rng, base, persons, Planner(rng, base, persons, templates))
     _insert(db, User, users)
     _insert(db, Candidate, [person.row for person in persons])
     db.execute(insert(Interview), [template.row for template in templates])
@@ -86,7 +88,7 @@ def _insert(db: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -
 
 def _finish(db: Session) -> None:
     """What core alone knows: each session's score, and when the sweep has to look at it."""
-    rows = facts(db.execute(FACTS).all())
+    rows = to_snapshots(db.execute(SNAPSHOT_QUERY).all())
     scores = completion_scores(db, [s.id for s in rows if s.status == "completed"])
     db.execute(
         text("""
@@ -98,6 +100,6 @@ def _finish(db: Session) -> None:
         {
             "id": [s.id for s in rows],
             "score": [scores.get(s.id) for s in rows],
-            "sweep_at": [next_look(s) for s in rows],
+            "sweep_at": [next_check(s) for s in rows],
         },
     )

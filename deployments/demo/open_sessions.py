@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from deployments.demo.past_sessions import SILENT, appoint
 from deployments.demo.people import CANDIDATE, INTERVIEWER
 from deployments.demo.planner import Planner, Slot, coming_time
-from deployments.demo.session_rows import Life
+from deployments.demo.session_rows import SessionBuilder
 
 # Minutes around the full hour before now. The present is dense: whenever in the hour somebody looks, the next
 # sweeps find something to move, and somebody still to wait for.
@@ -16,7 +16,7 @@ _MINE: dict[int, tuple[int | None, int]] = {13: (CANDIDATE, INTERVIEWER), 24: (N
 SCHEDULED, INVITED, IN_PROGRESS, INTERRUPTED = 45, 40, 9, 6
 
 
-def tell_open(planner: Planner) -> None:
+def add_open_sessions(planner: Planner) -> None:
     """One hundred sessions that are not over."""
     for n in range(IN_PROGRESS):
         _running(planner, n)
@@ -81,13 +81,13 @@ def _invited(planner: Planner, n: int) -> None:
     planner.keep(life)
 
 
-def _arrived(planner: Planner, slot: Slot) -> Life:
+def _arrived(planner: Planner, slot: Slot) -> SessionBuilder:
     life = planner.begin(slot)
     appoint(life, slot)
     life.move("in_progress", slot.start + timedelta(minutes=planner.rng.uniform(0, 2)), "candidate")
     return life
 
 
-def _answer_until(life: Life, silent_since: datetime) -> None:
+def _answer_until(life: SessionBuilder, silent_since: datetime) -> None:
     life.answer(len(life.interview.questions) - 1, life.row["started_at"], until=silent_since)
     life.row |= {"last_activity_at": silent_since, "activity_pushed_at": silent_since}

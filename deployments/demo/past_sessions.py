@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from core.models import SessionStatus
 from core.sessions.moves import Actor
 from deployments.demo.planner import Planner, Slot
-from deployments.demo.session_rows import Life, next_sweep
+from deployments.demo.session_rows import SessionBuilder, next_sweep
 
 # The status sweep's own words.
 EXPIRED, MISSED, SILENT, UNRESUMED = (
@@ -18,18 +18,18 @@ EXPIRED, MISSED, SILENT, UNRESUMED = (
 INVITED_FOR = timedelta(days=14)
 
 
-def tell_ended(planner: Planner, fate: SessionStatus, start: datetime) -> None:
+def add_past_session(planner: Planner, fate: SessionStatus, start: datetime) -> None:
     """One session that was to start at that time and ended in this state."""
     lead = INVITED_FOR if fate == "expired" else timedelta(days=planner.rng.uniform(1.5, 7))
     expired = fate == "expired"
     slot = planner.slot(start, lead, guided=0.3 if expired else 0.66, busy=not expired)
     life = planner.begin(slot)
-    _TALES[fate](life, slot)
+    _BUILDERS[fate](life, slot)
     life.follow_up(planner.base)
     planner.keep(life)
 
 
-def appoint(life: Life, slot: Slot, *, before: datetime | None = None) -> None:
+def appoint(life: SessionBuilder, slot: Slot, *, before: datetime | None = None) -> None:
     """Invite and schedule, or schedule at once; some are moved once. All of it ``before`` (absent: the start)."""
     rng, created = life.rng, slot.created
     wait = (before or slot.start) - created
@@ -46,7 +46,7 @@ def appoint(life: Life, slot: Slot, *, before: datetime | None = None) -> None:
     life.reschedule(at, slot.start, rng.choice(("The candidate asked.", "The interviewer is ill.", "A holiday.")))
 
 
-def begin(life: Life, slot: Slot) -> datetime:
+def begin(life: SessionBuilder, slot: Slot) -> datetime:
     """Everybody arrives, more or less in time; gives when it began."""
     rng = life.rng
     if slot.interviewer_id is None and rng.random() < 0.4:
@@ -69,7 +69,7 @@ def begin(life: Life, slot: Slot) -> datetime:
     return at
 
 
-def interrupt(life: Life, at: datetime) -> datetime:
+def interrupt(life: SessionBuilder, at: datetime) -> datetime:
     """Silence: the sweep sees it, or the candidate says so; gives when it became interrupted."""
     if life.rng.random() < 0.4:
         now = at + timedelta(seconds=life.rng.uniform(10, 90))
@@ -80,7 +80,7 @@ def interrupt(life: Life, at: datetime) -> datetime:
     return now
 
 
-def _completed(life: Life, slot: Slot) -> None:
+def _completed(life: SessionBuilder, slot: Slot) -> None:
     rng = life.rng
     if rng.random() < 0.008:
         appoint(life, slot)
@@ -116,7 +116,7 @@ def _completed(life: Life, slot: Slot) -> None:
         life.move("completed", last + timedelta(seconds=rng.uniform(5, 120)), "candidate")
 
 
-def _abandoned(life: Life, slot: Slot) -> None:
+def _abandoned(life: SessionBuilder, slot: Slot) -> None:
     rng = life.rng
     at = begin(life, slot)
     # Most who leave do so early.
@@ -132,7 +132,7 @@ def _abandoned(life: Life, slot: Slot) -> None:
     life.move("abandoned", next_sweep(since + life.interview.minutes("resume")), "system", UNRESUMED)
 
 
-def _no_show(life: Life, slot: Slot) -> None:
+def _no_show(life: SessionBuilder, slot: Slot) -> None:
     rng = life.rng
     appoint(life, slot)
     missed = next_sweep(slot.start + life.interview.minutes("no_show"))
@@ -148,12 +148,12 @@ def _no_show(life: Life, slot: Slot) -> None:
     life.move("no_show", missed, "system", MISSED, party="candidate")
 
 
-def _expired(life: Life, slot: Slot) -> None:
+def _expired(life: SessionBuilder, slot: Slot) -> None:
     life.create(slot.created, expires=slot.start, opened=life.rng.random() < 0.4)
     life.move("expired", next_sweep(slot.start), "system", EXPIRED)
 
 
-def _cancelled(life: Life, slot: Slot) -> None:
+def _cancelled(life: SessionBuilder, slot: Slot) -> None:
     rng = life.rng
     fate = rng.random()
     if fate < 0.1:
@@ -176,7 +176,7 @@ _CANCELLED: dict[Actor, list[str | None]] = {
     "candidate": ["I accepted another offer.", "The time no longer suits me.", None],
     "recruiter": ["The position is on hold.", "Another interview comes first."],
 }
-_TALES: dict[SessionStatus, Callable[[Life, Slot], None]] = {
+_BUILDERS: dict[SessionStatus, Callable[[SessionBuilder, Slot], None]] = {
     "completed": _completed,
     "abandoned": _abandoned,
     "no_show": _no_show,

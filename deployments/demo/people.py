@@ -69,7 +69,7 @@ HIRED, WITHDRAWN = 6, 4
 
 
 @dataclass(slots=True)
-class Person:
+class DemoPerson:
     """A candidate as the demo knows them: what they can do, whether they improve, and until when they take part."""
 
     id: int
@@ -100,7 +100,7 @@ def users(base: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def candidates(rng: Random, base: datetime) -> list[Person]:
+def candidates(rng: Random, base: datetime) -> list[DemoPerson]:
     """The forty candidates; a few are hired or withdraw on the way, never the one who can sign in."""
     leaving = rng.sample([n for n in range(1, len(CANDIDATES) + 1) if n != CANDIDATE], HIRED + WITHDRAWN)
     people = []
@@ -110,7 +110,7 @@ def candidates(rng: Random, base: datetime) -> list[Person]:
         if ending:
             applied = base - timedelta(days=rng.uniform(95, 125))
         people.append(
-            Person(
+            DemoPerson(
                 id=id_,
                 user_id=CANDIDATE if id_ == CANDIDATE else None,
                 name=name,
@@ -135,7 +135,7 @@ def candidates(rng: Random, base: datetime) -> list[Person]:
     return people
 
 
-def conclude(rng: Random, person: Person, last_ended: datetime, base: datetime) -> None:
+def conclude(rng: Random, person: DemoPerson, last_ended: datetime, base: datetime) -> None:
     """Write when somebody was hired or withdrew: some days after their last session ended."""
     if person.ending:
         at = min(last_ended + timedelta(days=rng.uniform(1, 9)), base - timedelta(hours=1))

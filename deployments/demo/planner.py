@@ -6,9 +6,9 @@ from math import pi, sin
 from random import Random
 from uuid import UUID
 
-from deployments.demo.interviews import Template
-from deployments.demo.people import CANDIDATE, INTERVIEWERS, Person
-from deployments.demo.session_rows import Life
+from deployments.demo.interviews import DemoInterview
+from deployments.demo.people import CANDIDATE, INTERVIEWERS, DemoPerson
+from deployments.demo.session_rows import SessionBuilder
 
 DAYS = 90
 PAST_INTERVIEWS = 3
@@ -19,8 +19,8 @@ PAST_INTERVIEWS = 3
 class Slot:
     """People who are free for an interview at a time, and when it was made."""
 
-    person: Person
-    interview: Template
+    person: DemoPerson
+    interview: DemoInterview
     interviewer_id: int | None
     created: datetime
     start: datetime
@@ -33,10 +33,10 @@ class Planner:
 
     rng: Random
     base: datetime
-    people: list[Person]
-    interviews: list[Template]
-    lives: list[Life] = field(default_factory=list)
-    _latest: dict[tuple[int, int], Life] = field(default_factory=dict)
+    people: list[DemoPerson]
+    interviews: list[DemoInterview]
+    lives: list[SessionBuilder] = field(default_factory=list)
+    _latest: dict[tuple[int, int], SessionBuilder] = field(default_factory=dict)
     _busy: dict[tuple[str, int], list[tuple[datetime, datetime]]] = field(default_factory=dict)
 
     def slot(
@@ -70,11 +70,11 @@ class Planner:
                 return Slot(person, interview, who, created, start, last.id if last else None)
         raise AssertionError(f"nobody is free on {start}")
 
-    def begin(self, slot: Slot) -> Life:
+    def begin(self, slot: Slot) -> SessionBuilder:
         """The life of a session in this slot, not yet created."""
-        return Life(self.rng, slot.person, slot.interview, slot.interviewer_id, slot.retry_of)
+        return SessionBuilder(self.rng, slot.person, slot.interview, slot.interviewer_id, slot.retry_of)
 
-    def keep(self, life: Life) -> None:
+    def keep(self, life: SessionBuilder) -> None:
         """Add a life that was told to its end, or to the present."""
         opened, over = life.row["opened_at"], life.row["ended_at"] or self.base
         if opened and opened > over:

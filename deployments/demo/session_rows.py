@@ -11,8 +11,8 @@ from uuid import UUID
 from core.models import SessionStatus
 from core.sessions.deadlines import LATE_AFTER
 from core.sessions.moves import CORRECTIONS, ENDED, MOVES, Actor
-from deployments.demo.interviews import Asked, Template
-from deployments.demo.people import ADMIN, RECRUITER, Person
+from deployments.demo.interviews import DemoInterview, DemoQuestion
+from deployments.demo.people import ADMIN, RECRUITER, DemoPerson
 
 SWEEP = timedelta(minutes=10)
 
@@ -24,12 +24,12 @@ def next_sweep(at: datetime) -> datetime:
 
 
 @dataclass(slots=True)
-class Life:
+class SessionBuilder:
     """A session with its history, answers and feedback, as it is being told."""
 
     rng: Random
-    person: Person
-    interview: Template
+    person: DemoPerson
+    interview: DemoInterview
     interviewer_id: int | None
     retry_of: UUID | None = None
     row: dict[str, Any] = field(default_factory=dict)
@@ -211,7 +211,7 @@ class Life:
         }
         self._event("feedback", "interviewer", at, data={"recommendation": said})
 
-    def _score(self, question: Asked, source: str, share: float, at: datetime, seconds: int | None) -> None:
+    def _score(self, question: DemoQuestion, source: str, share: float, at: datetime, seconds: int | None) -> None:
         # People and the AI score in halves.
         points = min(question.max_score, max(0.0, round(share * question.max_score * 2) / 2))
         self.answers.append(

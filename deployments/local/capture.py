@@ -15,7 +15,7 @@ from deployments.local import state
 MAIL_BYTES = 50 * 1024 * 1024
 
 
-class Keeper:
+class CaptureHandler:
     """Keeps each mail as ``<time>-<number>.eml``, its envelope in two header lines before its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Keeper:
 
 async def serve(folder: Path, host: str, port: int) -> None:
     """Accept mail until SIGTERM or SIGINT."""
-    keeper, ended = Keeper(folder), asyncio.Event()
+    keeper, ended = CaptureHandler(folder), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def connection() -> SMTP:

@@ -21,7 +21,7 @@ import psutil
 
 from core.errors import GreenroomError
 from deployments.local import ports, processes, state
-from deployments.local.processes import User
+from deployments.local.processes import SystemUser
 
 ROLE = "greenroom"
 DATABASES = ("greenroom", "prefect")
@@ -53,7 +53,7 @@ class Postgres:
     data: Path
     port: int
     password: str
-    user: User | None
+    user: SystemUser | None
 
     def url(self, database: str, scheme: str = "postgresql") -> str:
         """The URL of one of its databases."""
@@ -182,7 +182,7 @@ def backends(data: Path) -> list[psutil.Process]:
     return found
 
 
-async def _initialise(data: Path, password: str, user: User | None) -> None:
+async def _initialise(data: Path, password: str, user: SystemUser | None) -> None:
     """Make the data directory beside its place and move it there, so that half of one is never taken for one."""
     making = data.with_name("postgres.new")
     shutil.rmtree(making, ignore_errors=True)
@@ -206,19 +206,19 @@ async def _initialise(data: Path, password: str, user: User | None) -> None:
     making.rename(data)
 
 
-def _account(data: Path) -> User | None:
+def _account(data: Path) -> SystemUser | None:
     """The account to run as: our own, unless we are root, whom PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
     if data.exists():
         owner = data.stat()
-        return User(owner.st_uid, owner.st_gid)
+        return SystemUser(owner.st_uid, owner.st_gid)
     for name in ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return User(entry.pw_uid, entry.pw_gid)
+        return SystemUser(entry.pw_uid, entry.pw_gid)
     if shutil.which("useradd") is None:
         raise GreenroomError(
             "PostgreSQL does not run as root, and there is no account for it: run this as an ordinary user, "
@@ -227,7 +227,7 @@ def _account(data: Path) -> User | None:
     add = ["useradd", "--system", "--user-group", "--no-create-home", ACCOUNTS[0]]
     subprocess.run(add, check=True)  # noqa: S603
     entry = pwd.getpwnam(ACCOUNTS[0])
-    return User(entry.pw_uid, entry.pw_gid)
+    return SystemUser(entry.pw_uid, entry.pw_gid)
 
 
 def _open_way(folder: Path, say: Callable[[str], None]) -> None:
@@ -246,7 +246,7 @@ def _last_port(remembered: Path) -> int | None:
         return None
 
 
-async def _run(command: list[str], user: User | None = None) -> str:
+async def _run(command: list[str], user: SystemUser | None = None) -> str:
     """Run one of the wheel's programs to its end; its output, or GreenroomError with what it said."""
     account = {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
     process = await asyncio.create_subprocess_exec(

@@ -18,14 +18,14 @@ from deployments.local import state
 
 # in the environment of all that a stack starts, and of what that starts: its STATE_DIR, and which part it is
 MARK, PART = "GREENROOM_STACK", "GREENROOM_PART"
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None) if LINUX else None
 
 
 @dataclass(frozen=True)
-class User:
+class SystemUser:
     """The account that a process runs as, when not our own."""
 
     uid: int
@@ -39,7 +39,7 @@ async def spawn(
     output: IO[bytes],
     capture: bool = False,
     dies_by: signal.Signals = signal.SIGTERM,
-    user: User | None = None,
+    user: SystemUser | None = None,
 ) -> asyncio.subprocess.Process:
     """Start a process in its own session; its output goes to this file, or its stdout to us with ``capture``.
 
@@ -78,7 +78,7 @@ async def until(true: Callable[[], bool], seconds: float) -> bool:
     while not true():
         if asyncio.get_running_loop().time() >= deadline:
             return False
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     return True
 
 
@@ -124,7 +124,7 @@ async def end_all(processes: list[psutil.Process], *, ask: float = 0.0) -> None:
             await until(lambda: not any(alive(process) for process in processes), wait)
 
 
-def strays(state_dir: Path, part: str | None = None) -> list[psutil.Process]:
+def leftovers(state_dir: Path, part: str | None = None) -> list[psutil.Process]:
     """Everything alive that a stack on this STATE_DIR (or one part of it) started, whoever its parent now is."""
     found = []
     for process in psutil.process_iter():
@@ -176,7 +176,7 @@ async def end_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
         except ValueError:
             pass  # not ours, or cut short: nobody can be known by it
         path.unlink(missing_ok=True)
-    if below := strays(state_dir):
+    if below := leftovers(state_dir):
         found.append(f"{len(below)} of their children")
         await end_all(below, ask=3)
     return found

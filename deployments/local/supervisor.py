@@ -16,7 +16,7 @@ from deployments.local.screen import Screen
 BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 60.0
 STEP_SECONDS = 300.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Part:
     ready_seconds: float = 90.0
     stop: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0
-    user: processes.User | None = None
+    user: processes.SystemUser | None = None
     before: Callable[[], Awaitable[None]] | None = None
     minds_children: bool = False
     hint: str = ""
@@ -114,7 +114,7 @@ class Supervisor:
         await asyncio.gather(*watches, return_exceptions=True)
         for layer in sorted({running.part.layer for running in parts}, reverse=True):
             await asyncio.gather(*(self._end(each) for each in parts if each.part.layer == layer))
-        await processes.end_all(processes.strays(self.state_dir), ask=2)
+        await processes.end_all(processes.leftovers(self.state_dir), ask=2)
 
     def kill(self) -> None:
         """SIGKILL to every part's group at once: a person asked twice."""
@@ -165,7 +165,7 @@ class Supervisor:
                     return None
                 if self._now() > deadline:
                     return f"was not ready within {part.ready_seconds:.0f} s"
-                await asyncio.wait([died], timeout=LOOK_SECONDS)
+                await asyncio.wait([died], timeout=POLL_SECONDS)
         finally:
             died.cancel()
 
@@ -178,7 +178,7 @@ class Supervisor:
             if gone - running.since >= STEADY_SECONDS:
                 attempt = 0
             if not part.minds_children:
-                await processes.end_all(processes.strays(self.state_dir, part.name), ask=2)
+                await processes.end_all(processes.leftovers(self.state_dir, part.name), ask=2)
             trouble: str | None = _how(code)
             while trouble:
                 pause = self.back_off[min(attempt, len(self.back_off) - 1)]

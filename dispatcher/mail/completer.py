@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from core.emails.queue.claims import Claimed
-from core.emails.queue.outcomes import Ended, Written
+from core.emails.queue.claims import ClaimedMail
+from core.emails.queue.outcomes import StateUpdate, UpdatedMail
 from dispatcher.backoff import Backoff
 from dispatcher.mail.desk import Desk, Held, Settled
 
@@ -25,16 +25,16 @@ class Settler:
     """Writes verdicts and asks for leave to send, until closed. PostgreSQL away is waited for: nothing is forgotten."""
 
     def __init__(
-        self, *, hands: Callable[[], int], on_written: Callable[[Written], None], on_stopped: Callable[[str], None]
+        self, *, hands: Callable[[], int], on_written: Callable[[UpdatedMail], None], on_stopped: Callable[[str], None]
     ) -> None:
         self._hands = hands
         self._asking: dict[Held, asyncio.Future[bool]] = {}
-        self._ended: dict[Held, Ended] = {}
+        self._ended: dict[Held, StateUpdate] = {}
         self._work, self._all_written = asyncio.Event(), asyncio.Event()
         self._on_written, self._on_stopped = on_written, on_stopped
         self._task = asyncio.create_task(self._run(), name="settle mails")
 
-    async def may_begin(self, mail: Claimed) -> bool:
+    async def may_begin(self, mail: ClaimedMail) -> bool:
         """Whether DATA may begin now. Once true, the attempt is counted, and a loss is uncertain."""
         key, leave = (mail.id, mail.owner), asyncio.get_running_loop().create_future()
         self._asking[key] = leave
@@ -44,7 +44,7 @@ class Settler:
         finally:
             self._asking.pop(key, None)
 
-    def end(self, ended: Ended) -> None:
+    def end(self, ended: StateUpdate) -> None:
         """Have a verdict written."""
         self._ended[ended.id, ended.owner] = ended
         self._all_written.clear()
@@ -107,7 +107,7 @@ class Settler:
                     self._work.clear()
                     await self._work.wait()
 
-    def _pass_on(self, asking: Sequence[Held], ended: dict[Held, Ended], settled: Settled) -> bool:
+    def _pass_on(self, asking: Sequence[Held], ended: dict[Held, StateUpdate], settled: Settled) -> bool:
         """Tell who waits; whether something was locked and has to be asked again."""
         for mail in settled.written:
             self._on_written(mail)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from core.clock import utcnow
 from core.db import transaction
 from core.emails.queue import claims, outcomes, pipelined
-from core.emails.queue.outcomes import Ended, Written
+from core.emails.queue.outcomes import StateUpdate, UpdatedMail
 from core.models import Email
 from core.notifications.system import notify_mail_trouble
 from core.settings import settings
@@ -27,7 +27,7 @@ class Settled(NamedTuple):
     """What one transaction did: leave to send, or what stopped the mail; verdicts; and what is to be asked again."""
 
     begun: dict[UUID, str]
-    written: list[Written]
+    written: list[UpdatedMail]
     held: set[UUID]
 
 
@@ -37,14 +37,14 @@ class Desk:
     def __init__(self) -> None:
         self._connection: psycopg.Connection[Any] | None = None
 
-    def settle(self, asking: Sequence[Held], ended: Sequence[Ended]) -> Settled:
+    def settle(self, asking: Sequence[Held], ended: Sequence[StateUpdate]) -> Settled:
         """Write the verdicts and give leave to send, in one transaction; not both when something fails."""
-        if not pipelined.settles(ended):
+        if not pipelined.can_pipeline(ended):
             return settle(asking, ended)
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(settings().database(), connect_timeout=5, options="-c timezone=UTC")
-            written, begun = pipelined.settle(self._connection, asking, ended)
+            written, begun = pipelined.complete(self._connection, asking, ended)
         except BaseException:
             self.close()
             raise
@@ -57,19 +57,19 @@ class Desk:
             self._connection = None
 
 
-def settle(asking: Sequence[Held], ended: Sequence[Ended]) -> Settled:
+def settle(asking: Sequence[Held], ended: Sequence[StateUpdate]) -> Settled:
     """The same with all that verdicts may ask for: admins told, addresses suppressed, dispatchers woken."""
     now = utcnow()
     with transaction() as db:
-        written = outcomes.write(db, ended, now=now)
-        begun = claims.begin(db, asking)
+        written = outcomes.complete(db, ended, now=now)
+        begun = claims.acquire_permits(db, asking)
         for mail in written:
             tell_admins(db, mail)
     return Settled(begun, written, still_held(asking, ended, written, begun))
 
 
 def still_held(
-    asking: Sequence[Held], ended: Sequence[Ended], written: Sequence[Written], begun: dict[UUID, str]
+    asking: Sequence[Held], ended: Sequence[StateUpdate], written: Sequence[UpdatedMail], begun: dict[UUID, str]
 ) -> set[UUID]:
     """What was passed over because somebody else had locked it."""
     done = begun.keys() | {mail.id for mail in written}
@@ -80,7 +80,7 @@ def still_held(
         return outcomes.still_held(db, left)
 
 
-def tell_admins(db: Session, mail: Written) -> None:
+def tell_admins(db: Session, mail: UpdatedMail) -> None:
     """Have a mail that is dead or uncertain seen by people; that this fails must not keep other mails from going."""
     if mail.status not in ("dead", "uncertain"):
         return

@@ -14,8 +14,8 @@ from core.clock import utcnow
 from core.db import transaction
 from core.emails import addresses, mime
 from core.emails.queue import claims
-from core.emails.queue.claims import LEASE, Claimed
-from core.emails.queue.outcomes import Ended, Verdict, Written, released
+from core.emails.queue.claims import LEASE, ClaimedMail
+from core.emails.queue.outcomes import Decision, StateUpdate, UpdatedMail, release
 from core.settings import Settings
 from dispatcher.backoff import Backoff
 from dispatcher.mail.circuit_breaker import Link
@@ -43,8 +43,8 @@ class Found(NamedTuple):
 
     ready: list[Ready]
     stopped: list[str]
-    unwritable: list[Ended]
-    lost: list[Written]
+    unwritable: list[StateUpdate]
+    lost: list[UpdatedMail]
     more: bool
     due: datetime | None
 
@@ -217,7 +217,7 @@ class Mailer:
         """Whether another hand has an open connection."""
         return any(other.connected for other in self._hands if other is not hand)
 
-    def done(self, ready: Ready, ended: Ended | None) -> None:
+    def done(self, ready: Ready, ended: StateUpdate | None) -> None:
         """A mail is out of our hands; with a verdict to be written, unless that is done."""
         if self._held.get(ready.mail.id) == ready.mail.owner:
             del self._held[ready.mail.id]
@@ -231,7 +231,7 @@ class Mailer:
     def _empty(self) -> None:
         while not self._queue.empty():
             _, _, ready = self._queue.get_nowait()
-            self.done(ready, released(ready.mail.id, ready.mail.owner))
+            self.done(ready, release(ready.mail.id, ready.mail.owner))
 
     async def _keep(self) -> None:
         """Renew the leases of what is in our hands, and close connections that nobody needs."""
@@ -257,25 +257,27 @@ class Mailer:
 def find(*, sender: str, owner: str, now: datetime, limit: int, tidy: bool) -> Found:
     """Claim what is due, and write each mail as it goes out."""
     with transaction() as db:
-        lost = claims.tidy(db, now=now) if tidy else []
+        lost = claims.rescue(db, now=now) if tidy else []
         for mail in lost:
             tell_admins(db, mail)
         batch = claims.claim(db, owner=owner, now=now, limit=limit)
         due = None if batch.more else claims.next_due(db)
     written = [written_out(mail, sender) for mail in batch.mails]
     ready = [one for one in written if isinstance(one, Ready)]
-    unwritable = [one for one in written if isinstance(one, Ended)]
+    unwritable = [one for one in written if isinstance(one, StateUpdate)]
     return Found(ready, batch.stopped, unwritable, lost, batch.more, due)
 
 
-def written_out(mail: Claimed, sender: str) -> Ready | Ended:
+def written_out(mail: ClaimedMail, sender: str) -> Ready | StateUpdate:
     """The mail as it goes out; one that cannot be written never will be."""
     try:
         to = addresses.envelope(mail.to_address)
         content = mime.build(mail, mail.files)
     except Exception as error:
         log.exception("a mail could not be written", extra={"email_id": str(mail.id)})
-        return Ended(mail.id, mail.owner, Verdict("dead"), f"could not be written: {type(error).__name__}", attempts=1)
+        return StateUpdate(
+            mail.id, mail.owner, Decision("dead"), f"could not be written: {type(error).__name__}", attempts=1
+        )
     # what it was written from is not needed any more, and may be large
     slim = mail._replace(text_body=None, html_body=None, headers={}, files=())
     return Ready(slim, Envelope(sender, to.address, len(content), content.isascii(), to.smtputf8), content)
@@ -284,7 +286,7 @@ def written_out(mail: Claimed, sender: str) -> Ready | Ended:
 def next_turn(rate: float) -> float:
     """Seconds until this mail may go."""
     with transaction() as db:
-        return claims.pace(db, rate)
+        return claims.take_turn(db, rate)
 
 
 def renew(held: list[tuple[UUID, str]]) -> None:

@@ -5,8 +5,8 @@ import logging
 from typing import NamedTuple, Protocol
 
 from core.clock import utcnow
-from core.emails.queue.claims import Claimed
-from core.emails.queue.outcomes import End, Ended, in_words, judge, released
+from core.emails.queue.claims import ClaimedMail
+from core.emails.queue.outcomes import AttemptResult, StateUpdate, describe, release, retry_policy
 from dispatcher.mail.circuit_breaker import Away, Link
 from dispatcher.mail.completer import Settler
 from dispatcher.mail.server import MailServer
@@ -22,7 +22,7 @@ LEAVE_SECONDS = 0.1
 class Ready(NamedTuple):
     """A claimed mail as it goes out."""
 
-    mail: Claimed
+    mail: ClaimedMail
     envelope: Envelope
     content: bytes
 
@@ -60,7 +60,7 @@ class Shop(Protocol):
     def others_connected(self, hand: "Hand") -> bool:
         """Whether another hand has an open connection."""
 
-    def done(self, ready: Ready, ended: Ended | None) -> None:
+    def done(self, ready: Ready, ended: StateUpdate | None) -> None:
         """A mail is out of this process's hands; with a verdict to be written, unless that is done."""
 
 
@@ -123,17 +123,17 @@ class Hand:
             return False
         if not self.connected:
             self.hang_up()
-        if isinstance(end, End) and end.stage == "connect" and not self._shop.link.suspect:
+        if isinstance(end, AttemptResult) and end.stage == "connect" and not self._shop.link.suspect:
             # a server that only wants fewer connections costs no mail an attempt
             if self._begun_at is None:
                 self._shop.give_back(ready)
             else:
                 self._shop.done(ready, self._untried(ready))
             return True
-        self._shop.done(ready, self._ended(mail, end) if isinstance(end, End) else end)
+        self._shop.done(ready, self._ended(mail, end) if isinstance(end, AttemptResult) else end)
         return False
 
-    async def _attempt(self, ready: Ready) -> End | Ended | None:
+    async def _attempt(self, ready: Ready) -> AttemptResult | StateUpdate | None:
         """How the attempt ended; a verdict when there was none; None when that is written: it was stopped."""
         try:
             await self._shop.turn()
@@ -152,7 +152,7 @@ class Hand:
             loop = asyncio.get_running_loop()
             begun, patience = loop.time(), loop.call_later(LEAVE_SECONDS, self._leave_to_others)
             try:
-                return End("dot", await connection.data(ready.content, behind))
+                return AttemptResult("dot", await connection.data(ready.content, behind))
             finally:
                 patience.cancel()
                 self._took = loop.time() - begun
@@ -190,7 +190,7 @@ class Hand:
         (ready, leave), self._ahead = self._ahead, None
         got = leave.done() and not leave.cancelled() and leave.exception() is None and leave.result() is not None
         leave.cancel()
-        self._shop.done(ready, released(ready.mail.id, ready.mail.owner, attempts=-1 if got else 0))
+        self._shop.done(ready, release(ready.mail.id, ready.mail.owner, attempts=-1 if got else 0))
         return ready
 
     async def _enveloped(self, ready: Ready) -> Connection:
@@ -227,19 +227,19 @@ class Hand:
         self._pause = 1.0
         return self._connection
 
-    def _ended(self, mail: Claimed, end: End) -> Ended:
-        verdict = judge(end, mail.kind, mail.attempts + 1)
+    def _ended(self, mail: ClaimedMail, end: AttemptResult) -> StateUpdate:
+        verdict = retry_policy(end, mail.kind, mail.attempts + 1)
         if verdict.status != "sent":
             code = end.reply.code if end.reply else None
             seen = {"email_id": str(mail.id), "status": verdict.status, "stage": end.stage, "code": code}
             log.warning("a mail was not accepted", extra=seen)
-        error = None if verdict.status == "sent" else in_words(end)
-        return Ended(mail.id, mail.owner, verdict, error, attempts=1 if self._begun_at is None else 0)
+        error = None if verdict.status == "sent" else describe(end)
+        return StateUpdate(mail.id, mail.owner, verdict, error, attempts=1 if self._begun_at is None else 0)
 
-    def _untried(self, ready: Ready) -> Ended:
-        return released(ready.mail.id, ready.mail.owner, attempts=0 if self._begun_at is None else -1)
+    def _untried(self, ready: Ready) -> StateUpdate:
+        return release(ready.mail.id, ready.mail.owner, attempts=0 if self._begun_at is None else -1)
 
-    def _broken_off(self, ready: Ready, why: str, *, tried: bool = False) -> Ended:
+    def _broken_off(self, ready: Ready, why: str, *, tried: bool = False) -> StateUpdate:
         """The verdict on a mail in whose middle this hand stopped: the connection is cut, so only the dot matters."""
         stage = self._connection.stage if self._connection and self._begun_at is not None else "sender"
         if self._connection is not None:
@@ -247,4 +247,4 @@ class Hand:
             self._connection = None
         if stage != "dot" and not tried:
             return self._untried(ready)
-        return self._ended(ready.mail, End(stage, why=why))
+        return self._ended(ready.mail, AttemptResult(stage, why=why))

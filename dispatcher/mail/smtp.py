@@ -9,7 +9,7 @@ import re
 from base64 import b64encode
 from typing import NamedTuple
 
-from core.emails.queue.outcomes import End, Reply, Stage
+from core.emails.queue.outcomes import AttemptResult, Reply, Stage
 from dispatcher.mail.server import MailServer
 from dispatcher.mail.transport import Line
 
@@ -21,7 +21,7 @@ _BREAKS = re.compile(rb"\r\n|\r|\n")
 class Failed(Exception):
     """An attempt that ended before the server took the mail: where, and with which answer."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: AttemptResult) -> None:
         self.end = end
         super().__init__(f"{end.stage}: {end.reply.code if end.reply else end.why}")
 
@@ -57,14 +57,14 @@ class Connection:
                 tls = server.tls if server.scheme == "smtps" else None
                 _, line = await loop.create_connection(Line, server.host, server.port, ssl=tls)
         except OSError as error:  # TLS and time are among them
-            raise Failed(End("connect", why=str(error) or "no connection in time")) from error
+            raise Failed(AttemptResult("connect", why=str(error) or "no connection in time")) from error
         connection = cls(server, line)
         try:
             await connection._greet()
         except BaseException as error:
             line.transport.abort()
             if isinstance(error, OSError):
-                raise Failed(End("connect", why=f"TLS: {error}")) from error
+                raise Failed(AttemptResult("connect", why=f"TLS: {error}")) from error
             raise
         return connection
 
@@ -167,7 +167,7 @@ class Connection:
                 reply = line.replies.popleft()
                 line.end("the server answered before the end")
                 if reply.code >= 400:
-                    raise Failed(End("data", reply))
+                    raise Failed(AttemptResult("data", reply))
             if line.lost is not None:
                 raise self._failed()
 
@@ -189,13 +189,15 @@ class Connection:
         limit = self._extensions.get("SIZE", "")
         if "SIZE" in self._extensions:
             if limit.isdigit() and 0 < int(limit) < to.size:
-                raise Failed(End("sender", Reply(552, f"larger than the {limit} bytes that the server takes")))
+                raise Failed(
+                    AttemptResult("sender", Reply(552, f"larger than the {limit} bytes that the server takes"))
+                )
             command += f" SIZE={to.size}"
         if not to.ascii and "8BITMIME" in self._extensions:
             command += " BODY=8BITMIME"
         if to.smtputf8:
             if "SMTPUTF8" not in self._extensions:
-                raise Failed(End("sender", Reply(553, "the server takes no international addresses")))
+                raise Failed(AttemptResult("sender", Reply(553, "the server takes no international addresses")))
             command += " SMTPUTF8"
         return command, f"RCPT TO:<{to.recipient}>"
 
@@ -206,7 +208,7 @@ class Connection:
             self._line.end(f"the server said {reply.code}, which is no answer here")
         elif self.usable:
             await self.reset()
-        raise Failed(End(stage, reply))
+        raise Failed(AttemptResult(stage, reply))
 
     async def _greet(self) -> None:
         await self._expect(220, "for its greeting", self._times.greeting)
@@ -224,12 +226,12 @@ class Connection:
         server, line = self._server, self._line
         if line.lost is not None or line.replies or line.parser.pending:
             # RFC 3207: what was said in clear before TLS is nobody's word
-            raise Failed(End("connect", why="the server spoke between STARTTLS and TLS"))
+            raise Failed(AttemptResult("connect", why="the server spoke between STARTTLS and TLS"))
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._times.connect):  # asyncio's own limit does not hold when the peer goes away
             secured = await loop.start_tls(line.transport, line, server.tls, server_hostname=server.host)
         if secured is None:
-            raise Failed(End("connect", why="TLS: the server closed the connection"))
+            raise Failed(AttemptResult("connect", why="TLS: the server closed the connection"))
         line.connection_made(secured)
 
     async def _hello(self) -> None:
@@ -241,7 +243,7 @@ class Connection:
             await self._expect(250, "after HELO")
             return
         if reply.code != 250:
-            raise Failed(End("connect", reply))
+            raise Failed(AttemptResult("connect", reply))
         for offered in reply.text.split("\n")[1:]:
             name, _, more = offered.partition(" ")
             self._extensions[name.upper()] = more.strip()
@@ -257,13 +259,15 @@ class Connection:
             await self._expect(334, "after the user")
             self._say(_base64(password))
         else:
-            raise Failed(End("connect", why="the server offers no way of signing in that we know (PLAIN, LOGIN)"))
+            raise Failed(
+                AttemptResult("connect", why="the server offers no way of signing in that we know (PLAIN, LOGIN)")
+            )
         await self._expect(235, "after signing in")
 
     async def _expect(self, code: int, when: str, seconds: float | None = None) -> None:
         reply = await self._answer(when, seconds)
         if reply.code != code:
-            raise Failed(End("connect", reply))
+            raise Failed(AttemptResult("connect", reply))
 
     def _say(self, *commands: str) -> None:
         if self._line.lost is not None:
@@ -282,7 +286,7 @@ class Connection:
         return line.replies.popleft()
 
     def _failed(self) -> Failed:
-        return Failed(End(self.stage, why=self._line.lost or "the connection was lost"))
+        return Failed(AttemptResult(self.stage, why=self._line.lost or "the connection was lost"))
 
 
 def _base64(said: str) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from core.emails.queue.outcomes import Written
+from core.emails.queue.outcomes import UpdatedMail
 from core.results import COUNTS, Result
 
 SKIPPED = ("expired", "suppressed", "cancelled")
@@ -49,7 +49,7 @@ class Tally:
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self.changed.set()
 
-    def written(self, mail: Written) -> None:
+    def written(self, mail: UpdatedMail) -> None:
         """A verdict was written down."""
         if mail.status == "queued":
             self.add("retried" if mail.error else "released")

@@ -7,7 +7,7 @@ import psycopg
 import sqlalchemy.exc
 
 from core.errors import NotFound, Unavailable
-from core.reports.queue.claims import Claimed
+from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.outcomes import Failure
 from dispatcher.reports.pdf import RenderFailed, TimeLimit
 
@@ -25,9 +25,9 @@ _PASSES = (
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def judge(claimed: Claimed, error: Exception) -> Failure:
+def classify(claimed: ClaimedReport, error: Exception) -> Failure:
     """The verdict; what people do not need to know is logged and in no words of ours."""
-    failure = _of(error)
+    failure = _known_failure(error)
     known = failure is not None
     failure = failure or Failure("It met an error of ours, which the log tells more of.", again=False)
     log.log(
@@ -40,7 +40,7 @@ def judge(claimed: Claimed, error: Exception) -> Failure:
     return failure
 
 
-def _of(error: Exception) -> Failure | None:
+def _known_failure(error: Exception) -> Failure | None:
     if isinstance(error, NotFound):
         return Failure(f"The {error.noun} that it is about is no longer there.", again=False)
     if isinstance(error, RenderFailed) and not error.retry:

@@ -22,8 +22,8 @@ from core.emails import report_page
 from core.errors import NotFound
 from core.models import ReportStatus
 from core.reports import outcome
-from core.reports.queue.claims import Claimed
-from core.reports.queue.outcomes import Failure, Made
+from core.reports.queue.claims import ClaimedReport
+from core.reports.queue.outcomes import Failure, RenderedReport
 from dispatcher.prefect_api import TROUBLE, PrefectServer
 
 log = logging.getLogger(__name__)
@@ -77,22 +77,22 @@ class Recorder:
                 await self._tell()
         await self._server.__aexit__(kind, error, trace)
 
-    def begun(self, claimed: Claimed) -> None:
+    def begun(self, claimed: ClaimedReport) -> None:
         """An attempt at the report begins."""
         self._add(claimed, Told(claimed.id, utcnow()))
 
-    def ready(self, claimed: Claimed, made: Made) -> None:
+    def ready(self, claimed: ClaimedReport, made: RenderedReport) -> None:
         """The report is ready."""
         message = f"{made.filename}, {made.spool.size} bytes."
         row = _row(claimed, "ready") | {"size": made.spool.size, "sha256": made.spool.sha256}
         self._add(claimed, Told(claimed.id, utcnow(), "COMPLETED", message, row, made.filename))
 
-    def failed(self, claimed: Claimed, failure: Failure) -> None:
+    def failed(self, claimed: ClaimedReport, failure: Failure) -> None:
         """The report failed for good."""
         row = _row(claimed, "failed") | {"reason": failure.reason}
         self._add(claimed, Told(claimed.id, utcnow(), "FAILED", failure.reason, row))
 
-    def _add(self, claimed: Claimed, told: Told) -> None:
+    def _add(self, claimed: ClaimedReport, told: Told) -> None:
         if not (claimed.dedupe_key or "").startswith(ASKED_BY_A_RUN):
             self._untold.append(told)
             self._news.set()
@@ -155,7 +155,7 @@ def _refused(error: Exception) -> bool:
     return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (400, 404, 409, 422)
 
 
-def _row(claimed: Claimed, status: ReportStatus) -> dict[str, Any]:
+def _row(claimed: ClaimedReport, status: ReportStatus) -> dict[str, Any]:
     ready = status == "ready"
     return {
         "found": 1,

@@ -6,7 +6,7 @@ import pytest
 
 from core.clock import utcnow
 from core.db import transaction
-from core.notifications import Told, tell
+from core.notifications import Notice, notify
 from tests.support.http import Asking, all_at_once, asking, done, names, refused, soon
 from tests.support.processes import Api
 
@@ -191,7 +191,7 @@ def test_wishes_that_cannot_be_are_named(ask: Asking, item: dict[str, str], fiel
 def test_a_long_inbox_is_read_at_once(ask: Asking) -> None:
     with transaction() as db:
         user = ask.people.ids["candidate"]
-        tell(db, [Told("completed", "T", "B", f"{user}/{n}", user_id=user) for n in range(300)], now=utcnow())
+        notify(db, [Notice("completed", "T", "B", f"{user}/{n}", user_id=user) for n in range(300)], now=utcnow())
     page = done(ask.candidate.get("/api/notifications", params={"limit": 200}))
     assert len(page["items"]) == 200
     assert done(ask.candidate.post("/api/notifications/read-all")) == {"read": 300}

@@ -123,9 +123,9 @@ def test_lists(ask: Asking, api: Api) -> None:
 
 
 def test_daily_reports_are_for_all_staff(ask: Asking) -> None:
-    reports.ask_daily(now=utcnow())
+    reports.enqueue_daily(now=utcnow())
     with transaction() as db:
-        reports.ask_as_house(db, reports.NewReport(type="dashboard_csv"), key=f"flow-run/{uuid4()}", now=utcnow())
+        reports.enqueue_as_system(db, reports.NewReport(type="dashboard_csv"), key=f"flow-run/{uuid4()}", now=utcnow())
     seen = {one["requested_by"] for one in done(ask.recruiter.get(REPORTS))["items"]}
     assert seen == {None}
     assert len(done(ask.recruiter.get(REPORTS))["items"]) == 2

@@ -14,10 +14,10 @@ from core.db import transaction
 from core.models import STATUSES
 from core.sessions import update_statuses
 from core.sessions.apply_moves import completion_scores
-from core.sessions.deadlines import next_look
+from core.sessions.deadlines import next_check
 from core.sessions.moves import MOVES
-from core.sessions.snapshot import FACTS, facts
-from deployments.demo import load, trickle
+from core.sessions.snapshot import SNAPSHOT_QUERY, to_snapshots
+from deployments.demo import load, run_live
 from tests.support.processes import Database, PostgresServer, own_database, use_database
 
 NOW = datetime(2026, 11, 25, 14, 37, 12, tzinfo=UTC)
@@ -125,8 +125,8 @@ def test_retries_follow_an_ended_session_of_the_same_pair(rows: psycopg.Connecti
 
 def test_scores_and_next_looks_are_those_of_core(demo: str) -> None:
     with transaction() as db:
-        rows = facts(db.execute(FACTS).all())
-        assert [s.id for s in rows if s.sweep_at != next_look(s)] == []
+        rows = to_snapshots(db.execute(SNAPSHOT_QUERY).all())
+        assert [s.id for s in rows if s.sweep_at != next_check(s)] == []
         scores = completion_scores(db, [s.id for s in rows if s.status == "completed"])
     with psycopg.connect(demo) as connection:
         stored = dict(connection.execute("SELECT id, score::float FROM sessions WHERE score IS NOT NULL").fetchall())
@@ -179,7 +179,7 @@ def test_any_day_of_the_week_can_be_the_first(postgres: PostgresServer, days: in
 
 def test_trickle_changes_and_announces(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     load()
-    trickle(every=0, count=20)
+    run_live(every=0, count=20)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 20
     with psycopg.connect(database) as connection:
@@ -191,7 +191,7 @@ def test_trickle_makes_sessions_when_few_wait(database: str, capsys: pytest.Capt
     load()
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE sessions SET status = 'cancelled' WHERE status IN ('invited', 'scheduled')")
-    trickle(every=0, count=20)
+    run_live(every=0, count=20)
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) > 5 FROM push_events WHERE type = 'session.created'").fetchone() == (
             True,

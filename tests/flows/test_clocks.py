@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prefect.server.schemas.schedules import CronSchedule
 
-from core.reports.queue.daily import ask_daily
+from core.reports.queue.daily import enqueue_daily
 from tests.support import job_data, smtp_server
 from tests.support.processes import ROOT, PostgresServer, forget_settings, own_database
 
@@ -90,7 +90,7 @@ def test_the_daily_reports_are_of_the_platforms_day_whatever_the_machines_zone(
         machine.setenv("TZ", zone)
         time.tzset()
         nows = [datetime(2027, 3, 28, hour, tzinfo=UTC) for hour in range(24)]
-        days = [ask_daily(now=now, dry_run=True).last for now in nows]
+        days = [enqueue_daily(now=now, dry_run=True).last for now in nows]
     time.tzset()
     assert days == [(now + timedelta(hours=13)).date() - timedelta(days=1) for now in nows]
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core import outbox
 from core.clock import uuid7
 from core.models import Candidate, Email, Interview, InterviewSession, Question, Role, SessionStatus, User
-from core.sessions.deadlines import next_look
+from core.sessions.deadlines import next_check
 from core.sessions.snapshot import lock
 from core.viewers import Viewer
 
@@ -90,7 +90,7 @@ def session(
     db.add(row)
     db.flush()
     if "sweep_at" not in more:
-        row.sweep_at = next_look(lock(db, session_id))
+        row.sweep_at = next_check(lock(db, session_id))
         db.flush()
     return session_id
 

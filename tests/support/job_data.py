@@ -31,7 +31,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         drain.send_due(now=now),
     ),
     "generate-daily-reports": lambda now: [
-        reports.ask_daily(now=now, date=date(2026, 1, 1) + timedelta(days=n)) for n in range(20)
+        reports.enqueue_daily(now=now, date=date(2026, 1, 1) + timedelta(days=n)) for n in range(20)
     ],
     "update-session-statuses": lambda now: sessions.update_statuses(now=now, batch=3),
 }

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from core.emails.content import About, Person, SessionKind
+from core.emails.content import Recruiter, SessionDetails, SessionKind
 from core.emails.draft import Recipient
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -14,9 +14,9 @@ MAYA = Recipient("maya@example.com", "Maya Lindqvist", "Europe/Lisbon", "candida
 IRIS = Recipient("iris@example.com", "Iris Okafor", "America/New_York", "interviewer", 3)
 
 
-def a_session(**changes: Any) -> About:
+def a_session(**changes: Any) -> SessionDetails:
     """A scheduled session; arguments change it."""
-    made = About(
+    made = SessionDetails(
         session_id=UUID(int=7),
         status="scheduled",
         title="Backend engineering",
@@ -33,7 +33,7 @@ def a_session(**changes: Any) -> About:
         ics_sequence=0,
         candidate=MAYA,
         interviewer=IRIS,
-        recruiter=Person("Rita Sørensen", "rita@example.com", gone=False),
+        recruiter=Recruiter("Rita Sørensen", "rita@example.com", gone=False),
     )
     return made._replace(**changes)
 

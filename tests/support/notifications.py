@@ -10,13 +10,13 @@ from sqlalchemy import text
 from core import notifications
 from core.clock import utcnow
 from core.db import transaction
-from core.notifications import NewNotification, Told, tell
+from core.notifications import NewNotification, Notice, notify
 from tests.support.factories import People
 
 
-def say(category: str = "completed", **more: Any) -> Told:
+def say(category: str = "completed", **more: Any) -> Notice:
     """Something to tell, with a key of its own."""
-    return Told(category=category, title="Title", body="Body", dedupe_key=str(uuid4()), **more)
+    return Notice(category=category, title="Title", body="Body", dedupe_key=str(uuid4()), **more)
 
 
 def write(people: People, by: str = "admin", *, now: datetime | None = None, **given: Any) -> int:
@@ -26,10 +26,10 @@ def write(people: People, by: str = "admin", *, now: datetime | None = None, **g
         return notifications.create(db, new, by=people.viewer(by), now=now or utcnow()).id
 
 
-def told(*told: Told) -> int:
+def told(*told: Notice) -> int:
     """Tell it in a transaction; gives how many were new."""
     with transaction() as db:
-        return tell(db, told, now=utcnow())
+        return notify(db, told, now=utcnow())
 
 
 def queue(people: People, role: str) -> str:

@@ -10,11 +10,11 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Report
-from core.reports import NewReport, Requested
+from core.reports import NewReport, QueuedReport
 from core.reports.queue import claims, outcomes
-from core.reports.queue.claims import Claimed
+from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.files import Spool
-from core.reports.queue.outcomes import Made
+from core.reports.queue.outcomes import RenderedReport
 from tests.support import factories
 from tests.support.factories import People
 
@@ -28,10 +28,10 @@ def someone() -> People:
         return factories.people(db)
 
 
-def ask(people: People, type: str = "dashboard_csv", *, role: str = "recruiter", **more: Any) -> Requested:
+def ask(people: People, type: str = "dashboard_csv", *, role: str = "recruiter", **more: Any) -> QueuedReport:
     """Ask for a report in a transaction."""
     with transaction() as db:
-        return reports.ask(db, NewReport(type=type, **more), by=people.viewer(role), now=utcnow())
+        return reports.enqueue(db, NewReport(type=type, **more), by=people.viewer(role), now=utcnow())
 
 
 def days(number: int) -> dict[str, date]:
@@ -93,20 +93,20 @@ def content(report_id: UUID) -> bytes:
         return bytes(db.execute(text(query), {"id": report_id}).scalar_one())
 
 
-def claim(limit: int = 10, owner: str = "the tests", *, idle: bool = True) -> list[Claimed]:
+def claim(limit: int = 10, owner: str = "the tests", *, idle: bool = True) -> list[ClaimedReport]:
     """Take what is due."""
     with transaction() as db:
         return claims.claim(db, owner=owner, limit=limit, idle=idle)
 
 
-def made(content: bytes = b"a,b\r\n1,2\r\n", filename: str = "Sessions.csv") -> Made:
+def made(content: bytes = b"a,b\r\n1,2\r\n", filename: str = "Sessions.csv") -> RenderedReport:
     """A file as a renderer would have made it."""
     spool = Spool()
     spool.write(content)
-    return Made(spool, filename, "text/csv; charset=utf-8", utcnow())
+    return RenderedReport(spool, filename, "text/csv; charset=utf-8", utcnow())
 
 
-def finish(claimed: Claimed, content: bytes = b"a,b\r\n1,2\r\n", **more: Any) -> bool:
+def finish(claimed: ClaimedReport, content: bytes = b"a,b\r\n1,2\r\n", **more: Any) -> bool:
     """Bring a claimed report to its end."""
     with transaction() as db:
         return outcomes.ready(db, claimed, made(content, **more), now=utcnow())

@@ -103,7 +103,7 @@ def work(jobs: list[str], now: datetime) -> None:
     """The jobs once, in this process, and the safety net after them."""
     for job in jobs:
         if job == DAILY:
-            reports.ask_daily(now=now, **DAYS)
+            reports.enqueue_daily(now=now, **DAYS)
         else:
             job_data.JOBS[job](now)
     job_data.JOBS["process-pending-notifications"](now)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from core.emails.addresses import a_name, house, one_line, reachable
-from core.emails.content.facts import About, of_party
+from core.emails.addresses import default_sender, one_line, reachable, safe_name
+from core.emails.content.facts import SessionDetails, of_party
 from core.emails.content.times import When, length, moment, short_day, short_moment, zone, zone_name
 from core.emails.draft import Attachment, Recipient
 from core.settings import settings
@@ -30,35 +30,35 @@ class ReportNotice:
 
 def brand() -> str:
     """The name that heads and signs every mail: that of ``MAIL_FROM``."""
-    return house().name or "Greenroom"
+    return default_sender().name or "Greenroom"
 
 
-def session_url(about: About) -> str:
+def session_url(about: SessionDetails) -> str:
     """Where the session opens for who may see it: ``SESSION_URL``, or the board."""
     return settings().session_page(about.session_id)
 
 
 def session_view(
-    about: About, recipient: Recipient, *, now: datetime, previous_start: datetime | None, reason: str | None
+    about: SessionDetails, recipient: Recipient, *, now: datetime, previous_start: datetime | None, reason: str | None
 ) -> dict[str, Any]:
     """The words of a mail about a session."""
     party = of_party(about, recipient)
-    candidate = a_name(about.candidate.name or "") or "the candidate"
+    candidate = safe_name(about.candidate.name or "") or "the candidate"
     position, title = one_line(about.position), one_line(about.title)
     start, end, zone_ = about.scheduled_start, about.scheduled_end, recipient.timezone
     when = When.of(start, end, zone_) if start and end else None
     was = When.of(previous_start, previous_start, zone_) if previous_start else None
-    recruiter = a_name(about.recruiter.name) if about.recruiter and not about.recruiter.gone else None
+    recruiter = safe_name(about.recruiter.name) if about.recruiter and not about.recruiter.gone else None
     deadline = (about.ended_at or now) + timedelta(hours=about.feedback_deadline_hours)
     own = party == "candidate"
     return {
         "brand": brand(),
         "to": one_line(recipient.name or "", 150) or None,
-        "hello": f"Hello {a_name(recipient.name)}," if recipient.name else "Hello,",
+        "hello": f"Hello {safe_name(recipient.name)}," if recipient.name else "Hello,",
         "party": party,
         "own": own,
         "candidate": candidate,
-        "interviewer": a_name(about.interviewer.name or "") if about.interviewer else None,
+        "interviewer": safe_name(about.interviewer.name or "") if about.interviewer else None,
         "recruiter": recruiter,
         "helper": recruiter or "we",
         "answers": reachable(about.reply_to) is not None,
@@ -79,7 +79,9 @@ def session_view(
         "resume": length(about.resume_minutes),
         "reason": reason.strip() if reason and reason.strip() else None,
         "url": session_url(about),
-        "facts": _facts(about, when, own=own, title=title, position=position, candidate=candidate, helper=recruiter),
+        "facts": _labelled_facts(
+            about, when, own=own, title=title, position=position, candidate=candidate, helper=recruiter
+        ),
         "summary": f"Interview: {position}" if own else f"Interview with {candidate}: {position}",
         "purpose": f"Your interview for the position of {position}."
         if own
@@ -87,8 +89,15 @@ def session_view(
     }
 
 
-def _facts(
-    about: About, when: When | None, *, own: bool, title: str, position: str, candidate: str, helper: str | None
+def _labelled_facts(
+    about: SessionDetails,
+    when: When | None,
+    *,
+    own: bool,
+    title: str,
+    position: str,
+    candidate: str,
+    helper: str | None,
 ) -> list[tuple[str, str]]:
     """What stands below the time, as label and value."""
     facts = [] if own else [("Candidate", candidate)]
@@ -97,7 +106,7 @@ def _facts(
         facts.append(("Interview", title))
     facts.append(("Length", length(about.duration_minutes)))
     if own:
-        facts.append(("With", a_name(about.interviewer.name or "") if about.interviewer else "Our AI interviewer"))
+        facts.append(("With", safe_name(about.interviewer.name or "") if about.interviewer else "Our AI interviewer"))
     elif when is not None and (theirs := when.same_time(about.candidate.timezone)):
         day = "" if theirs.start.date() == when.start.date() else f"{theirs.short_day}, "
         facts.append(("Their time", f"{day}{theirs.hours} {theirs.zone}"))
@@ -119,7 +128,7 @@ def report_view(report: ReportNotice, recipient: Recipient, *, now: datetime) ->
     return {
         "brand": brand(),
         "to": one_line(recipient.name or "", 150) or None,
-        "hello": f"Hello {a_name(recipient.name)}," if recipient.name else "Hello,",
+        "hello": f"Hello {safe_name(recipient.name)}," if recipient.name else "Hello,",
         "title": title,
         "facts": facts,
         "period": facts[0][1] if report.start and report.end else None,

@@ -12,7 +12,7 @@ from core.emails.draft import Recipient
 from core.models import Candidate, Interview, InterviewSession, SessionStatus, User
 
 
-class Person(NamedTuple):
+class Recruiter(NamedTuple):
     """The recruiter, as mails name them; ``gone`` when they are no user any more."""
 
     name: str
@@ -20,7 +20,7 @@ class Person(NamedTuple):
     gone: bool
 
 
-class About(NamedTuple):
+class SessionDetails(NamedTuple):
     """A session as its mails tell of it; ``interviewer`` is None when only the AI asks."""
 
     session_id: UUID
@@ -39,7 +39,7 @@ class About(NamedTuple):
     ics_sequence: int
     candidate: Recipient
     interviewer: Recipient | None
-    recruiter: Person | None
+    recruiter: Recruiter | None
 
     def recipient(self, party: Literal["candidate", "interviewer"]) -> Recipient | None:
         """Whom a mail to that party goes to; None: there is nobody."""
@@ -54,7 +54,7 @@ class About(NamedTuple):
 _s, _i, _c = InterviewSession, Interview, Candidate
 _interviewer, _recruiter = aliased(User), aliased(User)
 
-_ABOUT = (
+_DETAILS = (
     select(
         _s.id,
         _s.status,
@@ -89,24 +89,24 @@ _ABOUT = (
 )
 
 
-def about(db: Session, session_ids: Sequence[UUID]) -> dict[UUID, About]:
+def session_details(db: Session, session_ids: Sequence[UUID]) -> dict[UUID, SessionDetails]:
     """The facts of these sessions as this transaction sees them, in one query; what is not there is absent."""
     if not session_ids:
         return {}
     db.flush()
-    found = db.execute(_ABOUT.where(_s.id.in_(session_ids)))
-    return {row[0]: _told(row) for row in found}
+    found = db.execute(_DETAILS.where(_s.id.in_(session_ids)))
+    return {row[0]: _from_row(row) for row in found}
 
 
-def _told(row: Any) -> About:
+def _from_row(row: Any) -> SessionDetails:
     *facts, c_to, c_name, c_zone, c_user, i_id, i_to, i_name, i_zone, r_to, r_name, r_gone = row
     candidate = Recipient(c_to, c_name, c_zone, "candidate", c_user)
     interviewer = Recipient(i_to, i_name, i_zone, "interviewer", i_id) if i_id is not None else None
-    recruiter = Person(r_name, r_to, r_gone is not None) if r_to else None
-    return About._make((*facts, candidate, interviewer, recruiter))
+    recruiter = Recruiter(r_name, r_to, r_gone is not None) if r_to else None
+    return SessionDetails._make((*facts, candidate, interviewer, recruiter))
 
 
-def of_party(about: About, recipient: Recipient) -> Literal["candidate", "interviewer", "former"]:
+def of_party(about: SessionDetails, recipient: Recipient) -> Literal["candidate", "interviewer", "former"]:
     """As what the recipient is written to: an interviewer whom somebody else replaced is the former one."""
     if recipient.party != "interviewer":
         return "candidate"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from core.emails.addresses import envelope, message_host, one_line, reachable
 from core.emails.content.context import ReportNotice, brand, report_view, session_view
-from core.emails.content.facts import About
+from core.emails.content.facts import SessionDetails
 from core.emails.draft import Attachment, Draft, Kind, Recipient
 from core.emails.ics import Method, calendar
 from core.emails.unsubscribe import link
@@ -38,7 +38,7 @@ _GAPS = re.compile(r"\n{3,}")
 
 def render(
     kind: SessionKind,
-    about: About,
+    about: SessionDetails,
     recipient: Recipient,
     *,
     now: datetime,
@@ -147,7 +147,7 @@ def _rendered(kind: Kind, view: dict[str, Any]) -> tuple[str, str, str]:
     return subject, text, _html(f"{kind}/mail.html").render(view)
 
 
-def _thread(about: About) -> dict[str, str]:
+def _thread(about: SessionDetails) -> dict[str, str]:
     """What makes mail programs show all mails about one session together."""
     root = f"<session.{about.session_id}@{message_host(settings().public_url)}>"
     return {"In-Reply-To": root, "References": root}

@@ -13,16 +13,24 @@ from sqlalchemy.orm import Session
 
 from core import preferences
 from core.db import array
-from core.emails.queue.outcomes import End, Ended, Written, in_words, judge, released, write
+from core.emails.queue.outcomes import (
+    AttemptResult,
+    StateUpdate,
+    UpdatedMail,
+    complete,
+    describe,
+    release,
+    retry_policy,
+)
 
 LEASE = timedelta(seconds=30)
 """How long a mail stays with a process of which nothing is heard."""
 BYTES = 32 * 1024 * 1024
 """What the mails of one claim may weigh together; a single one may be heavier."""
-TIDIED = 500
+RESCUED_AT_ONCE = 500
 
 
-class File(NamedTuple):
+class ClaimedFile(NamedTuple):
     """An attachment of a claimed mail."""
 
     filename: str
@@ -30,7 +38,7 @@ class File(NamedTuple):
     content: bytes
 
 
-class Claimed(NamedTuple):
+class ClaimedMail(NamedTuple):
     """A mail as it was claimed, by ``owner``: a name that no other claim ever has."""
 
     id: UUID
@@ -48,7 +56,7 @@ class Claimed(NamedTuple):
     headers: dict[str, Any]
     created_at: datetime
     owner: str
-    files: tuple[File, ...] = ()
+    files: tuple[ClaimedFile, ...] = ()
 
 
 # What stops a mail that waits, first reason first. A retry of an uncertain one that is stopped stays uncertain:
@@ -122,15 +130,15 @@ _FILES = text("""
 """)
 
 
-class Batch(NamedTuple):
+class ClaimedBatch(NamedTuple):
     """What a claim found: mails to send, most urgent first; how many were stopped, by why; whether there is more."""
 
-    mails: list[Claimed]
+    mails: list[ClaimedMail]
     stopped: list[str]
     more: bool
 
 
-def claim(db: Session, *, owner: str, now: datetime, limit: int) -> Batch:
+def claim(db: Session, *, owner: str, now: datetime, limit: int) -> ClaimedBatch:
     """Take up to ``limit`` mails that are due, under a lease; what may not be sent any more is ended instead.
 
     ``owner`` must be new for each claim: it tells this one from every other, our own earlier ones included.
@@ -144,7 +152,7 @@ def claim(db: Session, *, owner: str, now: datetime, limit: int) -> Batch:
         taken.append((id_, stopped))
         weight += size
     if not taken:
-        return Batch([], [], more=False)
+        return ClaimedBatch([], [], more=False)
     given = {
         "ids": array([id_ for id_, _ in taken]),
         "stopped": array([stopped for _, stopped in taken]),
@@ -152,18 +160,18 @@ def claim(db: Session, *, owner: str, now: datetime, limit: int) -> Batch:
         "lease": LEASE,
     }
     rows = db.execute(_CLAIM, given).all()
-    mine = sorted((Claimed._make((*row[1:], owner, ())) for row in rows if row[0] == "sending"), key=urgency)
-    files: dict[UUID, list[File]] = {}
+    mine = sorted((ClaimedMail._make((*row[1:], owner, ())) for row in rows if row[0] == "sending"), key=urgency)
+    files: dict[UUID, list[ClaimedFile]] = {}
     for id_, *file in db.execute(_FILES, {"ids": array([mail.id for mail in mine])}) if mine else ():
-        files.setdefault(id_, []).append(File(*file))
-    return Batch(
+        files.setdefault(id_, []).append(ClaimedFile(*file))
+    return ClaimedBatch(
         [mail._replace(files=tuple(files[mail.id])) if mail.id in files else mail for mail in mine],
         [row[0] for row in rows if row[0] != "sending"],
         more=len(taken) < len(due) or len(due) == limit,
     )
 
 
-def urgency(mail: Claimed) -> tuple[int, datetime]:
+def urgency(mail: ClaimedMail) -> tuple[int, datetime]:
     """What goes first: the smaller priority, then the older."""
     return mail.priority, mail.due_at
 
@@ -172,7 +180,7 @@ def urgency(mail: Claimed) -> tuple[int, datetime]:
 #
 # The last statement before DATA. What a cancel wrote is seen here, and a cancel that comes later sees this: both
 # write the mail's row. Locked rows are passed over, and asked for again in a moment.
-BEGIN = text(f"""
+ACQUIRE = text(f"""
     WITH mine AS MATERIALIZED (
         SELECT e.id, {_STOPPED} AS stopped
         FROM emails e
@@ -193,7 +201,7 @@ BEGIN = text(f"""
 """)  # noqa: S608 - constants of this module
 
 
-def begin(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
+def acquire_permits(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
     """For mails and who holds their leases: ``sending`` where DATA may begin once this transaction has committed.
 
     Another state says what stopped the mail. One left out is locked just now, or no longer its owner's. Asked again by
@@ -201,10 +209,10 @@ def begin(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
     """
     if not mails:
         return {}
-    return {row.id: row.status for row in db.execute(BEGIN, given_to_begin(mails))}
+    return {row.id: row.status for row in db.execute(ACQUIRE, acquire_parameters(mails))}
 
 
-def given_to_begin(mails: Sequence[tuple[UUID, str]]) -> dict[str, str]:
+def acquire_parameters(mails: Sequence[tuple[UUID, str]]) -> dict[str, str]:
     """The parameters of ``BEGIN``."""
     return {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}
 
@@ -228,12 +236,12 @@ def renew(db: Session, mails: Iterable[tuple[UUID, str]]) -> None:
         db.execute(_RENEW, {**given, "lease": LEASE})
 
 
-_ORPHANS = text("""
+_EXPIRED_LEASES = text("""
     SELECT id, lease_owner, kind, attempts, data_started_at IS NOT NULL FROM emails
     WHERE status = 'sending' AND lease_until < clock_timestamp()
     ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
-_AGAIN = text("""
+_RETRY_UNCERTAIN = text("""
     UPDATE emails SET status = 'queued', due_at = retry_at, retry_at = NULL, data_started_at = NULL
     WHERE id IN (
         SELECT id FROM emails WHERE status = 'uncertain' AND retry_at <= :now
@@ -242,24 +250,24 @@ _AGAIN = text("""
 """)
 
 
-def tidy(db: Session, *, now: datetime) -> list[Written]:
+def rescue(db: Session, *, now: datetime) -> list[UpdatedMail]:
     """Queue what a lease that ran out left before DATA, and uncertain mails whose retry has come.
 
     What had come to DATA is uncertain from now on: given back, as what became of it.
     """
-    found = db.execute(_ORPHANS, {"limit": TIDIED}).all()
+    found = db.execute(_EXPIRED_LEASES, {"limit": RESCUED_AT_ONCE}).all()
     ended = [
-        _lost(id_, owner, kind, attempts) if begun else released(id_, owner)
+        _lease_expired(id_, owner, kind, attempts) if begun else release(id_, owner)
         for id_, owner, kind, attempts, begun in found
     ]
-    written = write(db, ended, now=now)
-    db.execute(_AGAIN, {"now": now, "limit": TIDIED})
+    written = complete(db, ended, now=now)
+    db.execute(_RETRY_UNCERTAIN, {"now": now, "limit": RESCUED_AT_ONCE})
     return [mail for mail in written if mail.status == "uncertain"]
 
 
-def _lost(id_: UUID, owner: str, kind: str, attempts: int) -> Ended:
-    end = End("dot", why="who was sending it is gone, and nobody knows how far it came")
-    return Ended(id_, owner, judge(end, kind, attempts), in_words(end))
+def _lease_expired(id_: UUID, owner: str, kind: str, attempts: int) -> StateUpdate:
+    end = AttemptResult("dot", why="who was sending it is gone, and nobody knows how far it came")
+    return StateUpdate(id_, owner, retry_policy(end, kind, attempts), describe(end))
 
 
 _NEXT = text("""
@@ -277,18 +285,18 @@ def next_due(db: Session) -> datetime | None:
     return found
 
 
-_PACE = text("""
+_TAKE_TURN = text("""
     INSERT INTO email_pace AS pace (next_at) VALUES (clock_timestamp() + CAST(:gap AS interval))
     ON CONFLICT (one) DO UPDATE SET next_at = greatest(pace.next_at, clock_timestamp()) + CAST(:gap AS interval)
     RETURNING extract(epoch FROM pace.next_at - CAST(:gap AS interval) - clock_timestamp())
 """)
 
 
-def pace(db: Session, rate: float) -> float:
+def take_turn(db: Session, rate: float) -> float:
     """Take the next turn of ``rate`` mails a second, shared by all dispatchers; seconds until it comes."""
     # a turn lost with the server's last moments costs nothing, so nobody waits for the disk
     db.execute(text("SET LOCAL synchronous_commit = off"))
-    seconds = db.execute(_PACE, {"gap": timedelta(seconds=1 / rate)}).scalar_one()
+    seconds = db.execute(_TAKE_TURN, {"gap": timedelta(seconds=1 / rate)}).scalar_one()
     return max(0.0, float(seconds))
 
 

@@ -32,12 +32,12 @@ PRIORITY: dict[Kind, int] = {
 }
 """What goes first when many wait: the smaller number."""
 
-LONGEST_WAIT = 300
+LONGEST_RETRY_AFTER = 300
 """Seconds after which whoever met a full queue may ask again at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class NewMail:
     """A draft with its place in the queue; ``problem`` says why it could not be written, and it is dead from the start.
 
     ``key`` makes it be queued once; without one it is queued each time.
@@ -60,8 +60,8 @@ class Queued(NamedTuple):
     new: bool
 
 
-def store(
-    db: Session, mails: Sequence[Mail], *, now: datetime, requested_by: int | None = None, on_demand: bool = False
+def enqueue(
+    db: Session, mails: Sequence[NewMail], *, now: datetime, requested_by: int | None = None, on_demand: bool = False
 ) -> list[Queued]:
     """Queue the mails, in order, and wake the dispatchers when this transaction commits.
 
@@ -70,11 +70,11 @@ def store(
     """
     if not mails:
         return []
-    unsent = _unsent(db, mails)
+    unsent = _refusals(db, mails)
     problems = {place: mail.problem for place, mail in enumerate(mails) if mail.problem}
     reasons = unsent | problems
     if on_demand:
-        _make_room(db, len(mails) - len(reasons), now)
+        _check_capacity(db, len(mails) - len(reasons), now)
     ids = [uuid7(now) for _ in mails]
     host = message_host(settings().public_url)
     made = insert_many(
@@ -110,7 +110,7 @@ def store(
     _attach(db, [(id_, mail.draft) for id_, mail in zip(ids, mails, strict=True) if id_ in new])
     if "queued" in new.values():
         outbox.wake(db)
-    before = _before(db, [mail.key for id_, mail in zip(ids, mails, strict=True) if id_ not in new])
+    before = _existing(db, [mail.key for id_, mail in zip(ids, mails, strict=True) if id_ not in new])
     return [
         Queued(id_, new[id_], True) if id_ in new else Queued(*before[mail.key], False)
         for id_, mail in zip(ids, mails, strict=True)
@@ -121,10 +121,10 @@ def _status(place: int, unsent: Collection[int], problems: Collection[int]) -> E
     return "dead" if place in problems else "suppressed" if place in unsent else "queued"
 
 
-def _unsent(db: Session, mails: Sequence[Mail]) -> dict[int, str]:
+def _refusals(db: Session, mails: Sequence[NewMail]) -> dict[int, str]:
     """The places of those that will not be sent, with the reason."""
     found: dict[int, str] = {}
-    users = _users(db, mails)
+    users = _users_of(db, mails)
     asked = {(users[place], mails[place].draft.category) for place in users}
     unwanted = preferences.unwanted(db, asked, "email")
     for place, user_id in users.items():
@@ -144,7 +144,7 @@ _BY_ADDRESS = text("""
 """)
 
 
-def _users(db: Session, mails: Sequence[Mail]) -> dict[int, int]:
+def _users_of(db: Session, mails: Sequence[NewMail]) -> dict[int, int]:
     """Whose preferences to ask, by place: those who were named, and those who sign in with the address."""
     optional = [place for place, mail in enumerate(mails) if not preferences.always(mail.draft.category)]
     named = {place: id_ for place in optional if (id_ := mails[place].user_id) is not None}
@@ -155,7 +155,7 @@ def _users(db: Session, mails: Sequence[Mail]) -> dict[int, int]:
     return named
 
 
-def _make_room(db: Session, wanted: int, now: datetime) -> None:
+def _check_capacity(db: Session, wanted: int, now: datetime) -> None:
     """Raise QueueFull unless so many more on-demand mails may wait; others who ask wait until this transaction ends."""
     capacity = settings().email_queue_capacity
     if not (capacity and wanted):
@@ -167,7 +167,7 @@ def _make_room(db: Session, wanted: int, now: datetime) -> None:
         seconds = ceil((next_due - now).total_seconds()) if next_due else 1
         raise QueueFull(
             f"{count} mails wait already, as many as may; nothing was queued.",
-            retry_after=min(max(seconds, 1), LONGEST_WAIT),
+            retry_after=min(max(seconds, 1), LONGEST_RETRY_AFTER),
         )
 
 
@@ -186,13 +186,13 @@ def _attach(db: Session, made: Sequence[tuple[UUID, Draft]]) -> None:
     )
 
 
-_BEFORE = select(Email.idempotency_key, Email.id, Email.status).where(
+_EXISTING = select(Email.idempotency_key, Email.id, Email.status).where(
     Email.idempotency_key.in_(bindparam("keys", expanding=True))
 )
 
 
-def _before(db: Session, keys: Sequence[str | None]) -> dict[str | None, tuple[UUID, EmailStatus]]:
+def _existing(db: Session, keys: Sequence[str | None]) -> dict[str | None, tuple[UUID, EmailStatus]]:
     """The mails that had these keys already."""
     if not keys:
         return {}
-    return {key: (id_, status) for key, id_, status in db.execute(_BEFORE, {"keys": list(keys)})}
+    return {key: (id_, status) for key, id_, status in db.execute(_EXISTING, {"keys": list(keys)})}

@@ -13,10 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.emails.addresses import envelope
-from core.emails.content import about, render_generic
+from core.emails.content import render_generic, session_details
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Recipient
-from core.emails.queue.enqueue import Mail, Queued, store
+from core.emails.queue.enqueue import NewMail, Queued, enqueue
 from core.emails.session_mails import Side, session_mail
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Address, Input, Line
@@ -53,7 +53,7 @@ def _content_type(value: str) -> str:
     return value
 
 
-Words = Annotated[str, StringConstraints(min_length=1, max_length=200_000), AfterValidator(_no_controls)]
+MailText = Annotated[str, StringConstraints(min_length=1, max_length=200_000), AfterValidator(_no_controls)]
 """What a mail says: at most 200,000 characters."""
 
 
@@ -71,16 +71,16 @@ class NewEmail(Input):
     kind: Literal["generic", "invitation", "reminder", "completion"]
     to: Address | None = None
     subject: Line | None = None
-    text: Words | None = None
-    html: Words | None = None
+    text: MailText | None = None
+    html: MailText | None = None
     attachments: Annotated[tuple[NewAttachment, ...], Field(max_length=20)] = ()
     session_id: UUID | None = None
     recipient: Side | None = Field(None, description="of a session's mail; the candidate unless given")
 
 
-_OWN_WORDS = ("to", "subject", "text", "html", "attachments")
-_OF_A_SESSION = ("session_id", "recipient")
-_WHILE: dict[str, tuple[SessionStatus, ...]] = {
+_GENERIC_FIELDS = ("to", "subject", "text", "html", "attachments")
+_SESSION_FIELDS = ("session_id", "recipient")
+_STATES: dict[str, tuple[SessionStatus, ...]] = {
     "invitation": ("invited", "scheduled"),
     "reminder": ("scheduled",),
     "completion": ("completed",),
@@ -95,15 +95,15 @@ def queue_on_demand(db: Session, given: NewEmail, *, by: Viewer, now: datetime) 
     """
     require(by, *STAFF)
     if given.kind == "generic":
-        _only(given, _OF_A_SESSION, needed=("to", "subject", "text"))
-        mail = _own_words(given, by)
+        _check_fields(given, _SESSION_FIELDS, needed=("to", "subject", "text"))
+        mail = _generic_mail(given, by)
     else:
-        _only(given, _OWN_WORDS, needed=("session_id",))
-        mail = _of_session(db, given, now)
-    return store(db, [mail], now=now, requested_by=by.id, on_demand=True)[0]
+        _check_fields(given, _GENERIC_FIELDS, needed=("session_id",))
+        mail = _session_mail(db, given, now)
+    return enqueue(db, [mail], now=now, requested_by=by.id, on_demand=True)[0]
 
 
-def _only(given: NewEmail, foreign: Iterable[str], *, needed: Iterable[str]) -> None:
+def _check_fields(given: NewEmail, foreign: Iterable[str], *, needed: Iterable[str]) -> None:
     for name in foreign:
         if getattr(given, name):
             raise Invalid(name, f"does not go with kind {given.kind}")
@@ -112,7 +112,7 @@ def _only(given: NewEmail, foreign: Iterable[str], *, needed: Iterable[str]) -> 
             raise Invalid(name, f"is needed for kind {given.kind}")
 
 
-def _own_words(given: NewEmail, by: Viewer) -> Mail:
+def _generic_mail(given: NewEmail, by: Viewer) -> NewMail:
     assert given.to and given.subject and given.text  # noqa: S101, PT018 - _only has looked
     if sum(len(file.content) for file in given.attachments) > LARGEST:
         raise Invalid("attachments", f"are more than {LARGEST} bytes together")
@@ -129,18 +129,18 @@ def _own_words(given: NewEmail, by: Viewer) -> Mail:
         reply_to=by.email,
         attachments=files,
     )
-    return Mail(draft)
+    return NewMail(draft)
 
 
-def _of_session(db: Session, given: NewEmail, now: datetime) -> Mail:
+def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
     s = InterviewSession
     # Locked, though shared: who reschedules now waits until this mail can be found and cancelled.
     living = select(s.status).where(s.id == given.session_id, s.deleted_at.is_(None)).with_for_update(read=True)
     kind, status = cast(SessionKind, given.kind), db.scalar(living)
-    found = about(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
+    found = session_details(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
     if found is None:
         raise NotFound("session", given.session_id)
-    fitting = _WHILE[given.kind]
+    fitting = _STATES[given.kind]
     if status not in fitting:
         raise Conflict(
             f"Session {found.session_id} is {status}; a mail of kind {given.kind} goes with {' or '.join(fitting)}.",

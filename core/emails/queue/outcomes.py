@@ -21,7 +21,7 @@ DELAYS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
 """Between one attempt and the next, up to a fifth longer; after the last of them nothing is tried any more."""
 JITTER = 0.2
 ATTEMPTS = len(DELAYS) + 1
-SENT_AGAIN: frozenset[EmailKind] = frozenset(("invitation", "reschedule", "cancellation"))
+RESENT_WHEN_UNCERTAIN: frozenset[EmailKind] = frozenset(("invitation", "reschedule", "cancellation"))
 """Kinds that are worse missed than got twice; mail programs take the second for the first by its Message-ID."""
 NO_SUCH_MAILBOX = frozenset(("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"))
 """RFC 3463 and 7505: the address is wrong, moved, or of a domain that takes no mail. Not 5.7, which is about us."""
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
         return found[0] if found else ""
 
 
-class End(NamedTuple):
+class AttemptResult(NamedTuple):
     """How an attempt ended: where, and with which answer; with none, the connection was lost or spoke no SMTP."""
 
     stage: Stage
@@ -51,7 +51,7 @@ class End(NamedTuple):
     why: str = ""
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """What becomes of the mail; with ``delay`` it is tried again, with ``suppress`` its address gets no more."""
 
     status: EmailStatus
@@ -59,25 +59,25 @@ class Verdict(NamedTuple):
     suppress: bool = False
 
 
-def judge(end: End, kind: str, attempt: int) -> Verdict:
+def retry_policy(end: AttemptResult, kind: str, attempt: int) -> Decision:
     """The verdict on attempt number ``attempt``, counted from 1. Pure: the whole table is here."""
     again = DELAYS[attempt - 1] if 1 <= attempt < ATTEMPTS else None
-    retried = Verdict("queued", again) if again else Verdict("dead")
+    retried = Decision("queued", again) if again else Decision("dead")
     code = end.reply.code if end.reply else 0
     if end.stage == "connect":
         return retried  # whatever the server said, it was about us or itself and not about this mail
     if 400 <= code < 500:
         return retried
     if 500 <= code < 600:
-        return Verdict("dead", suppress=_unknown(end))
+        return Decision("dead", suppress=_no_such_mailbox(end))
     if end.stage != "dot":
         return retried
     if 200 <= code < 300:
-        return Verdict("sent")
-    return Verdict("uncertain", again if kind in SENT_AGAIN else None)
+        return Decision("sent")
+    return Decision("uncertain", again if kind in RESENT_WHEN_UNCERTAIN else None)
 
 
-def _unknown(end: End) -> bool:
+def _no_such_mailbox(end: AttemptResult) -> bool:
     """Whether a refusal says that there is no such mailbox."""
     if end.reply is None or end.stage == "sender":
         return False
@@ -86,13 +86,13 @@ def _unknown(end: End) -> bool:
     return end.stage == "recipient" and end.reply.code == 550
 
 
-def in_words(end: End) -> str:
+def describe(end: AttemptResult) -> str:
     """The end as staff read it."""
     said = f"{end.reply.code} {end.reply.text}" if end.reply else end.why or "the connection was lost"
-    return f"{_PLACES[end.stage]}: {said}".strip()[:ERROR_CHARS].replace("\x00", "")
+    return f"{_STAGE_NAMES[end.stage]}: {said}".strip()[:ERROR_CHARS].replace("\x00", "")
 
 
-_PLACES: dict[Stage, str] = {
+_STAGE_NAMES: dict[Stage, str] = {
     "connect": "connecting",
     "sender": "MAIL",
     "recipient": "RCPT",
@@ -101,7 +101,7 @@ _PLACES: dict[Stage, str] = {
 }
 
 
-class Ended(NamedTuple):
+class StateUpdate(NamedTuple):
     """An attempt's verdict to be written, for who held the mail's lease as ``owner``.
 
     ``attempts`` is added to those counted: 1 for one that ended before it had leave to begin, which counts it; -1 for
@@ -110,12 +110,12 @@ class Ended(NamedTuple):
 
     id: UUID
     owner: str
-    verdict: Verdict
+    verdict: Decision
     error: str | None = None
     attempts: int = 0
 
 
-class Written(NamedTuple):
+class UpdatedMail(NamedTuple):
     """A mail whose new state was written."""
 
     id: UUID
@@ -127,14 +127,14 @@ class Written(NamedTuple):
     error: str | None
 
 
-def released(id_: UUID, owner: str, *, attempts: int = 0) -> Ended:
+def release(id_: UUID, owner: str, *, attempts: int = 0) -> StateUpdate:
     """A mail given back untried, for whoever claims it next."""
-    return Ended(id_, owner, Verdict("queued", timedelta(0)), attempts=attempts)
+    return StateUpdate(id_, owner, Decision("queued", timedelta(0)), attempts=attempts)
 
 
 # SKIP LOCKED: whoever holds the row is about to commit, and a wait here could close a ring of waits. That a mail was
 # accepted is written even when its lease had run out meanwhile, as long as nobody else has claimed it since.
-WRITE = text(f"""
+COMPLETE = text(f"""
     WITH given AS (
         SELECT * FROM unnest(
             (SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[])), (SELECT CAST(:statuses AS text[])),
@@ -170,7 +170,7 @@ WRITE = text(f"""
 """)  # noqa: S608 - our own number
 
 
-def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written]:
+def complete(db: Session, ended: Sequence[StateUpdate], *, now: datetime) -> list[UpdatedMail]:
     """Write down what became of these mails, each by who holds its lease.
 
     Gives those that were written. One left out was locked just now or is no longer the owner's, see ``still_held``.
@@ -178,7 +178,7 @@ def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written
     """
     if not ended:
         return []
-    written = [Written._make(row) for row in db.execute(WRITE, given_to_write(ended))]
+    written = [UpdatedMail._make(row) for row in db.execute(COMPLETE, complete_parameters(ended))]
     verdicts = {e.id: e.verdict for e in ended}
     for mail in sorted(written, key=lambda mail: mail.to_address.lower()):  # in one order, whoever else does the same
         if verdicts[mail.id].suppress:
@@ -188,7 +188,7 @@ def write(db: Session, ended: Sequence[Ended], *, now: datetime) -> list[Written
     return written
 
 
-def given_to_write(ended: Sequence[Ended]) -> dict[str, str]:
+def complete_parameters(ended: Sequence[StateUpdate]) -> dict[str, str]:
     """The parameters of ``WRITE``."""
     return {
         "ids": array([e.id for e in ended]),

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from core.reports import significance
 from core.reports.charts import theme
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import Load, QuestionFigures, Ratio, Stage
 from core.reports.document import Chart
 from core.reports.formatting import FEW, all_of, count, name, number, of, percent
@@ -28,11 +28,11 @@ def funnel(stages: Sequence[Stage]) -> Card:
     """How far the period's sessions got, as bars from the first stage to the last."""
     key, unit = "funnel", "Sessions invited in the period that got at least so far"
     if not stages or not stages[0].sessions:
-        return nothing(key, "No session was invited in this period", unit)
+        return empty_card(key, "No session was invited in this period", unit)
     whole = stages[0].sessions
     if whole == 1:
         reached = [stage.name for stage in stages if stage.sessions]
-        return alone(key, f"The one session got as far as: {reached[-1]}", unit)
+        return text_card(key, f"The one session got as far as: {reached[-1]}", unit)
     last = Ratio(stages[-1].sessions, whole)
     chart = _across(
         [stage.name.capitalize() for stage in stages],
@@ -42,7 +42,7 @@ def funnel(stages: Sequence[Stage]) -> Card:
         height=theme.TALL,
     )
     numbers = [f"{stage.name} {stage.sessions:,}, {percent(stage.sessions, whole)}" for stage in stages]
-    return made(key, _got(last, stages[-1].name), unit, whole, chart, numbers)
+    return chart_card(key, _got(last, stages[-1].name), unit, whole, chart, numbers)
 
 
 def _got(last: Ratio, stage: str) -> str:
@@ -64,10 +64,10 @@ def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool 
     kinds += [kind for kind in found if kind not in OUTCOMES and found[kind]]
     whole = sum(n for kind, n in found.items() if kind != "late")
     if not whole:
-        return nothing(key, "No session had a time yet" if attended else "No sessions in this period", unit)
+        return empty_card(key, "No session had a time yet" if attended else "No sessions in this period", unit)
     if whole == 1:
         only = next(kind for kind, n in found.items() if n and kind != "late")
-        return alone(key, f"The one session: {OUTCOMES.get(only, only.replace('_', ' '))}", unit)
+        return text_card(key, f"The one session: {OUTCOMES.get(only, only.replace('_', ' '))}", unit)
     chart = _across(
         [OUTCOMES.get(kind, kind.replace("_", " ")).capitalize() for kind in kinds],
         [found[kind] for kind in kinds],
@@ -87,7 +87,7 @@ def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool 
         finding = f"{done} of {whole} sessions {'was' if done == 1 else 'were'} completed"
     else:
         finding = f"{percent(done, whole)} of sessions were completed"
-    return made(key, finding, unit, whole, chart, numbers)
+    return chart_card(key, finding, unit, whole, chart, numbers)
 
 
 def loads(found: Sequence[Load], interviewers: int) -> Card:
@@ -97,11 +97,13 @@ def loads(found: Sequence[Load], interviewers: int) -> Card:
     shown = f"; the busiest {len(held)} of {interviewers:,}" if interviewers > len(held) else ""
     unit = f"Sessions held and their hours, by interviewer{shown}"
     if not held:
-        return nothing(key, "No session was held with an interviewer", "Sessions held and their hours, by interviewer")
+        return empty_card(
+            key, "No session was held with an interviewer", "Sessions held and their hours, by interviewer"
+        )
     n = sum(load.sessions for load in held)
     most = held[0].sessions
     if n == 1:
-        return alone(key, name(held[0].name, 32) + " held the one session", unit)
+        return text_card(key, name(held[0].name, 32) + " held the one session", unit)
     first = [load for load in held if load.sessions == most]
     chart = _across(
         [load.name for load in held],
@@ -121,21 +123,21 @@ def loads(found: Sequence[Load], interviewers: int) -> Card:
         finding = name(first[0].name, 32) + f" held the most: {count(most, 'session')}"
     else:
         finding = f"{len(first)} interviewers held the most: {count(most, 'session')} each"
-    return made(key, finding, unit, n, chart, numbers)
+    return chart_card(key, finding, unit, n, chart, numbers)
 
 
 def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
     """How many sessions got to each question; the bar after the greatest loss stands out."""
     key, unit = "drop_off", "Started sessions that answered this question or a later one, in per cent"
     if not started or not questions:
-        return nothing(key, "No session was started in this period", unit, wide=True)
+        return empty_card(key, "No session was started in this period", unit, wide=True)
     reached = [min(q.reached, started) for q in questions]
     if started == 1:
         last = max((q.ordinal for q, n in zip(questions, reached, strict=True) if n), default=0)
         ended = (
             "reached the last question" if reached[-1] else f"got to question {last}" if last else "answered nothing"
         )
-        return alone(key, f"The one session started {ended}", unit, wide=True)
+        return text_card(key, f"The one session started {ended}", unit, wide=True)
     lost = [before - now for before, now in zip([started, *reached], reached, strict=False)]
     worst = max(range(len(lost)), key=lambda i: lost[i])
     clear = started >= FEW and all(significance.counts_differ(lost[worst], n) for i, n in enumerate(lost) if i != worst)
@@ -173,7 +175,7 @@ def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
     else:
         finding = f"{of(Ratio(end, started))} of started sessions" if started >= FEW else of(Ratio(end, started))
         finding += " reached the last question"
-    return made(key, finding, unit, started, chart, numbers, wide=True, things="started session")
+    return chart_card(key, finding, unit, started, chart, numbers, wide=True, things="started session")
 
 
 def _across(

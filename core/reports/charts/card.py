@@ -32,7 +32,7 @@ class Card:
         return count(self.n, self.things)
 
 
-def made(
+def chart_card(
     key: str,
     finding: Markup | str,
     unit: str,
@@ -53,11 +53,11 @@ _LONGEST = 1200
 """Characters of a chart's text alternative."""
 
 
-def alone(key: str, finding: Markup | str, unit: str, *, wide: bool = False) -> Card:
+def text_card(key: str, finding: Markup | str, unit: str, *, wide: bool = False) -> Card:
     """A card about one single thing: words say it, a chart would only pretend to more."""
     return Card(key, finding if isinstance(finding, Markup) else Markup.escape(finding), unit, 1, None, wide)
 
 
-def nothing(key: str, finding: str, unit: str, *, wide: bool = False) -> Card:
+def empty_card(key: str, finding: str, unit: str, *, wide: bool = False) -> Card:
     """A card in place of an empty chart."""
     return Card(key, Markup.escape(finding), unit, 0, None, wide)

@@ -1,7 +1,7 @@
 """Feedback: which share was in by when, as a curve with the deadline."""
 
 from core.reports.charts import theme
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import FeedbackTimes
 from core.reports.formatting import FEW, all_of, hours, percent, ratio
 
@@ -13,10 +13,10 @@ def feedback(data: FeedbackTimes) -> Card:
     key, unit = "feedback", "Share of feedback due that was in, by time since the session in deadlines"
     n = data.in_time.whole
     if not n:
-        return nothing(key, "No feedback was due in this period", unit)
+        return empty_card(key, "No feedback was due in this period", unit)
     if n == 1:
         finding = "The one feedback due was in time" if data.in_time.part else "The one feedback due was late"
-        return alone(key, finding, unit)
+        return text_card(key, finding, unit)
     curve = list(data.curve) or [(0.0, 0.0)]
     if curve[0][0] > 0:
         curve.insert(0, (0.0, 0.0))
@@ -52,7 +52,7 @@ def feedback(data: FeedbackTimes) -> Card:
         height=theme.TALL,
         margin=(36, 18, 12, 22),
         shapes=[
-            theme.line(
+            theme.rule_shape(
                 x0=1,
                 x1=1,
                 y0=0,
@@ -90,4 +90,4 @@ def feedback(data: FeedbackTimes) -> Card:
     else:
         finding = f"{ratio(data.in_time)} of feedback is in by the deadline"
     numbers = [f"by the deadline {percent(data.in_time.part, n)}", f"late or missing {late:,}"]
-    return made(key, finding, unit, n, chart, numbers, things="feedback due")
+    return chart_card(key, finding, unit, n, chart, numbers, things="feedback due")

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from core.reports import significance
 from core.reports.charts import theme
-from core.reports.charts.card import Card, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card
 from core.reports.data import QuestionFigures, SkillFigures, Totals, Wait
 from core.reports.document import Chart
 from core.reports.formatting import FEW, count, hours, name
@@ -48,7 +48,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
     ]
     n = max(wait.n for _, _, wait, _ in rows)
     if not n:
-        return nothing(key, "Nothing was scheduled, decided or hired in this period", unit, wide=True)
+        return empty_card(key, "Nothing was scheduled, decided or hired in this period", unit, wide=True)
     known = [v for _, _, a, b in rows for v in (a.median, a.p90, b.median) if v and v > 0]
     low, high = _ends(known)
     traces: list[theme.Figure] = []
@@ -100,7 +100,9 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
         annotations=notes,
     )
     numbers = [f"{title}: median {hours(w.median)}, p90 {hours(w.p90)}, n {w.n}" for title, _, w, _ in rows]
-    return made(key, _waiting([(t, a, b) for t, _, a, b in rows]), unit, n, chart, numbers, wide=True, things="case")
+    return chart_card(
+        key, _waiting([(t, a, b) for t, _, a, b in rows]), unit, n, chart, numbers, wide=True, things="case"
+    )
 
 
 def _waiting(rows: Sequence[tuple[str, Wait, Wait]]) -> str:
@@ -125,7 +127,7 @@ def questions(found: Sequence[QuestionFigures]) -> Card:
     key, unit = "questions", "Filled: mean share of points (low is hard); hollow: answered, of those who got there"
     rows = [q for q in found if q.reached or q.scored]
     if not rows:
-        return nothing(key, "No question was reached in this period", unit, wide=True)
+        return empty_card(key, "No question was reached in this period", unit, wide=True)
     rows = sorted(rows, key=lambda q: (q.difficulty is None, q.difficulty or 0, q.ordinal))
     every, rows = len(rows), rows[:_ROWS]
     plotted = [
@@ -159,7 +161,7 @@ def questions(found: Sequence[QuestionFigures]) -> Card:
         f"answered {q.answered} of {q.reached}"
         for q in rows
     ]
-    return made(key, finding, unit, n, chart, numbers, wide=True)
+    return chart_card(key, finding, unit, n, chart, numbers, wide=True)
 
 
 def hardest(known: Sequence[QuestionFigures]) -> bool:
@@ -205,7 +207,9 @@ def skills(found: Sequence[SkillFigures]) -> list[Card]:
             f"{one.skill} {100 * one.mean:.0f}%" + ("" if one.median is None else f", median {100 * one.median:.0f}%")
             for one in rows
         ]
-        cards.append(made(f"skills_{at}", finding, unit, others, chart, numbers, wide=True, things="other candidate"))
+        cards.append(
+            chart_card(f"skills_{at}", finding, unit, others, chart, numbers, wide=True, things="other candidate")
+        )
     return cards
 
 
@@ -214,7 +218,7 @@ def _rows(rows: Sequence[Row], longest: int, *, shape: str) -> Chart:
     traces: list[theme.Figure] = []
     notes, shapes = [], []
     for y, row in enumerate(rows):
-        shapes.append(theme.line(x0=0, x1=100, y0=y, y1=y, line={"color": theme.RULE, "width": 1}))
+        shapes.append(theme.rule_shape(x0=0, x1=100, y0=y, y1=y, line={"color": theme.RULE, "width": 1}))
         if row.text:
             notes.append(theme.note(1, y, row.text, xref="paper", xanchor="left", xshift=34))
         if row.value is not None:

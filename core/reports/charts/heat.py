@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from core.reports.charts import theme
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import Period, SkillWeek
 from core.reports.document import Chart
 from core.reports.formatting import FEW, count, number, percent
@@ -21,11 +21,11 @@ def week(found: Mapping[tuple[int, int], int], period: Period) -> Card:
     key, unit = "week", f"Planned starts by weekday and hour, {period.zone}"
     n = sum(found.values())
     if not n:
-        return nothing(key, "No session had a planned start in this period", unit)
+        return empty_card(key, "No session had a planned start in this period", unit)
     begun = {spot: sessions for spot, sessions in found.items() if sessions}
     if n == 1:
         (d, h), *_ = begun
-        return alone(key, f"The one session was planned for {_DAYS[d - 1]} {h}:00", unit)
+        return text_card(key, f"The one session was planned for {_DAYS[d - 1]} {h}:00", unit)
     first, last = min(9, *(h for _, h in begun), 9), max(16, *(h for _, h in begun), 16)
     days = _weekdays(period) or list(range(1, 6 if max(d for d, _ in begun) < 6 else 8))
     highest = max(begun.values())
@@ -51,7 +51,7 @@ def week(found: Mapping[tuple[int, int], int], period: Period) -> Card:
         )
     else:
         finding = f"Busiest hour: {_DAYS[d - 1]} {h}:00, {highest:,} of {n:,}"
-    return made(key, finding, unit, n, chart, numbers, wide=wide)
+    return chart_card(key, finding, unit, n, chart, numbers, wide=wide)
 
 
 def _weekdays(period: Period) -> list[int]:
@@ -67,7 +67,7 @@ def skills(found: Sequence[SkillWeek]) -> Card:
     key, unit = "skills", "Mean share of points by skill and week, in per cent; grey: n < 20 answers"
     rows = [one for one in found if one.n]
     if not rows:
-        return nothing(key, "No answer was scored in this period", unit, wide=True)
+        return empty_card(key, "No answer was scored in this period", unit, wide=True)
     mondays, groups = _grouped(found)
     sums: dict[str, tuple[float, int]] = {}
     for one in rows:
@@ -115,7 +115,7 @@ def skills(found: Sequence[SkillWeek]) -> Card:
     if len(mondays) < len({one.monday for one in found}):
         unit += "; several weeks put together"
     numbers = [f"{skill} {percent(sums[skill][0], sums[skill][1])} of {sums[skill][1]:,}" for skill in order]
-    return made(key, finding, unit, n, chart, numbers, wide=True, things="scored answer")
+    return chart_card(key, finding, unit, n, chart, numbers, wide=True, things="scored answer")
 
 
 def _toned(mean: float, n: int) -> float:

@@ -5,25 +5,25 @@ from math import ceil, floor
 
 from core.reports import formatting, significance
 from core.reports.charts import theme
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.charts.weeks import MOST, Step, labels, steps, unit
 from core.reports.data import Dashboard
 from core.reports.document import Chart
-from core.reports.formatting import FEW, Span, number
+from core.reports.formatting import FEW, PeriodNames, number
 
 _MARGIN = (34, 14, 58, 22)
 
 
-def completed(data: Dashboard, span: Span) -> Card:
+def completed(data: Dashboard, span: PeriodNames) -> Card:
     """Completed interviews by week, beside the time before."""
     key, before = "completed", span.before
     now, then = data.totals.completed, data.previous.completed
     found, earlier = both(data)
     said = f"Interviews completed, by {unit(found)}, beside {before}"
     if not now and not then:
-        return nothing(key, "No interviews were completed in this period", f"Interviews completed, beside {before}")
+        return empty_card(key, "No interviews were completed in this period", f"Interviews completed, beside {before}")
     if now + then < 3:
-        return alone(key, _volume(now, then, 0, span), f"Interviews completed; {number(then)} {span.earlier}")
+        return text_card(key, _volume(now, then, 0, span), f"Interviews completed; {number(then)} {span.earlier}")
     if len(found) < 2 or now < FEW:
         said = f"Interviews completed, beside {before}"
         chart = two([then, now], [number(then), number(now)], now + then, span)
@@ -34,10 +34,10 @@ def completed(data: Dashboard, span: Span) -> Card:
         said += "; hollow: cut by the period's ends" if any(step.cut for step in found) else ""
     uncut = [step.count(lambda week: week.totals.completed) for step in found if not step.cut]
     finding = _volume(now, then, significance.trend(uncut), span)
-    return made(key, finding, said, now, chart, [f"this {now}", f"before {then}"], things="completed interview")
+    return chart_card(key, finding, said, now, chart, [f"this {now}", f"before {then}"], things="completed interview")
 
 
-def _volume(now: int, then: int, trend: int, span: Span) -> str:
+def _volume(now: int, then: int, trend: int, span: PeriodNames) -> str:
     if not now:
         return f"No interview was completed, after {number(then)} {span.earlier}"
     if not significance.counts_differ(now, then):
@@ -141,7 +141,7 @@ _LEAST = 40
 """Points that an axis of shares spans at least."""
 
 
-def two(values: Sequence[float], texts: Sequence[str], n: int, span: Span, high: float = 0) -> Chart:
+def two(values: Sequence[float], texts: Sequence[str], n: int, span: PeriodNames, high: float = 0) -> Chart:
     """Two bars in place of a line that would have one point."""
     trace = {
         "type": "bar",

@@ -3,7 +3,7 @@
 from math import sqrt
 
 from core.reports.charts import theme
-from core.reports.charts.card import Card, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card
 from core.reports.data import AiHuman
 from core.reports.formatting import FEW, count
 
@@ -14,7 +14,7 @@ def ai_human(data: AiHuman) -> Card:
     """Answers scored by both, as shares of the maximum; on the line they agree."""
     key, unit = "ai_human", "Share of points by AI and by a person; area: answers; on the line they agree"
     if not data.n or not data.points:
-        return nothing(key, "No answer was scored by both AI and people", unit)
+        return empty_card(key, "No answer was scored by both AI and people", unit)
     points = _gathered(data.points)
     most = max(n for _, _, n in points)
     colour = theme.tone(data.n, theme.BLUE)
@@ -36,14 +36,16 @@ def ai_human(data: AiHuman) -> Card:
         width=theme.HALF,
         height=262,
         margin=(46, 6, 14, 40),
-        shapes=[theme.line(x0=0, y0=0, x1=100, y1=100, line={"color": theme.INK, "width": 1.1, "dash": "4px,3px"})],
+        shapes=[
+            theme.rule_shape(x0=0, y0=0, x1=100, y1=100, line={"color": theme.INK, "width": 1.1, "dash": "4px,3px"})
+        ],
         xaxis=axis | {"title": {"text": "AI"}},
         yaxis=axis | {"title": {"text": "person"}},
     )
     r = "–" if data.correlation is None else f"{data.correlation:.2f}".replace("-", "−")
     unit += f"; r = {r}"
     numbers = [f"correlation {r}", f"mean difference {100 * (data.mean_difference or 0):.1f} points of 100"]
-    return made(key, _said(data), unit, data.n, chart, numbers, things="answer")
+    return chart_card(key, _said(data), unit, data.n, chart, numbers, things="answer")
 
 
 def _said(data: AiHuman) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.reports import significance
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.charts.lines import both, drawn, two
 from core.reports.charts.weeks import enough, unit
 from core.reports.data import Dashboard, Ratio, Totals
-from core.reports.formatting import FEW, UNDEFINED, Span, of, ratio
+from core.reports.formatting import FEW, UNDEFINED, PeriodNames, of, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,17 @@ RATES = (
 )
 
 
-def rates(data: Dashboard, span: Span) -> list[Card]:
+def rates(data: Dashboard, span: PeriodNames) -> list[Card]:
     """Each rate by week, weeks of fewer than twenty hollow; too few of a period for weeks are two bars."""
     return [_rate(rate, data, span) for rate in RATES]
 
 
-def _rate(rate: Rate, data: Dashboard, span: Span) -> Card:
+def _rate(rate: Rate, data: Dashboard, span: PeriodNames) -> Card:
     now, then = rate.of(data.totals), rate.of(data.previous)
     if not now.whole:
-        return nothing(rate.key, rate.none, rate.definition)
+        return empty_card(rate.key, rate.none, rate.definition)
     if now.whole == 1:
-        return alone(rate.key, rate.one[0] if now.part else rate.one[1], rate.definition)
+        return text_card(rate.key, rate.one[0] if now.part else rate.one[1], rate.definition)
     found, earlier = both(data, enough(data.weeks, now.whole))
     if len(found) < 3 or now.whole < FEW:
         said = f"{rate.definition}, beside {span.before}"
@@ -100,7 +100,7 @@ def _rate(rate: Rate, data: Dashboard, span: Span) -> Card:
         )
         said += "; hollow: n < 20" if any(0 < r.whole < FEW for r in series) else ""
     numbers = [f"this period {ratio(now)} of {now.whole}", f"before {ratio(then)} of {then.whole}"]
-    return made(rate.key, _said(rate, now, then), said, now.whole, chart, numbers, things=rate.thing)
+    return chart_card(rate.key, _said(rate, now, then), said, now.whole, chart, numbers, things=rate.thing)
 
 
 def _said(rate: Rate, now: Ratio, then: Ratio) -> str:

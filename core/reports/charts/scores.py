@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from core.reports import significance
 from core.reports.charts import theme
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import Ratio, Scores, Spread
 from core.reports.document import Chart
 from core.reports.formatting import FEW, all_of, count, name, number, of, ratio
@@ -17,9 +17,9 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
     key, unit = "histogram", "Scored sessions by score, 0–100, in steps of five points"
     n = sum(bins)
     if not n:
-        return nothing(key, "No session was scored in this period", unit)
+        return empty_card(key, "No session was scored in this period", unit)
     if n == 1:
-        return alone(key, _passing(passed, n, scores), unit)
+        return text_card(key, _passing(passed, n, scores), unit)
     low, high = min(lines, default=0.0), max(lines, default=0.0)
     marks = theme.steps(max(bins), 3)
     trace = {
@@ -37,7 +37,7 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
     shapes, notes = [], []
     if lines:
         shapes = [
-            theme.line(
+            theme.rule_shape(
                 x0=x,
                 x1=x,
                 y0=0,
@@ -73,7 +73,7 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
         yaxis=theme.marks(marks) | {"range": [0, marks[-1]], "showgrid": True},
     )
     numbers = [f"{5 * i} to {5 * i + 5}: {b}" for i, b in enumerate(bins) if b]
-    return made(key, _passing(passed, n, scores), unit, n, chart, numbers, things="scored session")
+    return chart_card(key, _passing(passed, n, scores), unit, n, chart, numbers, things="scored session")
 
 
 def _passing(passed: Ratio, n: int, scores: Spread) -> str:
@@ -94,12 +94,12 @@ def positions(found: Sequence[Scores]) -> Card:
     key, unit = "positions", "Score by position; box: the middle half; at the right n"
     rows = [row for row in found if row.spread.n and row.spread.median is not None]
     if not rows:
-        return nothing(key, "No session was scored in this period", "Score by position")
+        return empty_card(key, "No session was scored in this period", "Score by position")
     rows = sorted(rows, key=lambda row: -(row.spread.median or 0))
     best = clearly_first([row.spread for row in rows])
     n = sum(row.spread.n for row in rows)
     if n == 1:
-        return alone(key, _highest(rows, best), "Score by position")
+        return text_card(key, _highest(rows, best), "Score by position")
     chart = boxes(
         [row.position for row in rows],
         [row.spread for row in rows],
@@ -110,7 +110,7 @@ def positions(found: Sequence[Scores]) -> Card:
         marks=[0, 25, 50, 75, 100],
     )
     numbers = [f"{row.position}: median {number(round(row.spread.median or 0, 1))}, n {row.spread.n}" for row in rows]
-    return made(key, _highest(rows, best), unit, n, chart, numbers, things="scored session")
+    return chart_card(key, _highest(rows, best), unit, n, chart, numbers, things="scored session")
 
 
 def _highest(rows: Sequence[Scores], best: bool) -> Markup | str:

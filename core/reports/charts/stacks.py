@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from core.reports import formatting
 from core.reports.charts import theme
 from core.reports.charts.bars import OUTCOMES
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.charts.weeks import Step, enough, labels, steps, unit
 from core.reports.data import Period, Ratio, Week
 from core.reports.formatting import FEW, all_of, of, percent
@@ -29,10 +29,10 @@ def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) ->
     size = enough(weeks, whole)
     found = steps(weeks, period, size if previous else max(1, min(size, len(weeks) // 3)))
     if not whole:
-        return nothing(key, "No session had its time in this period", "What became of the sessions of each week")
+        return empty_card(key, "No session had its time in this period", "What became of the sessions of each week")
     if whole == 1:
         kinds = [kind for step in found for kind, n in step.outcomes().items() if n]
-        return alone(
+        return text_card(
             key, f"The one session: {OUTCOMES.get(kinds[0], kinds[0])}", "What became of the period's sessions"
         )
     by_week = len(found) > 2 and (whole >= FEW or not previous)
@@ -75,7 +75,7 @@ def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) ->
     )
     numbers = [f"{OUTCOMES[kind]} {percent(total[kind], whole)}" for kind in kinds]
     said += "; faint: n < 20" if faint and by_week else ""
-    return made(key, _finding(total, whole), said, whole, chart, numbers)
+    return chart_card(key, _finding(total, whole), said, whole, chart, numbers)
 
 
 def _finding(total: dict[str, int], whole: int) -> str:

@@ -82,7 +82,7 @@ def note(x: float, y: float, text: str, **more: Any) -> Figure:
     return {"x": x, "y": y, "text": text, "showarrow": False, "xref": "x", "yref": "y", **more}
 
 
-def line(**ends: Any) -> Figure:
+def rule_shape(**ends: Any) -> Figure:
     """A straight rule as a shape of the layout, under the data."""
     given = {"type": "line", "layer": "below", "line": {"color": RULE, "width": 1}}
     return given | ends

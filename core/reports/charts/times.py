@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from core.reports.charts import scores, theme
 from core.reports.charts.bars import OUTCOMES
-from core.reports.charts.card import Card, alone, made, nothing
+from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import QuestionFigures, SessionLine
 from core.reports.formatting import FEW, all_of, count, minutes, number
 
@@ -19,7 +19,7 @@ def answers(found: Sequence[QuestionFigures]) -> Card:
     key, unit = "answers", "Minutes to answer; box: middle half; n at the right"
     rows = [q for q in found if q.seconds.n and q.seconds.median is not None]
     if not rows:
-        return nothing(key, "No answer was timed in this period", unit, wide=True)
+        return empty_card(key, "No answer was timed in this period", unit, wide=True)
     every, rows = len(rows), rows[:_BOXES]
     spreads = [q.seconds._replace(**{k: getattr(q.seconds, k) / 60 for k in q.seconds._fields[1:]}) for q in rows]
     order = sorted(range(len(rows)), key=lambda i: -(spreads[i].median or 0))
@@ -49,14 +49,14 @@ def answers(found: Sequence[QuestionFigures]) -> Card:
         finding = f"Medians lie between {ends[0]} and {ends[1]}" if ends[0] != ends[1] else f"Medians are all {ends[0]}"
     unit += f"; the first {len(rows)} of {every} questions" if every > len(rows) else ""
     numbers = [f"question {q.ordinal}: median {minutes(q.seconds.median)}, n {q.seconds.n}" for q in rows]
-    return made(key, finding, unit, n, chart, numbers, wide=True, things="timed answer")
+    return chart_card(key, finding, unit, n, chart, numbers, wide=True, things="timed answer")
 
 
 def timeline(found: Sequence[SessionLine], zone: str) -> Card:
     """Each session on a line of dates: from its invitation, over its planned time, to its end."""
     key, unit = "timeline", "Thin: from invitation to start; dot: planned or actual start, with what became of it"
     if not found:
-        return nothing(key, "No sessions in this period", unit, wide=True)
+        return empty_card(key, "No sessions in this period", unit, wide=True)
     rows = list(found[-_MOST:])
     local = ZoneInfo(zone)
     ends = [
@@ -125,7 +125,7 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
         finding = f"{all_of(len(found)) if done == len(found) else f'{done} of {len(found)}'} sessions completed"
     unit += f"; the newest {len(rows)} of {len(found)}" if len(found) > len(rows) else ""
     numbers = [f"{row.interview}: {_plain_status(row)}" for row in rows]
-    return made(key, finding, unit, max(len(found), FEW), chart, numbers, wide=True)
+    return chart_card(key, finding, unit, max(len(found), FEW), chart, numbers, wide=True)
 
 
 def trend(found: Sequence[SessionLine]) -> Card:
@@ -133,11 +133,11 @@ def trend(found: Sequence[SessionLine]) -> Card:
     key, unit = "trend", "Score of each scored session, oldest first, 0–100; band: passes"
     every = [row for row in found if row.score is not None]
     if not every:
-        return nothing(key, "No session is scored yet", unit, wide=True)
+        return empty_card(key, "No session is scored yet", unit, wide=True)
     if len(every) == 1:
         ok = (every[0].score or 0) >= every[0].pass_score
         said = f"One score: {number(round(every[0].score or 0, 1))}, {'' if ok else 'not '}passed"
-        return alone(key, said, f"Passes at {number(every[0].pass_score)} of 100", wide=True)
+        return text_card(key, said, f"Passes at {number(every[0].pass_score)} of 100", wide=True)
     rows = every[-_MOST:]
     values = [row.score or 0.0 for row in rows]
     passed = [row.score is not None and row.score >= row.pass_score for row in rows]
@@ -155,7 +155,7 @@ def trend(found: Sequence[SessionLine]) -> Card:
         for i, row in enumerate(rows)
     ]
     shapes += [
-        theme.line(
+        theme.rule_shape(
             x0=i - 0.5,
             x1=i + 0.5,
             y0=row.pass_score,
@@ -220,7 +220,7 @@ def trend(found: Sequence[SessionLine]) -> Card:
     finding = f"{some} scored sessions passed"
     unit += "; filled: passed"
     numbers = [f"{row.interview}: {number(round(row.score or 0, 1))}, line {number(row.pass_score)}" for row in rows]
-    return made(key, finding, unit, max(len(every), FEW), chart, numbers, wide=True, things="scored session")
+    return chart_card(key, finding, unit, max(len(every), FEW), chart, numbers, wide=True, things="scored session")
 
 
 def _day(row: SessionLine) -> str:

@@ -14,7 +14,7 @@ from core.reports.metrics.moments import given, over, tune, within
 from core.reports.metrics.operations import operations
 from core.reports.metrics.periods import clocks, span
 from core.reports.metrics.scores import scores
-from core.reports.metrics.totals import figures
+from core.reports.metrics.totals import period_totals
 
 INTERVIEWERS = 15
 
@@ -44,7 +44,7 @@ def dashboard(db: Session, period: Period, *, as_of: datetime) -> Dashboard:
     asked = given(cut, as_of=as_of)
     backstage = operations(db, asked)  # untuned: it goes by indexes that hold all it asks for
     tune(db)
-    found = figures(db, cut, asked)
+    found = period_totals(db, cut, asked)
     scored = scores(db, asked)
     loads = db.execute(over(LOADS), asked).all()
     listed, waiting = attention(db, found.given, asked)

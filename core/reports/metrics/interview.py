@@ -11,7 +11,7 @@ from core.reports.metrics.moments import ONE_INTERVIEW, given, over, tune, withi
 from core.reports.metrics.periods import span
 from core.reports.metrics.questions import ai_human, questions, skills
 from core.reports.metrics.scores import scores
-from core.reports.metrics.totals import figures
+from core.reports.metrics.totals import period_totals
 
 STARTED = f"SELECT count(*) FROM moments WHERE {within('began')}"  # noqa: S608 - our own words
 
@@ -27,7 +27,7 @@ def interview(db: Session, interview_id: int, period: Period, *, as_of: datetime
     tune(db)
     cut = span(period)
     asked = given(cut, as_of=as_of, interview=interview_id)
-    told = figures(db, cut, asked)
+    told = period_totals(db, cut, asked)
     scored = scores(db, asked, ONE_INTERVIEW)
     return InterviewReport(
         stamp=Stamp(period, as_of, told.n),

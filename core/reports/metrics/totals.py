@@ -16,7 +16,7 @@ from core.reports.metrics.waits import DECIDING, SCHEDULING, Waits, hiring, wait
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PeriodTotals:
     """A period's and its predecessor's figures, in all and by the week."""
 
     now: Totals
@@ -34,7 +34,7 @@ class Figures:
         return {name: sum(week.outcomes[name] for week in self.weeks) for name in OUTCOMES}
 
 
-def figures(db: Session, span: Span, given: Mapping[str, Any]) -> Figures:
+def period_totals(db: Session, span: Span, given: Mapping[str, Any]) -> PeriodTotals:
     """The figures of all sessions, or of those of ``given["interview"]``."""
     only = ONE_INTERVIEW if "interview" in given else ""
     read = _Read(
@@ -45,7 +45,7 @@ def figures(db: Session, span: Span, given: Mapping[str, Any]) -> Figures:
         waits(db, DECIDING, given, only),
     )
     before, now = range(1, 1 + len(span.before)), range(1 + len(span.before), 1 + len(span.before) + len(span.now))
-    return Figures(
+    return PeriodTotals(
         now=read.totals(now, True),
         before=read.totals(before, False),
         weeks=read.weeks(span.now, now, True),

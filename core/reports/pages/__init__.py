@@ -1,6 +1,6 @@
 """Pages: the parts that reports share, written around their charts."""
 
 from core.reports.pages.page import document
-from core.reports.pages.tiles import Compared, Tile, told
+from core.reports.pages.tiles import Tile, TileComparison, fact_tile
 
-__all__ = ["Compared", "Tile", "document", "told"]
+__all__ = ["Tile", "TileComparison", "document", "fact_tile"]

@@ -26,7 +26,7 @@ class Tile:
     spark: str = ""
 
 
-def counted(label: str, now: int, then: int, course: Sequence[float], *, good: int = 0) -> Tile:
+def count_tile(label: str, now: int, then: int, course: Sequence[float], *, good: int = 0) -> Tile:
     """A number of things; more of them is good (1), bad (-1) or neither."""
     if then >= FEW:
         change = 100 * (now - then) / then
@@ -37,7 +37,7 @@ def counted(label: str, now: int, then: int, course: Sequence[float], *, good: i
     return Tile(label, number(now), f"{number(then)} before", said, tone, False, spark(course) if now >= FEW else "")
 
 
-def rated(label: str, now: Ratio, then: Ratio, course: Sequence[Ratio], *, good: int = 1) -> Tile:
+def rate_tile(label: str, now: Ratio, then: Ratio, course: Sequence[Ratio], *, good: int = 1) -> Tile:
     """A part of a whole, its change in points."""
     basis = f"{number(now.part)} of {number(now.whole)}"
     few = 0 < now.whole < FEW
@@ -54,7 +54,7 @@ def rated(label: str, now: Ratio, then: Ratio, course: Sequence[Ratio], *, good:
     )
 
 
-def waited(label: str, now: Wait, then: Wait, course: Sequence[Wait]) -> Tile:
+def wait_tile(label: str, now: Wait, then: Wait, course: Sequence[Wait]) -> Tile:
     """A length of time by its median; less is good."""
     if now.median is None:
         return Tile(label, UNDEFINED, "n = 0")
@@ -69,27 +69,27 @@ def waited(label: str, now: Wait, then: Wait, course: Sequence[Wait]) -> Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class TileComparison:
     """Tiles of a period's totals against those before, each with its course over the weeks."""
 
     now: Totals
     then: Totals
     weeks: Sequence[Week]
 
-    def counted(self, label: str, of: Callable[[Totals], int], *, good: int = 0) -> Tile:
+    def count_tile(self, label: str, of: Callable[[Totals], int], *, good: int = 0) -> Tile:
         """A number of things: see ``counted``."""
-        return counted(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
+        return count_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
 
-    def rated(self, label: str, of: Callable[[Totals], Ratio], *, good: int = 1) -> Tile:
+    def rate_tile(self, label: str, of: Callable[[Totals], Ratio], *, good: int = 1) -> Tile:
         """A part of a whole: see ``rated``."""
-        return rated(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
+        return rate_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
 
-    def waited(self, label: str, of: Callable[[Totals], Wait]) -> Tile:
+    def wait_tile(self, label: str, of: Callable[[Totals], Wait]) -> Tile:
         """A length of time: see ``waited``."""
-        return waited(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks])
+        return wait_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks])
 
 
-def told(label: str, value: str, basis: str = "", *, few: bool = False, tone: str = "flat") -> Tile:
+def fact_tile(label: str, value: str, basis: str = "", *, few: bool = False, tone: str = "flat") -> Tile:
     """A fact without a past."""
     return Tile(label, value, basis, "", tone, few)
 

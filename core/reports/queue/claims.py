@@ -17,7 +17,7 @@ LEASE = timedelta(seconds=30)
 """How long a report stays with a process of which nothing is heard."""
 
 
-class Claimed(NamedTuple):
+class ClaimedReport(NamedTuple):
     """A report to make, as it was claimed by ``owner``: a name that no other claim ever has."""
 
     id: UUID
@@ -32,7 +32,7 @@ class Claimed(NamedTuple):
     """Twice it was in the hands of a process that was lost: nothing else is to be lost with the next one."""
 
 
-def named(claimed: Claimed) -> dict[str, Any]:
+def event_fields(claimed: ClaimedReport) -> dict[str, Any]:
     """What every push about the report says of it."""
     return {
         "report_id": claimed.id,
@@ -77,7 +77,7 @@ _CLAIM = text(f"""
 """)  # noqa: S608 - a constant of this module
 
 
-def claim(db: Session, *, owner: str, limit: int, idle: bool = True) -> list[Claimed]:
+def claim(db: Session, *, owner: str, limit: int, idle: bool = True) -> list[ClaimedReport]:
     """Take up to ``limit`` reports that are due, or whose lease ran out, and what else is due of their days.
 
     Those that somebody waits for come first. ``owner`` must be new for each claim. One whose process ended comes again
@@ -85,10 +85,10 @@ def claim(db: Session, *, owner: str, limit: int, idle: bool = True) -> list[Cla
     day's, and only to who is ``idle``, with nothing in hand.
     """
     rows = db.execute(_CLAIM, {"owner": owner, "limit": limit, "idle": idle, "lease": LEASE})
-    claimed = [Claimed._make(row) for row in rows]
+    claimed = [ClaimedReport._make(row) for row in rows]
     outbox.publish_many(
         db,
-        [ReportRunning(**named(one)) for one in claimed if one.requested_by is not None],
+        [ReportRunning(**event_fields(one)) for one in claimed if one.requested_by is not None],
     )
     return claimed
 
@@ -110,30 +110,30 @@ _RELEASE = text(f"""
 """)  # noqa: S608 - a constant of this module
 
 
-def renew(db: Session, held: Iterable[Claimed]) -> None:
+def renew(db: Session, held: Iterable[ClaimedReport]) -> None:
     """Hold these reports for another lease, where they are still their owners'."""
-    if given := _given(list(held)):
+    if given := _parameters(list(held)):
         db.execute(_RENEW, {**given, "lease": LEASE})
 
 
-def release(db: Session, held: Iterable[Claimed]) -> None:
+def release(db: Session, held: Iterable[ClaimedReport]) -> None:
     """Give these reports back, as if they had not been claimed: this process ends."""
     mine = {one.id: one for one in held}
     if not mine:
         return
-    for id_, attempts in db.execute(_RELEASE, _given(list(mine.values()))):
+    for id_, attempts in db.execute(_RELEASE, _parameters(list(mine.values()))):
         announce_queued(db, mine[id_], attempts=attempts)
     outbox.wake(db)
 
 
-def announce_queued(db: Session, claimed: Claimed, *, attempts: int, reason: str | None = None) -> None:
+def announce_queued(db: Session, claimed: ClaimedReport, *, attempts: int, reason: str | None = None) -> None:
     """Tell who asked that the report waits again."""
     if claimed.requested_by is not None:
-        about = named(claimed) | {"attempts": attempts}
+        about = event_fields(claimed) | {"attempts": attempts}
         outbox.publish(db, ReportQueued(**about, parameters=claimed.parameters, reason=reason))
 
 
-def _given(held: Sequence[Claimed]) -> dict[str, str]:
+def _parameters(held: Sequence[ClaimedReport]) -> dict[str, str]:
     if not held:
         return {}
     return {"ids": array([one.id for one in held]), "owners": array([one.owner for one in held])}
@@ -147,23 +147,23 @@ _NEXT = text("""
 """)
 
 
-NOT_THERE = """(status = 'failed' OR status = 'ready' AND (expires_at <= clock_timestamp()
+NOT_AVAILABLE = """(status = 'failed' OR status = 'ready' AND (expires_at <= clock_timestamp()
         OR NOT EXISTS (SELECT FROM report_files WHERE report_files.report_id = reports.id)))"""
 # What expired may still have its file, until the nightly cleanup.
-_PUT_BACK = text(f"""
+_REQUEUE = text(f"""
     WITH again AS (
         UPDATE reports SET status = 'queued', attempts = 0, due_at = clock_timestamp(), data_as_of = NULL,
             finished_at = NULL, expires_at = NULL, last_error = NULL
-        WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND {NOT_THERE} RETURNING id
+        WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND {NOT_AVAILABLE} RETURNING id
     ), gone AS (DELETE FROM report_files USING again WHERE report_files.report_id = again.id)
     SELECT id FROM again
 """)  # noqa: S608 - a constant of this module
 
 
-def put_back(db: Session, keys: Sequence[str]) -> int:
+def requeue(db: Session, keys: Sequence[str]) -> int:
     """Queue again those of the house's reports with these keys that failed, or whose file is no longer kept; how many
     there are."""
-    found = len(db.execute(_PUT_BACK, {"keys": array(list(keys))}).all())
+    found = len(db.execute(_REQUEUE, {"keys": array(list(keys))}).all())
     if found:
         outbox.wake(db)
     return found

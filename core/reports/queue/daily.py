@@ -15,7 +15,7 @@ from core.clock import uuid7
 from core.db import array, insert_many, transaction
 from core.errors import Invalid
 from core.models import Report
-from core.reports.queue.claims import NOT_THERE, put_back
+from core.reports.queue.claims import NOT_AVAILABLE, requeue
 from core.reports.queue.parameters import request_hash
 from core.results import Result
 from core.settings import settings
@@ -37,7 +37,7 @@ class Asked(Result):
     sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
-def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None) -> Asked:
+def enqueue_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None) -> Asked:
     """Ask for the reports of yesterday, by the platform's clocks, and of days before it that a lost run left out.
 
     With ``date`` of that day instead, or of each from it to ``until``. A day's reports are asked for once, however
@@ -46,12 +46,12 @@ def ask_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, 
     """
     zone = ZoneInfo(settings().timezone)
     with transaction() as db:
-        days = given_days(date, until, now=now) or _left_out(db, _yesterday(now))
+        days = given_days(date, until, now=now) or _missing_days(db, _yesterday(now))
         wanted = [(day, kind) for day in days for kind in TYPES]
         keys = {daily_key(day, kind): (day, kind) for day, kind in wanted}
         before = set(db.scalars(_BEFORE, {"keys": array(list(keys))}))
         new = {key: of for key, of in keys.items() if key not in before}
-        made = 0 if dry_run or not new else _ask(db, new, zone, now)
+        made = 0 if dry_run or not new else _enqueue_day(db, new, zone, now)
     sample = [{"date": str(day), "type": kind} for day, kind in new.values()]
     return Asked(
         now=now,
@@ -104,13 +104,13 @@ def bounds(day: Day, zone: ZoneInfo) -> tuple[datetime, datetime]:
 
 
 _BEFORE = text(f"""
-    SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND NOT {NOT_THERE}
+    SELECT dedupe_key FROM reports WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND NOT {NOT_AVAILABLE}
 """)  # noqa: S608 - a constant of ours
-_ASKED = text("SELECT DISTINCT split_part(dedupe_key, '/', 2) FROM reports WHERE dedupe_key LIKE 'daily/%'")
+_REQUESTED_DAYS = text("SELECT DISTINCT split_part(dedupe_key, '/', 2) FROM reports WHERE dedupe_key LIKE 'daily/%'")
 
 
-def _left_out(db: Session, yesterday: Day) -> list[Day]:
-    asked = {Day.fromisoformat(day) for day in db.scalars(_ASKED)}
+def _missing_days(db: Session, yesterday: Day) -> list[Day]:
+    asked = {Day.fromisoformat(day) for day in db.scalars(_REQUESTED_DAYS)}
     first = max(min(asked, default=yesterday), yesterday - (CAUGHT_UP - 1) * _DAY)
     # yesterday itself always: a run for a day that is done says so
     return [day for day in _range(first, yesterday) if day not in asked] or [yesterday]
@@ -120,8 +120,8 @@ def _range(first: Day, last: Day) -> list[Day]:
     return [first + n * _DAY for n in range((last - first).days + 1)]
 
 
-def _ask(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, now: datetime) -> int:
-    again = put_back(db, list(new))
+def _enqueue_day(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, now: datetime) -> int:
+    again = requeue(db, list(new))
     given: list[dict[str, Any]] = []
     for day, _ in new.values():
         start, end = bounds(day, zone)

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from core import emails
 from core.db import array
 from core.emails.draft import Recipient
-from core.notifications import Told, tell
-from core.reports.queue.claims import Claimed
+from core.notifications import Notice, notify
+from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.daily import TYPES, daily_key, day_of
 
 FRESH = timedelta(hours=48)
@@ -38,7 +38,7 @@ _SUBSCRIBERS = text("""
 """)
 
 
-def lock_day(db: Session, claimed: Claimed) -> bool:
+def lock_day(db: Session, claimed: ClaimedReport) -> bool:
     """Hold all reports of the day that this one is of until this transaction ends; False when it is of no day.
 
     So that of two that come to their ends at once, one sees the other's.
@@ -54,7 +54,7 @@ def _keys(day: Day) -> dict[str, str]:
     return {"keys": array([daily_key(day, kind) for kind in TYPES])}
 
 
-def tell_subscribers(db: Session, claimed: Claimed, *, now: datetime) -> None:
+def notify_subscribers(db: Session, claimed: ClaimedReport, *, now: datetime) -> None:
     """Mail the day's reports to who subscribes, and notify them, once the last of them has come to its end."""
     day = day_of(claimed.dedupe_key)
     if day is None:
@@ -70,7 +70,7 @@ def tell_subscribers(db: Session, claimed: Claimed, *, now: datetime) -> None:
     to = [Recipient(row.email, row.name, row.timezone, user_id=row.id) for row in people if row.by_mail]
     emails.queue_daily_report(db, done, day=f"daily/{day.isoformat()}", to=to, now=now)
     told = [
-        Told(
+        Notice(
             category="daily_report",
             title="The daily report is ready",
             body=f"The dashboard of {day.isoformat()} can be downloaded.",
@@ -80,4 +80,4 @@ def tell_subscribers(db: Session, claimed: Claimed, *, now: datetime) -> None:
         )
         for row in people
     ]
-    tell(db, told, now=now)
+    notify(db, told, now=now)

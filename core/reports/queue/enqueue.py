@@ -15,7 +15,7 @@ from core.errors import Invalid, QueueFull
 from core.events import ReportQueued
 from core.locks import LOCKS, REPORT_QUEUE_LOCK
 from core.models import Candidate, Interview, ReportStatus
-from core.reports.queue.claims import put_back
+from core.reports.queue.claims import requeue
 from core.reports.queue.parameters import NewReport, When, new_report, parameters_of, request_hash
 from core.settings import settings
 from core.viewers import STAFF, Viewer, require
@@ -24,7 +24,7 @@ RETRY_AFTER = 5
 """Seconds after which whoever met a full queue may ask again: a report takes about one."""
 
 
-class Requested(NamedTuple):
+class QueuedReport(NamedTuple):
     """A report that was asked for; not ``new`` when the same was asked for before and is unfinished."""
 
     id: UUID
@@ -32,26 +32,26 @@ class Requested(NamedTuple):
     new: bool
 
 
-def ask(db: Session, given: NewReport, *, by: Viewer, now: datetime) -> Requested:
+def enqueue(db: Session, given: NewReport, *, by: Viewer, now: datetime) -> QueuedReport:
     """Ask for a report, and wake the dispatchers when this transaction commits.
 
     Who asks for the same again while it is unfinished gets that one. Raises Forbidden, Invalid, and QueueFull when as
     many as may are unfinished; others who ask wait until this transaction ends.
     """
     require(by, *STAFF)
-    return _ask(db, given, now=now, user_id=by.id)
+    return _enqueue(db, given, now=now, user_id=by.id)
 
 
-def ask_as_house(db: Session, given: NewReport, *, key: str, now: datetime) -> Requested:
+def enqueue_as_system(db: Session, given: NewReport, *, key: str, now: datetime) -> QueuedReport:
     """Ask for a report in nobody's name, once for a key: admins may see it, and it is never refused for want of room.
 
     One that failed, or is no longer kept, is asked for again. Raises Invalid.
     """
-    put_back(db, [key])
-    return _ask(db, given, now=now, key=key)
+    requeue(db, [key])
+    return _enqueue(db, given, now=now, key=key)
 
 
-def check(db: Session, given: NewReport, *, now: datetime) -> dict[str, Any]:
+def check_request(db: Session, given: NewReport, *, now: datetime) -> dict[str, Any]:
     """The parameters of such a report as they are kept, where it may be asked for at all. Raises Invalid."""
     parameters = parameters_of(given, now=now)
     if given.interview_id is not None:
@@ -79,28 +79,28 @@ class Options(TypedDict, total=False):
     email_to: str | None
 
 
-def generate_dashboard_pdf(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> Requested:
+def generate_dashboard_pdf(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> QueuedReport:
     """Ask for the dashboard of a period as PDF; see ``ask``."""
-    return ask(db, new_report(type="dashboard_pdf", **options), by=by, now=now)
+    return enqueue(db, new_report(type="dashboard_pdf", **options), by=by, now=now)
 
 
-def generate_dashboard_csv(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> Requested:
+def generate_dashboard_csv(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> QueuedReport:
     """Ask for a period's sessions as CSV; see ``ask``."""
-    return ask(db, new_report(type="dashboard_csv", **options), by=by, now=now)
+    return enqueue(db, new_report(type="dashboard_csv", **options), by=by, now=now)
 
 
 def generate_interview_pdf(
     db: Session, interview_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
-) -> Requested:
+) -> QueuedReport:
     """Ask for an interview's analytics as PDF; see ``ask``."""
-    return ask(db, new_report(type="interview_pdf", interview_id=interview_id, **options), by=by, now=now)
+    return enqueue(db, new_report(type="interview_pdf", interview_id=interview_id, **options), by=by, now=now)
 
 
 def generate_candidate_pdf(
     db: Session, candidate_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
-) -> Requested:
+) -> QueuedReport:
     """Ask for a candidate's analytics as PDF, without a period of all their time; see ``ask``."""
-    return ask(db, new_report(type="candidate_pdf", candidate_id=candidate_id, **options), by=by, now=now)
+    return enqueue(db, new_report(type="candidate_pdf", candidate_id=candidate_id, **options), by=by, now=now)
 
 
 _INSERT = text("""
@@ -118,10 +118,10 @@ _SAME = text("""
 _TRIES = 5
 
 
-def _ask(
+def _enqueue(
     db: Session, given: NewReport, *, now: datetime, user_id: int | None = None, key: str | None = None
-) -> Requested:
-    parameters = check(db, given, now=now)
+) -> QueuedReport:
+    parameters = check_request(db, given, now=now)
     id_, capacity = uuid7(now), settings().report_queue_capacity
     row = {
         "id": id_,
@@ -141,10 +141,10 @@ def _ask(
             if user_id is not None:
                 outbox.publish(db, _queued(id_, given, parameters, user_id))
             outbox.wake(db)
-            return Requested(id_, "queued", True)
+            return QueuedReport(id_, "queued", True)
         same = db.execute(_SAME, {"user_id": user_id, "hash": row["hash"], "key": key}).one_or_none()
         if same is not None:
-            return Requested(same.id, same.status, False)
+            return QueuedReport(same.id, same.status, False)
         # full; or the same report came to its end between the two statements
         if user_id is not None and capacity and _unfinished(db) >= capacity:
             break

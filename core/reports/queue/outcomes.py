@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from core import emails, outbox
 from core.events import ReportFailed, ReportReady
-from core.notifications import Told, report_told, tell
+from core.notifications import Notice, notify, report_notice
 from core.reports.queue import daily_mail, files
-from core.reports.queue.claims import Claimed, announce_queued, named
+from core.reports.queue.claims import ClaimedReport, announce_queued, event_fields
 from core.reports.queue.files import Spool
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ WAITS = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=20))
 """Before the second, third and fourth attempt."""
 KEPT, KEPT_DAILY = timedelta(days=30), timedelta(days=90)
 """How long files are kept for download."""
-FORSAKEN = f"It was begun {ATTEMPTS} times, and what was making it was stopped each time."
+TOO_MANY_LOST_LEASES = f"It was begun {ATTEMPTS} times, and what was making it was stopped each time."
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RenderedReport:
     """A report's file; ``as_of`` is when its data were read."""
 
     spool: Spool
@@ -62,7 +62,7 @@ _AGAIN = text("""
 """)
 
 
-def ready(db: Session, claimed: Claimed, made: Made, *, now: datetime) -> bool:
+def ready(db: Session, claimed: ClaimedReport, made: RenderedReport, *, now: datetime) -> bool:
     """Keep the file, say that the report is ready, and mail it where asked; False when it is somebody else's by now."""
     daily = daily_mail.lock_day(db, claimed)
     given = {"id": claimed.id, "owner": claimed.owner, "as_of": made.as_of, "kept": KEPT_DAILY if daily else KEPT}
@@ -72,7 +72,7 @@ def ready(db: Session, claimed: Claimed, made: Made, *, now: datetime) -> bool:
     files.store(db, claimed.id, made.spool, filename=made.filename, content_type=made.content_type)
     if claimed.requested_by is not None:
         change = ReportReady(
-            **named(claimed),
+            **event_fields(claimed),
             url=f"/api/reports/{claimed.id}/file",
             filename=made.filename,
             content_type=made.content_type,
@@ -82,12 +82,12 @@ def ready(db: Session, claimed: Claimed, made: Made, *, now: datetime) -> bool:
             expires_at=expires_at,
         )
         outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/ready")
-        tell(db, [report_told(claimed.id, claimed.type, ready=True, requested_by=claimed.requested_by)], now=now)
+        notify(db, [report_notice(claimed.id, claimed.type, ready=True, requested_by=claimed.requested_by)], now=now)
     _mail(db, claimed, daily, now)
     return True
 
 
-def failed(db: Session, claimed: Claimed, failure: Failure, *, now: datetime) -> bool | None:
+def failed(db: Session, claimed: ClaimedReport, failure: Failure, *, now: datetime) -> bool | None:
     """Try the report again in a while, or fail it for good and say so; whether it failed, None when it is not ours."""
     if failure.again and claimed.attempts < ATTEMPTS:
         given = {"id": claimed.id, "owner": claimed.owner, "reason": failure.reason, "wait": _wait(claimed.attempts)}
@@ -101,12 +101,12 @@ def failed(db: Session, claimed: Claimed, failure: Failure, *, now: datetime) ->
     if db.execute(_FAILED, given).one_or_none() is None:
         return None
     if claimed.requested_by is not None:
-        change = ReportFailed(**named(claimed), reason=failure.reason)
+        change = ReportFailed(**event_fields(claimed), reason=failure.reason)
         outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/failed")
-        told = report_told(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
+        told = report_notice(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
     else:
         told = _to_admins(claimed, failure, now)
-    tell(db, [told], now=now)
+    notify(db, [told], now=now)
     _mail(db, claimed, daily, now)
     return True
 
@@ -115,12 +115,12 @@ def _wait(attempts: int) -> timedelta:
     return WAITS[min(attempts, len(WAITS)) - 1]
 
 
-def _mail(db: Session, claimed: Claimed, daily: bool, now: datetime) -> None:
+def _mail(db: Session, claimed: ClaimedReport, daily: bool, now: datetime) -> None:
     """Mail what the report came to; that this fails must not keep it from its end, whichever that is."""
     try:
         with db.begin_nested():
             if daily:
-                daily_mail.tell_subscribers(db, claimed, now=now)
+                daily_mail.notify_subscribers(db, claimed, now=now)
             else:
                 emails.queue_report_ready(db, claimed.id, now=now)
     except (OperationalError, InterfaceError):
@@ -129,10 +129,10 @@ def _mail(db: Session, claimed: Claimed, daily: bool, now: datetime) -> None:
         log.exception("a report could not be mailed", extra={"report_id": str(claimed.id), "type": claimed.type})
 
 
-def _to_admins(claimed: Claimed, failure: Failure, now: datetime) -> Told:
+def _to_admins(claimed: ClaimedReport, failure: Failure, now: datetime) -> Notice:
     """What nobody in particular asked for is the house's own trouble."""
     about = f"The report {claimed.dedupe_key or claimed.id}"
-    return Told(
+    return Notice(
         category="job_failed",
         title="A report of the house failed",
         body=f"{about} could not be made. {failure.reason}",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from dispatcher.reports.pdf.devtools import LARGEST, Devtools, Gone
+from dispatcher.reports.pdf.devtools import LARGEST, BrowserGone, Devtools
 from dispatcher.reports.pdf.errors import RenderFailed
-from dispatcher.reports.pdf.temp_dirs import Folder
+from dispatcher.reports.pdf.temp_dirs import TempDir
 
 REAPED = 2.0
 """Seconds that a killed browser has to be gone; the kernel takes milliseconds."""
@@ -55,7 +55,7 @@ _SWITCHES = (
 class Browser:
     """A running browser. ``kill`` ends it at once, whatever state it is in."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Folder) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, folder: TempDir) -> None:
         assert process.stdin is not None  # noqa: S101 - asked for
         assert process.stdout is not None  # noqa: S101
         self._process, self._folder = process, folder
@@ -77,7 +77,7 @@ class Browser:
     async def start(cls, program: Path) -> "Browser":
         """Start one. Raises RenderFailed with what it said, when it ends at once."""
         try:
-            folder = Folder()
+            folder = TempDir()
         except OSError as error:
             raise RenderFailed(f"No folder for the browser's temporary files: {error}", retry=True) from error
         try:
@@ -91,7 +91,7 @@ class Browser:
         self = cls(process, folder)
         try:
             await self.devtools.call("Target.setDiscoverTargets", discover=True)
-        except Gone as error:
+        except BrowserGone as error:
             said = self._said()
             await asyncio.shield(self.kill())
             ran = self._process.returncode not in _NOT_RUN

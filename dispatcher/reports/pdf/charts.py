@@ -14,7 +14,7 @@ from markupsafe import Markup
 from core.reports.charts.fonts import FONTS
 from core.reports.document import Chart
 from dispatcher.reports.pdf.browser import Browser
-from dispatcher.reports.pdf.devtools import Refused
+from dispatcher.reports.pdf.devtools import CommandRefused
 from dispatcher.reports.pdf.errors import RenderFailed
 from dispatcher.reports.pdf.sanitize_svg import clean
 
@@ -59,7 +59,7 @@ class ChartTab:
                 awaitPromise=True,
                 returnByValue=True,
             )
-        except Refused as error:
+        except CommandRefused as error:
             raise RenderFailed(f"The chart {name} was not drawn: {error}", retry=False) from error
         if wrong := answer.get("exceptionDetails"):
             said = wrong.get("exception", {}).get("description") or wrong.get("text", "")

@@ -13,11 +13,11 @@ LARGEST = 256 * 1024 * 1024
 """Bytes of a message; more ends the connection."""
 
 
-class Gone(Exception):
+class BrowserGone(Exception):
     """The browser, or the page spoken to, is no more."""
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """The browser would not, or could not: its own words."""
 
 
@@ -41,7 +41,7 @@ class Devtools:
     async def call(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
         """What the browser answers. Raises Gone, Refused."""
         if self._gone is not None:
-            raise Gone(self._gone)
+            raise BrowserGone(self._gone)
         self._last = number = self._last + 1
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if session:
@@ -53,7 +53,7 @@ class Devtools:
             await self._writer.drain()
             return await answer
         except (ConnectionError, RuntimeError) as error:
-            raise Gone(str(error)) from error
+            raise BrowserGone(str(error)) from error
         finally:
             self._answers.pop(number, None)
 
@@ -61,7 +61,7 @@ class Devtools:
         """The next such event; ask before what causes it is called."""
         waiting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         if self._gone is not None:
-            waiting.set_exception(Gone(self._gone))
+            waiting.set_exception(BrowserGone(self._gone))
         else:
             self._events[session, method] = waiting
         return waiting
@@ -79,7 +79,7 @@ class Devtools:
         self._ended.set()
         for waiting in (*self._answers.values(), *self._events.values()):
             if not waiting.done():
-                waiting.set_exception(Gone(why))
+                waiting.set_exception(BrowserGone(why))
                 waiting.exception()  # who asked may have been cancelled, and nobody looks
         self._events.clear()
         self._writer.close()
@@ -109,7 +109,7 @@ class Devtools:
             if answer is None or answer.done():
                 return
             if "error" in message:
-                answer.set_exception(Refused(message["error"].get("message", "no reason given")))
+                answer.set_exception(CommandRefused(message["error"].get("message", "no reason given")))
             else:
                 answer.set_result(message["result"])
             return

@@ -5,20 +5,20 @@ from pathlib import Path
 from types import TracebackType
 
 from core.reports.document import Document
-from dispatcher.reports.pdf.devtools import Gone
+from dispatcher.reports.pdf.devtools import BrowserGone
 from dispatcher.reports.pdf.errors import RenderFailed, TimeLimit
 from dispatcher.reports.pdf.find_browser import the_browser
-from dispatcher.reports.pdf.tabs import Warm
-from dispatcher.reports.pdf.temp_dirs import sweep
+from dispatcher.reports.pdf.tabs import TabPool
+from dispatcher.reports.pdf.temp_dirs import remove_leftovers
 
 MOST_AT_ONCE = 5
-ANSWERED = 2.0
+ANSWER_SECONDS = 2.0
 """Seconds that a rested browser has to say that it is there."""
-_LOOKED = 20
+_MEMORY_CHECK_EVERY = 20
 """Reports after which a browser's memory is looked at."""
-RECYCLED = 200
+RECYCLE_AFTER = 200
 """Reports that one browser prints at most: its memory grows."""
-GROWN = 768 * 1024 * 1024
+RECYCLE_BYTES = 768 * 1024 * 1024
 """Bytes that a browser's memory may grow by."""
 IDLE_SECONDS = 180.0
 """Seconds without a report after which the browser ends, to give its memory back."""
@@ -35,8 +35,8 @@ class Engine:
         *,
         at_once: int = 2,
         browser: Path | None = None,
-        recycled: int = RECYCLED,
-        grown: int = GROWN,
+        recycled: int = RECYCLE_AFTER,
+        grown: int = RECYCLE_BYTES,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         if not 1 <= at_once <= MOST_AT_ONCE:
@@ -45,7 +45,7 @@ class Engine:
         self._recycled, self._grown, self._idle_seconds = recycled, grown, idle_seconds
         self._turns = asyncio.Semaphore(at_once)
         self._starting = asyncio.Lock()
-        self._warm: Warm | None = None
+        self._warm: TabPool | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._swept = self._closed = False
@@ -102,7 +102,7 @@ class Engine:
         warm.users += 1
         try:
             return await warm.render(document)
-        except Gone as error:
+        except BrowserGone as error:
             await self._drop(warm, str(error))
             raise RenderFailed(f"The browser failed while it printed: {error}", retry=True) from error
         except asyncio.CancelledError:
@@ -115,7 +115,7 @@ class Engine:
             warm.users -= 1
             await self._settle(warm)
 
-    async def _started(self) -> Warm:
+    async def _started(self) -> TabPool:
         async with self._starting:
             if self._closed:
                 raise RenderFailed("The engine was closed.", retry=True)
@@ -124,27 +124,27 @@ class Engine:
                 await self._drop(self._warm, "The browser did not answer.")
             if self._warm is None:
                 if not self._swept:
-                    await asyncio.to_thread(sweep)
+                    await asyncio.to_thread(remove_leftovers)
                     self._swept = True
                 program = self._browser if self._browser else await asyncio.to_thread(the_browser)
-                self._warm = await Warm.start(program, tabs=self._at_once)
+                self._warm = await TabPool.start(program, tabs=self._at_once)
             return self._warm
 
-    async def _answers(self, warm: Warm) -> bool:
+    async def _answers(self, warm: TabPool) -> bool:
         """Whether the browser is still well after a rest; of one at work, its reports' limits will tell."""
         if warm.users:
             return not warm.browser.devtools.gone
         try:
-            async with asyncio.timeout(ANSWERED):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 await warm.browser.devtools.call("Browser.getVersion")
-        except (Gone, TimeoutError):
+        except (BrowserGone, TimeoutError):
             return False
         except asyncio.CancelledError:
             await self._drop(warm, "The browser did not answer in time.")
             raise
         return True
 
-    async def _settle(self, warm: Warm) -> None:
+    async def _settle(self, warm: TabPool) -> None:
         """After each report: whether the browser has done enough, or may rest."""
         if warm.printed >= self._recycled or await self._has_grown(warm):
             self._retire(warm)
@@ -155,19 +155,19 @@ class Engine:
         else:
             await self._drop(warm, "The browser was replaced.")
 
-    async def _has_grown(self, warm: Warm) -> bool:
-        if warm.printed % _LOOKED != 1 or warm.browser.devtools.gone:
+    async def _has_grown(self, warm: TabPool) -> bool:
+        if warm.printed % _MEMORY_CHECK_EVERY != 1 or warm.browser.devtools.gone:
             return False
         now = await asyncio.to_thread(warm.browser.memory)
         warm.memory = warm.memory or now
         return now - warm.memory > self._grown
 
-    def _retire(self, warm: Warm) -> None:
+    def _retire(self, warm: TabPool) -> None:
         """No further report for it; it ends with the last one it has."""
         if self._warm is warm:
             self._warm = None
 
-    def _be_idle(self, warm: Warm | None) -> None:
+    def _be_idle(self, warm: TabPool | None) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -175,7 +175,7 @@ class Engine:
             later = asyncio.get_running_loop().call_later
             self._idle = later(self._idle_seconds, lambda: self._drop(warm, "The browser was idle."))
 
-    def _drop(self, warm: Warm, why: str) -> "asyncio.Future[None]":
+    def _drop(self, warm: TabPool, why: str) -> "asyncio.Future[None]":
         """End the browser now; done when its processes and files are gone."""
         self._retire(warm)
         ending = warm.browser.kill(why)

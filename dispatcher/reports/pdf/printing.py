@@ -7,7 +7,7 @@ import re
 
 from core.reports.charts.fonts import FONTS
 from dispatcher.reports.pdf.browser import Browser
-from dispatcher.reports.pdf.devtools import Refused
+from dispatcher.reports.pdf.devtools import CommandRefused
 from dispatcher.reports.pdf.errors import RenderFailed
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
@@ -54,7 +54,7 @@ class PrintTab:
                 generateTaggedPDF=True,
                 generateDocumentOutline=True,
             )
-        except Refused as error:
+        except CommandRefused as error:
             raise RenderFailed(f"The page was not printed: {error}", retry=True) from error
         return await asyncio.to_thread(_read, answer["data"])
 

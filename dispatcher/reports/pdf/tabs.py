@@ -6,12 +6,12 @@ from pathlib import Path
 from core.reports.document import Document
 from dispatcher.reports.pdf.browser import Browser
 from dispatcher.reports.pdf.charts import ChartTab, draw, write_page
-from dispatcher.reports.pdf.devtools import Gone, Refused
+from dispatcher.reports.pdf.devtools import BrowserGone, CommandRefused
 from dispatcher.reports.pdf.errors import RenderFailed
 from dispatcher.reports.pdf.printing import PrintTab
 
 
-class Warm:
+class TabPool:
     """One browser with as many tabs for charts, and for pages, as reports may be printed at once."""
 
     def __init__(self, browser: Browser, tabs: int) -> None:
@@ -25,14 +25,14 @@ class Warm:
         self._opening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, program: Path, *, tabs: int) -> "Warm":
+    async def start(cls, program: Path, *, tabs: int) -> "TabPool":
         """Start a browser and open its first tabs; the others follow. Raises RenderFailed; then nothing is left."""
         browser = await Browser.start(program)
         self = cls(browser, tabs)
         try:
             page = await asyncio.to_thread(write_page, browser.folder)
             await asyncio.gather(self._open_chart(page), self._open_print())
-        except (Gone, Refused, OSError) as error:
+        except (BrowserGone, CommandRefused, OSError) as error:
             await asyncio.shield(browser.kill())
             raise RenderFailed(f"The browser {program} failed as it started: {error}", retry=True) from error
         except BaseException:
@@ -46,7 +46,7 @@ class Warm:
         try:
             for _ in range(more):
                 await asyncio.gather(self._open_chart(page), self._open_print())
-        except (Gone, Refused, RenderFailed) as error:
+        except (BrowserGone, CommandRefused, RenderFailed) as error:
             self.browser.devtools.end(f"Another tab did not open: {error}")
 
     async def _open_chart(self, page: Path) -> None:
@@ -63,7 +63,7 @@ class Warm:
         try:
             done, _ = await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if gone in done:
-                raise Gone(gone.result())
+                raise BrowserGone(gone.result())
             return work.result()
         finally:
             gone.cancel()

@@ -12,7 +12,7 @@ _NEW = 60.0
 """Seconds that a folder without a lock is taken for one that is being made."""
 
 
-class Folder:
+class TempDir:
     """A new folder of ours, until ``remove``."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Folder:
         return True
 
 
-def sweep() -> int:
+def remove_leftovers() -> int:
     """Remove what processes that were killed left behind; how many folders that was."""
     swept = 0
     try:
@@ -44,13 +44,13 @@ def sweep() -> int:
         return 0
     for left in found:
         try:
-            swept += _sweep(left)
+            swept += _remove_leftovers(left)
         except OSError:  # somebody else's, or somebody else was quicker
             continue
     return swept
 
 
-def _sweep(left: Path) -> bool:
+def _remove_leftovers(left: Path) -> bool:
     found = left.lstat()
     if found.st_uid != os.getuid() or left.is_symlink():
         return False

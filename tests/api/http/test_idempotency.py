@@ -127,7 +127,7 @@ def test_a_day_is_counted_by_now(shared_database: Database) -> None:
     with transaction() as db:
         user = make.people(db).ids["admin"]
     given = {"user_id": user, "route": "/api/x", "key": uuid4().hex}
-    kept = idempotency.Answer(201, {"id": 1})
+    kept = idempotency.StoredResponse(201, {"id": 1})
     with transaction() as db:
         assert idempotency.claim(db, **given, body_hash="a", now=NOW) is None
         idempotency.keep(db, kept, **given)

@@ -20,7 +20,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import BROADCASTS, user_queue
 from core.models import Role
-from core.notifications import Told, tell
+from core.notifications import Notice, notify
 from tests.support import factories as make
 from tests.support.factories import People
 from tests.support.stomp_client import until
@@ -94,7 +94,7 @@ async def staged() -> AsyncIterator[Stage]:
 
 def told(**to: Any) -> None:
     with transaction() as db:
-        tell(db, [Told("completed", "Title", "Body", str(uuid4()), **to)], now=utcnow())
+        notify(db, [Notice("completed", "Title", "Body", str(uuid4()), **to)], now=utcnow())
 
 
 def waiting_for_a_lock(url: str) -> bool:
@@ -150,8 +150,8 @@ async def test_a_count_that_the_log_overtook_is_not_sent(database: str) -> None:
             db.execute(text("LOCK TABLE notification_receipts IN ACCESS EXCLUSIVE MODE"))
             stage.route()
             await until(lambda: waiting_for_a_lock(database), "the counting waits for the table")
-            candidate = Told("completed", "Title", "Body", str(uuid4()), user_id=stage.people.ids["candidate"])
-            tell(db, [candidate], now=utcnow())
+            candidate = Notice("completed", "Title", "Body", str(uuid4()), user_id=stage.people.ids["candidate"])
+            notify(db, [candidate], now=utcnow())
         stage.route()
         await stage.come("admin", 1)
         await stage.come("candidate", 2)

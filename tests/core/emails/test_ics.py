@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.emails.addresses import one_line
-from core.emails.content import About, Person, render
+from core.emails.content import Recruiter, SessionDetails, render
 from core.emails.content.rendering import SessionKind
 from core.emails.draft import Recipient
 from tests.support.mail_samples import IRIS, MAYA, NOW, OPEN, START, a_session, called
 
 
-def calendar(kind: SessionKind, session: About, recipient: Recipient, *, now: datetime = NOW) -> Any:
+def calendar(kind: SessionKind, session: SessionDetails, recipient: Recipient, *, now: datetime = NOW) -> Any:
     """The calendar that goes with a mail, read by vobject; no line is longer than RFC 5545 wants."""
     (file,) = render(kind, session, recipient, now=now).attachments
     lines = file.content.split(b"\r\n")
@@ -77,14 +77,14 @@ def test_the_house_organizes_where_no_recruiter_does_and_who_left_stays_organize
     alone = calendar("invitation", a_session(recruiter=None), MAYA).vevent
     assert alone.organizer.value == "mailto:greenroom@localhost"
     # a calendar ignores an update of another organizer
-    left = calendar("reschedule", a_session(recruiter=Person("Rita", "rita@example.com", gone=True)), MAYA).vevent
+    left = calendar("reschedule", a_session(recruiter=Recruiter("Rita", "rita@example.com", gone=True)), MAYA).vevent
     assert left.organizer.value == "mailto:rita@example.com"
 
 
 @given(name=st.text(max_size=120), position=st.text(max_size=120))
 def test_no_name_adds_a_line_or_a_parameter(name: str, position: str) -> None:
     session = a_session(
-        candidate=called(MAYA, name), position=position, recruiter=Person(name, "r@example.com", gone=False)
+        candidate=called(MAYA, name), position=position, recruiter=Recruiter(name, "r@example.com", gone=False)
     )
     e = calendar("invitation", session, IRIS).vevent
     names = ["uid", "sequence", "dtstamp", "dtstart", "dtend", "summary", "description", "location", "url", "status"]

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.emails import mime
-from core.emails.addresses import Sender, envelope, house, message_host, one_line, sender
+from core.emails.addresses import Sender, default_sender, envelope, message_host, one_line, sender
 from core.emails.content import render
 from core.emails.draft import Attachment
 from core.errors import Invalid
@@ -284,7 +284,7 @@ def test_an_address_that_is_taken_is_one_word_for_smtp(text: str) -> None:
 
 
 def test_who_mails_are_from() -> None:
-    assert house() == Sender("Greenroom", "greenroom@localhost")
+    assert default_sender() == Sender("Greenroom", "greenroom@localhost")
     assert sender('"Acme, \\"Jobs\\"" <jobs@acme.example>') == Sender('Acme, "Jobs"', "jobs@acme.example")
     assert sender("jobs@acme.example") == Sender("", "jobs@acme.example")
     assert message_host("https://bücher.example:8443/x") == "xn--bcher-kva.example"

@@ -18,7 +18,7 @@ from core import emails
 from core.db import transaction
 from core.emails import unsubscribe
 from core.emails.draft import Recipient
-from core.emails.unsubscribe import NotALink, link
+from core.emails.unsubscribe import InvalidLink, link
 from core.models import Candidate, Email, EmailSuppression, NotificationPreference
 from tests.support import factories as make
 from tests.support.http import Asking, asking, done
@@ -71,19 +71,19 @@ def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
     try:
         assert unsubscribe.read(changed) == unsubscribe.read(text)  # unused bits of a last character
         assert place in (text.index(".") - 1, len(text) - 1) or changed == text
-    except NotALink:
+    except InvalidLink:
         pass
 
 
 @given(st.text(max_size=200))
 def test_what_is_no_link(text: str) -> None:
-    with pytest.raises(NotALink):
+    with pytest.raises(InvalidLink):
         unsubscribe.read(text)
 
 
 def test_a_link_of_another_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = signed("ada@example.com")
-    with settings(monkeypatch, LINK_SECRET="another secret that is long enough, too"), pytest.raises(NotALink):
+    with settings(monkeypatch, LINK_SECRET="another secret that is long enough, too"), pytest.raises(InvalidLink):
         unsubscribe.read(ours)
     assert unsubscribe.read(ours).address == "ada@example.com"
 
@@ -93,7 +93,7 @@ def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tm
     elsewhere = {"JWKS_URL": "https://issuer.example.com/keys", "JWT_SECRET": None}
     with settings(monkeypatch, **elsewhere):
         assert link("ada@example.com", "report_ready") is None
-        with pytest.raises(NotALink):
+        with pytest.raises(InvalidLink):
             unsubscribe.read(ours)
     with settings(monkeypatch, LINK_SECRET="a secret for links that is long enough", **elsewhere):
         assert unsubscribe.read(signed("ada@example.com")).address == "ada@example.com"

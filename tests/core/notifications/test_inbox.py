@@ -12,7 +12,7 @@ from core import notifications
 from core.clock import utcnow
 from core.db import transaction
 from core.errors import Forbidden, NotFound
-from core.notifications import Told, tell
+from core.notifications import Notice, notify
 from tests.support import factories as make
 from tests.support.factories import People, pushed
 from tests.support.notifications import heard, inbox, queue, receipts, say, told, unread, write
@@ -157,7 +157,7 @@ def test_writing_twice_with_one_key_writes_once(people: People) -> None:
     assert len(ids) == 1
     assert heard(people, "candidate") == [("created", ids.pop()), ("unread", 1)]
     # Nobody can take away a key of the house's own.
-    assert told(Told("completed", "Title", "Body", dedupe_key=key, user_id=people.ids["candidate"])) == 1
+    assert told(Notice("completed", "Title", "Body", dedupe_key=key, user_id=people.ids["candidate"])) == 1
 
 
 def test_only_staff_write(people: People) -> None:
@@ -180,7 +180,7 @@ def test_a_later_count_is_never_older_than_one_before_it(people: People) -> None
     def act(number: int) -> None:
         with transaction() as db:
             if number % 3 == 0:
-                tell(db, [say(user_id=candidate.id)], now=utcnow())
+                notify(db, [say(user_id=candidate.id)], now=utcnow())
             elif number % 3 == 1:
                 notifications.mark_read(db, ids[number % 40], by=candidate, now=utcnow())
             else:
@@ -209,9 +209,9 @@ def test_a_rolled_back_savepoint_announces_no_count(people: People) -> None:
 
     with transaction() as db:
         with pytest.raises(Undo), db.begin_nested():
-            tell(db, [say(user_id=people.ids["candidate"])], now=utcnow())
+            notify(db, [say(user_id=people.ids["candidate"])], now=utcnow())
             raise Undo
-        tell(db, [say(user_id=people.ids["interviewer"])], now=utcnow())
+        notify(db, [say(user_id=people.ids["interviewer"])], now=utcnow())
     assert heard(people, "candidate") == []
     assert [kind for kind, _ in heard(people, "interviewer")] == ["created", "unread"]
 

@@ -10,7 +10,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.errors import Invalid
 from core.models import Email, Role
-from core.notifications import job_back, job_failed, job_late, tell
+from core.notifications import job_failed, job_late, job_recovered, notify
 from core.notifications.system import notify_mail_trouble
 from core.preferences import CATEGORIES, Wish
 from tests.support import factories as make
@@ -52,7 +52,7 @@ def test_off_in_the_app_is_neither_counted_nor_pushed_nor_listed(people: People)
 
 def test_a_broadcast_turned_off_leaves_that_users_inbox_and_count_alone(people: People, others: People) -> None:
     with transaction() as db:
-        tell(db, [say("no_show", role="recruiter"), say("cancelled", role="recruiter")], now=utcnow())
+        notify(db, [say("no_show", role="recruiter"), say("cancelled", role="recruiter")], now=utcnow())
     assert unread(people, "recruiter") == [2]
     wish(people, "recruiter", "no_show", in_app="off")
     assert heard(people, "recruiter") == [("unread", 1)]
@@ -107,8 +107,8 @@ def test_admins_may_turn_off_whatever_the_house_tells_of_jobs_and_mails(people: 
         wish(people, "admin", one, in_app="off")
     run = uuid4()
     with transaction() as db:
-        late, back = (words(run, f"a job {run}", since=None) for words in (job_late, job_back))
-        tell(db, [late, back, job_failed(run, "a job")], now=utcnow())
+        late, back = (words(run, f"a job {run}", since=None) for words in (job_late, job_recovered))
+        notify(db, [late, back, job_failed(run, "a job")], now=utcnow())
         for status in ("dead", "uncertain"):
             notify_mail_trouble(db, db.get_one(Email, make.email(db, now=utcnow(), status=status)), now=utcnow())
     assert unread(people, "admin") == [0]

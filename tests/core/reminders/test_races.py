@@ -80,7 +80,7 @@ def test_a_cancel_that_is_second_takes_the_mails_back(database: str) -> None:
     id_ = soon(who)
 
     def send(db: Any) -> None:
-        sending._settle(db, sending.Sent(now=utcnow(), dry_run=False), sending.claim(db, now=utcnow(), limit=10))
+        sending._complete(db, sending.Sent(now=utcnow(), dry_run=False), sending.claim(db, now=utcnow(), limit=10))
 
     def cancel() -> None:
         with transaction() as db:

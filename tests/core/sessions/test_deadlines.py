@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.models import STATUSES
-from core.sessions.deadlines import Rule, due_rule, next_look
-from core.sessions.snapshot import Facts
+from core.sessions.deadlines import Rule, due_rule, next_check
+from core.sessions.snapshot import SessionSnapshot
 from tests.support.sweep_data import INTERVIEWER, NOW, TICK, minutes
 
 
 # The rules once more, as DOMAIN says them, with no thought for speed.
-def sentences(s: Facts, now: datetime) -> Iterator[Rule]:
+def sentences(s: SessionSnapshot, now: datetime) -> Iterator[Rule]:
     last_sign = s.last_activity_at or s.started_at or s.status_at
     begun = s.started_at or s.status_at
     past_its_time = now >= begun + minutes(s.duration_minutes) + minutes(s.overrun_minutes)
@@ -40,7 +40,7 @@ def sentences(s: Facts, now: datetime) -> Iterator[Rule]:
             yield "feedback_overdue"
 
 
-def first_sentence(s: Facts, now: datetime) -> Rule | None:
+def first_sentence(s: SessionSnapshot, now: datetime) -> Rule | None:
     return next(sentences(s, now), None)
 
 
@@ -51,9 +51,9 @@ patience = st.integers(0, 120)
 
 
 @st.composite
-def any_facts(draw: st.DrawFn) -> Facts:
+def any_facts(draw: st.DrawFn) -> SessionSnapshot:
     start = draw(moments)
-    return Facts(
+    return SessionSnapshot(
         id=UUID(int=1),
         status=draw(st.sampled_from(STATUSES)),
         status_at=draw(moments),
@@ -85,13 +85,13 @@ def any_facts(draw: st.DrawFn) -> Facts:
 
 
 @given(any_facts(), moments)
-def test_the_rules_are_the_sentences_of_the_domain(s: Facts, now: datetime) -> None:
+def test_the_rules_are_the_sentences_of_the_domain(s: SessionSnapshot, now: datetime) -> None:
     assert due_rule(s, now) == first_sentence(s, now)
 
 
 @given(any_facts(), moments)
-def test_the_next_look_is_the_first_moment_a_rule_is_due(s: Facts, now: datetime) -> None:
-    look = next_look(s)
+def test_the_next_look_is_the_first_moment_a_rule_is_due(s: SessionSnapshot, now: datetime) -> None:
+    look = next_check(s)
     if first_sentence(s, now):
         assert look is not None
         assert look <= now

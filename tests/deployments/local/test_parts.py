@@ -107,7 +107,7 @@ async def test_stopping_leaves_nothing_of_a_stubborn_part_and_its_children(
     assert len(family) == 3
     await supervisor.stop()
     assert not any(processes.alive(process) for process in family)
-    assert processes.strays(tmp_path / "var") == []
+    assert processes.leftovers(tmp_path / "var") == []
     assert not (tmp_path / "var" / "run" / "child.pid").exists()
 
 

@@ -15,8 +15,8 @@ from core import preferences, sessions
 from core.clock import utcnow
 from core.db import transaction
 from core.emails.queue import claims, outcomes
-from core.emails.queue.claims import LEASE, Batch
-from core.emails.queue.outcomes import End, Ended, Reply, Verdict, judge
+from core.emails.queue.claims import LEASE, ClaimedBatch
+from core.emails.queue.outcomes import AttemptResult, Decision, Reply, StateUpdate, retry_policy
 from core.emails.queue.suppressions import suppress
 from core.preferences import Wish
 from core.sessions import NewStatus
@@ -34,24 +34,24 @@ from tests.support.smtp_server import HANG, Talk, serving
 DAY = timedelta(days=1)
 
 
-def claim(owner: str = "me", *, limit: int = 100) -> Batch:
+def claim(owner: str = "me", *, limit: int = 100) -> ClaimedBatch:
     with transaction() as db:
         return claims.claim(db, owner=owner, now=utcnow(), limit=limit)
 
 
 def begin(*mails: tuple[UUID, str]) -> dict[UUID, str]:
     with transaction() as db:
-        return claims.begin(db, mails)
+        return claims.acquire_permits(db, mails)
 
 
 def tidy() -> list[UUID]:
     with transaction() as db:
-        return [one.id for one in claims.tidy(db, now=utcnow())]
+        return [one.id for one in claims.rescue(db, now=utcnow())]
 
 
-def write(*ended: Ended) -> list[str]:
+def write(*ended: StateUpdate) -> list[str]:
     with transaction() as db:
-        return [one.status for one in outcomes.write(db, ended, now=utcnow())]
+        return [one.status for one in outcomes.complete(db, ended, now=utcnow())]
 
 
 # claims
@@ -84,7 +84,7 @@ def test_a_claim_takes_what_is_due_by_urgency(database: str) -> None:
     assert not second.more
     with transaction() as db:
         assert claims.next_due(db) == min(mail(id_).lease_until or now for id_ in (*old, *urgent))
-    write(*(Ended(one.id, one.owner, Verdict("sent")) for one in (*first.mails, *second.mails)))
+    write(*(StateUpdate(one.id, one.owner, Decision("sent")) for one in (*first.mails, *second.mails)))
     with transaction() as db:
         assert claims.next_due(db) == mail(later).due_at
 
@@ -170,8 +170,8 @@ def test_what_somebody_turned_off_meanwhile_is_not_sent(database: str, address: 
         if moment == "begin":
             assert begin((id_, completion.owner)) == {id_: "suppressed"}
         else:
-            later = judge(End("dot", Reply(451)), "completion", 1)
-            assert write(Ended(id_, completion.owner, later)) == ["queued"]
+            later = retry_policy(AttemptResult("dot", Reply(451)), "completion", 1)
+            assert write(StateUpdate(id_, completion.owner, later)) == ["queued"]
             time_passes()
             assert claim().mails == []
     assert mail(id_).status == "suppressed"
@@ -239,7 +239,7 @@ def test_who_was_slow_and_not_dead_may_still_say_that_it_was_taken(database: str
     time_passes()
     tidy()
     assert statuses(ids) == ["uncertain", "queued"]
-    assert write(*(Ended(one.id, one.owner, Verdict("sent")) for one in taken)) == ["sent", "sent"]
+    assert write(*(StateUpdate(one.id, one.owner, Decision("sent")) for one in taken)) == ["sent", "sent"]
     assert claim("other").mails == []
 
 
@@ -251,9 +251,9 @@ def test_who_was_slow_says_nothing_once_somebody_else_has_it(database: str) -> N
         time_passes()
         tidy()
     [other] = claim("other").mails
-    lost = judge(End("dot"), "invitation", 1)
-    assert write(Ended(id_, slow.owner, Verdict("sent"))) == []
-    assert write(Ended(id_, slow.owner, lost)) == []
+    lost = retry_policy(AttemptResult("dot"), "invitation", 1)
+    assert write(StateUpdate(id_, slow.owner, Decision("sent"))) == []
+    assert write(StateUpdate(id_, slow.owner, lost)) == []
     assert mail(id_).lease_owner == other.owner
 
 
@@ -269,7 +269,7 @@ async def test_a_claim_that_was_lost_gets_nothing_of_the_one_that_followed_it(da
         leave = await asyncio.gather(*(settler.may_begin(one) for one in pair))
         await settler.close(1)
         assert leave == [one is held for one in pair]
-    given = outcomes.released(id_, "me/1"), Ended(id_, "me/2", Verdict("sent"))
+    given = outcomes.release(id_, "me/1"), StateUpdate(id_, "me/2", Decision("sent"))
     assert await asyncio.to_thread(write, *given) == ["sent"]
     assert (await asyncio.to_thread(mail, id_)).status == "sent"
 
@@ -311,7 +311,7 @@ def test_a_locked_row_is_passed_over_and_not_waited_for(database: str) -> None:
         assert begin(*((one.id, one.owner) for one in taken)) == {other: "sending"}
         with transaction() as beside:
             assert outcomes.still_held(beside, [(id_, "me"), (other, "him")]) == {id_}
-        assert write(Ended(id_, "me", Verdict("dead"))) == []
+        assert write(StateUpdate(id_, "me", Decision("dead"))) == []
     assert begin((id_, "me")) == {id_: "sending"}
 
 
@@ -413,7 +413,7 @@ def test_a_pace_is_kept_by_all_together(database: str) -> None:
 
     def turn(_: int) -> float:
         with transaction() as db:
-            return claims.pace(db, 10)
+            return claims.take_turn(db, 10)
 
     assert turn(0) == 0.0
     first = next_at()

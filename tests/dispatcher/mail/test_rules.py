@@ -12,13 +12,13 @@ from core.emails.queue.outcomes import (
     ATTEMPTS,
     DELAYS,
     NO_SUCH_MAILBOX,
-    SENT_AGAIN,
-    End,
+    RESENT_WHEN_UNCERTAIN,
+    AttemptResult,
+    Decision,
     Reply,
     Stage,
-    Verdict,
-    in_words,
-    judge,
+    describe,
+    retry_policy,
 )
 from core.errors import BadSettings
 from core.models import EmailKind
@@ -47,25 +47,25 @@ def replies(low: int, high: int) -> st.SearchStrategy[Reply]:
 
 
 def test_the_delays_are_those_of_the_rules() -> None:
-    assert [judge(End("data", Reply(451)), "generic", n).delay for n in range(1, 6)] == [
+    assert [retry_policy(AttemptResult("data", Reply(451)), "generic", n).delay for n in range(1, 6)] == [
         timedelta(minutes=m) for m in (1, 5, 15, 60, 180)
     ]
-    assert judge(End("data", Reply(451)), "generic", 6) == Verdict("dead")
+    assert retry_policy(AttemptResult("data", Reply(451)), "generic", 6) == Decision("dead")
     assert all(one < other for one, other in pairwise(DELAYS))
 
 
 @given(kinds, attempts, replies(200, 299))
 def test_only_an_answer_of_2xx_to_the_final_dot_is_sent(kind: EmailKind, attempt: int, reply: Reply) -> None:
-    assert judge(End("dot", reply), kind, attempt) == Verdict("sent")
+    assert retry_policy(AttemptResult("dot", reply), kind, attempt) == Decision("sent")
     for stage in STAGES[:-1]:
-        assert judge(End(stage, reply), kind, attempt).status in ("queued", "dead")
+        assert retry_policy(AttemptResult(stage, reply), kind, attempt).status in ("queued", "dead")
 
 
 @given(stages, kinds, attempts, st.none() | replies(200, 599))
 def test_whatever_came_nothing_is_lost_and_nothing_retried_for_ever(
     stage: Stage, kind: EmailKind, attempt: int, reply: Reply | None
 ) -> None:
-    verdict = judge(End(stage, reply), kind, attempt)
+    verdict = retry_policy(AttemptResult(stage, reply), kind, attempt)
     assert verdict.status in ("sent", "queued", "dead", "uncertain")
     assert (verdict.status == "queued") <= (verdict.delay is not None)
     if verdict.delay is not None:
@@ -77,33 +77,37 @@ def test_whatever_came_nothing_is_lost_and_nothing_retried_for_ever(
 def test_no_word_after_the_final_dot_is_uncertain_and_only_three_kinds_are_sent_again(
     kind: EmailKind, attempt: int, reply: Reply | None
 ) -> None:
-    verdict = judge(End("dot", reply), kind, attempt)
+    verdict = retry_policy(AttemptResult("dot", reply), kind, attempt)
     assert verdict.status == "uncertain"
-    assert (verdict.delay is not None) == (kind in SENT_AGAIN and attempt < ATTEMPTS)
-    assert frozenset({"invitation", "reschedule", "cancellation"}) == SENT_AGAIN
+    assert (verdict.delay is not None) == (kind in RESENT_WHEN_UNCERTAIN and attempt < ATTEMPTS)
+    assert frozenset({"invitation", "reschedule", "cancellation"}) == RESENT_WHEN_UNCERTAIN
 
 
 @given(st.sampled_from(STAGES[:-1]), kinds, st.integers(1, ATTEMPTS - 1))
 def test_a_connection_lost_before_the_final_dot_is_tried_again(stage: Stage, kind: EmailKind, attempt: int) -> None:
-    assert judge(End(stage), kind, attempt) == Verdict("queued", DELAYS[attempt - 1])
+    assert retry_policy(AttemptResult(stage), kind, attempt) == Decision("queued", DELAYS[attempt - 1])
 
 
 @given(stages, kinds, st.integers(1, ATTEMPTS - 1), replies(400, 499))
 def test_4xx_is_tried_again_at_every_stage(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
-    assert judge(End(stage, reply), kind, attempt) == Verdict("queued", DELAYS[attempt - 1])
+    assert retry_policy(AttemptResult(stage, reply), kind, attempt) == Decision("queued", DELAYS[attempt - 1])
 
 
 @given(st.sampled_from(STAGES[1:]), kinds, attempts, replies(500, 599))
 def test_5xx_about_the_mail_is_its_end(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
-    verdict = judge(End(stage, reply), kind, attempt)
+    verdict = retry_policy(AttemptResult(stage, reply), kind, attempt)
     assert (verdict.status, verdict.delay) == ("dead", None)
     if verdict.suppress:
         assert reply.enhanced in NO_SUCH_MAILBOX or (stage == "recipient" and reply.code == 550)
 
 
 def test_5xx_while_connecting_is_about_us_and_not_about_the_mail() -> None:
-    assert judge(End("connect", Reply(535, "5.7.8 wrong password")), "generic", 1) == Verdict("queued", DELAYS[0])
-    assert judge(End("connect", Reply(554, "no service")), "generic", 1) == Verdict("queued", DELAYS[0])
+    assert retry_policy(AttemptResult("connect", Reply(535, "5.7.8 wrong password")), "generic", 1) == Decision(
+        "queued", DELAYS[0]
+    )
+    assert retry_policy(AttemptResult("connect", Reply(554, "no service")), "generic", 1) == Decision(
+        "queued", DELAYS[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,12 +126,12 @@ def test_5xx_while_connecting_is_about_us_and_not_about_the_mail() -> None:
     ],
 )
 def test_only_an_unknown_recipient_is_suppressed(stage: Stage, reply: Reply, suppress: bool) -> None:
-    assert judge(End(stage, reply), "generic", 1).suppress is suppress
+    assert retry_policy(AttemptResult(stage, reply), "generic", 1).suppress is suppress
 
 
 @given(stages, replies(200, 599) | st.none(), st.text(max_size=2000))
 def test_what_staff_read_fits_the_column(stage: Stage, reply: Reply | None, why: str) -> None:
-    words = in_words(End(stage, reply, why))
+    words = describe(AttemptResult(stage, reply, why))
     assert words
     assert "\x00" not in words
     assert len(words) <= 500

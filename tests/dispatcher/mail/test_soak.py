@@ -21,7 +21,7 @@ from sqlalchemy import select, text
 from core import sessions
 from core.clock import utcnow
 from core.db import transaction
-from core.emails.queue.outcomes import ATTEMPTS, SENT_AGAIN
+from core.emails.queue.outcomes import ATTEMPTS, RESENT_WHEN_UNCERTAIN
 from core.models import Email
 from core.sessions import NewStatus
 from tests.support import factories, processes
@@ -210,13 +210,13 @@ def judge_one(row: Email, times: list[datetime]) -> None:
     """What the rules say of every mail."""
     said = f"{row.id} {row.kind} is {row.status} after {row.attempts} attempts, taken {len(times)} times"
     assert row.status in ("sent", "uncertain", "dead", "cancelled"), said
-    assert len(times) <= 1 or (row.kind in SENT_AGAIN and row.uncertain_at is not None), f"doubled: {said}"
+    assert len(times) <= 1 or (row.kind in RESENT_WHEN_UNCERTAIN and row.uncertain_at is not None), f"doubled: {said}"
     assert len(times) <= row.attempts, said
     if row.status == "sent":
         assert times, f"lost: {said}"
     if row.status == "uncertain":
         assert row.uncertain_at is not None, said
-        assert row.kind not in SENT_AGAIN or row.attempts == ATTEMPTS or row.session_id is not None, said
+        assert row.kind not in RESENT_WHEN_UNCERTAIN or row.attempts == ATTEMPTS or row.session_id is not None, said
     if row.status in ("dead", "cancelled") and row.uncertain_at is None:
         assert not times, said
     if row.status == "dead":

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from core.clock import utcnow
-from core.emails.queue.outcomes import End
+from core.emails.queue.outcomes import AttemptResult
 from dispatcher.mail.server import MailServer
 from dispatcher.mail.smtp import Connection, Envelope, Failed
 from tests.support.mail_sending import mail, queued, send
@@ -58,7 +58,7 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
 
-async def refusal(server: MailServer) -> End:
+async def refusal(server: MailServer) -> AttemptResult:
     with pytest.raises(Failed) as failed:
         await Connection.open(server)
     return failed.value.end

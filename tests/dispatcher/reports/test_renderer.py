@@ -26,7 +26,7 @@ from core.reports.document import Document
 from core.reports.queue import files, outcomes
 from core.settings import settings
 from dispatcher.reports import renderer as renderer_module
-from dispatcher.reports.failures import judge
+from dispatcher.reports.failures import classify
 from dispatcher.reports.pdf import Engine
 from dispatcher.reports.renderer import Renderer
 from tests.support import factories, report_queue
@@ -181,7 +181,7 @@ def test_a_full_disk(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_trouble_is_our_error_and_says_nothing_of_it(people: People) -> None:
     ask(people)
     [claimed] = claim()
-    verdict = judge(claimed, KeyError("/home/secret"))
+    verdict = classify(claimed, KeyError("/home/secret"))
     assert not verdict.again
     assert "secret" not in verdict.reason
 
@@ -193,7 +193,7 @@ def test_one_whose_makers_all_died_fails_in_the_end(people: People) -> None:
         time_passes()
     render()
     assert pushed(asked.id)[-1] == "failed"
-    assert last_push(asked.id)["reason"] == outcomes.FORSAKEN
+    assert last_push(asked.id)["reason"] == outcomes.TOO_MANY_LOST_LEASES
 
 
 async def test_two_dispatchers_make_each_report_once(people: People) -> None:
@@ -208,7 +208,7 @@ async def test_two_dispatchers_make_each_report_once(people: People) -> None:
 async def test_what_is_under_way_at_the_end_goes_back_into_the_queue(people: People) -> None:
     asked = [ask(people, "dashboard_pdf", **days(n)).id for n in range(3)]
     async with Renderer(settings()) as renderer:
-        await renderer.look()
+        await renderer.fetch_due()
         assert sum(row(id_).status == "running" for id_ in asked) == 2
     assert [row(id_).status for id_ in asked] == ["queued"] * 3
     assert [row(id_).attempts for id_ in asked] == [0] * 3
@@ -226,7 +226,7 @@ async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeyp
             return await super().pdf(document, seconds=seconds)
 
     async with Renderer(settings(), engine=Slow()) as renderer:
-        await renderer.look()
+        await renderer.fetch_due()
         await slow.wait()
         with transaction() as db:
             db.execute(text("UPDATE reports SET lease_until = clock_timestamp() + interval '1 s'"))
@@ -238,13 +238,13 @@ async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeyp
 
 
 async def test_long_lists_leave_the_threads_to_mails(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, list_rows = threading.Event(), build.list_rows
+    go_on, list_rows = threading.Event(), build.write_rows
     monkeypatch.setattr(build, "list_rows", lambda *given: go_on.wait(30) and list_rows(*given))
     for n in range(5):
         ask(people, **days(n))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     async with Renderer(settings().model_copy(update={"report_concurrency": 5})) as renderer:
-        await renderer.look()
+        await renderer.fetch_due()
         async with asyncio.timeout(5):
             await asyncio.gather(*(asyncio.to_thread(utcnow) for _ in range(3)))
         go_on.set()
@@ -281,8 +281,8 @@ def test_the_daily_reports_are_made_and_mailed(people: People) -> None:
             """),
             {"user_id": people.ids["admin"]},
         )
-    reports.ask_daily(now=utcnow())
-    reports.ask_daily(now=utcnow(), date=utcnow().date() - timedelta(days=3))
+    reports.enqueue_daily(now=utcnow())
+    reports.enqueue_daily(now=utcnow(), date=utcnow().date() - timedelta(days=3))
     render(report_concurrency=1)
     [(_, attached)] = mailed("daily/")
     assert [name.rsplit(".")[-1] for name in attached] == ["pdf", "csv"]

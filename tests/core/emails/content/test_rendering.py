@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from core.db import engine, transaction
-from core.emails.content import About, Person, ReportNotice, about, render, render_generic, render_report
+from core.emails.content import (
+    Recruiter,
+    ReportNotice,
+    SessionDetails,
+    render,
+    render_generic,
+    render_report,
+    session_details,
+)
 from core.emails.draft import Attachment, Draft, Recipient
 from core.errors import BadSettings, Invalid
 from core.models import Candidate, InterviewSession, User
@@ -68,7 +76,7 @@ class Page(HTMLParser):
         return [value for name, value in self.attributes if name == "a href"]
 
 
-def every_mail(session: About) -> Iterator[Draft]:
+def every_mail(session: SessionDetails) -> Iterator[Draft]:
     """Every mail that the session can cause, to everybody."""
     former = Recipient("ines@example.com", "Inês Prado", "Asia/Kolkata", "interviewer", 9)
     for kind in KINDS:
@@ -122,7 +130,7 @@ def test_what_people_are_called_never_becomes_markup_or_another_line(hostile: st
         position=hostile,
         candidate=called(MAYA, hostile),
         interviewer=called(IRIS, hostile),
-        recruiter=Person(hostile, "rita@example.com", gone=False),
+        recruiter=Recruiter(hostile, "rita@example.com", gone=False),
     )
     harmless = a_session(title="x", position="y")
     for kind in KINDS:
@@ -199,7 +207,11 @@ def test_an_interviewer_who_was_replaced_hears_that_somebody_else_takes_over() -
 
 def test_answers_go_to_the_recruiter_while_they_are_with_us() -> None:
     assert render("invitation", a_session(), MAYA, now=NOW).reply_to == "rita@example.com"
-    for recruiter in (None, Person("Rita", "rita@example.com", gone=True), Person("Rita", "no address", gone=False)):
+    for recruiter in (
+        None,
+        Recruiter("Rita", "rita@example.com", gone=True),
+        Recruiter("Rita", "no address", gone=False),
+    ):
         mail = render("invitation", a_session(recruiter=recruiter), MAYA, now=NOW)
         assert mail.reply_to is None and "nswer this mail" not in mail.text
 
@@ -290,12 +302,12 @@ def test_the_facts_of_many_sessions_are_one_query(shared_database: Database) -> 
 
     event.listen(engine(), "before_cursor_execute", count)
     with transaction() as db:
-        found = about(db, [*ids, alone, UUID(int=1)])
+        found = session_details(db, [*ids, alone, UUID(int=1)])
         assert len(statements) == 1
         assert set(found) == {*ids, alone}
         moved = db.get_one(InterviewSession, ids[0])
         moved.schedule_version = 2
-        assert about(db, ids[:1])[ids[0]].schedule_version == 2, "what this transaction changed is seen"
+        assert session_details(db, ids[:1])[ids[0]].schedule_version == 2, "what this transaction changed is seen"
     first, second, third = (found[id_] for id_ in ids)
     assert first.interviewer and first.interviewer.party == "interviewer"
     assert first.interviewer.user_id == people[0].interviewer_id

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.db import transaction
-from core.emails.queue.enqueue import LONGEST_WAIT
+from core.emails.queue.enqueue import LONGEST_RETRY_AFTER
 from core.emails.queue.suppressions import suppress
 from core.models import Email
 from tests.support.http import all_at_once, asking, done, refused, soon
@@ -50,7 +50,7 @@ def test_a_full_queue_is_exact(small: Api) -> None:
     for answer in answers:
         if answer.status_code == 429:
             refused(answer, 429, CAPACITY)
-            assert 1 <= int(answer.headers["retry-after"]) <= LONGEST_WAIT
+            assert 1 <= int(answer.headers["retry-after"]) <= LONGEST_RETRY_AFTER
     # a repeated request is answered as it was, and what the house has to say is never refused
     assert done(ask.recruiter.post(EMAILS, json=own_words(), headers=key), 202) == first
     made = done(ask.recruiter.post("/api/sessions", json=ask.new_session(scheduled_start=soon(days=1))), 201)

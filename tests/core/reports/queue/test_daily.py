@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from core.db import transaction
 from core.errors import Invalid
-from core.reports import Asked, ask_daily
+from core.reports import Asked, enqueue_daily
 from tests.support.processes import forget_settings
 
 NOW = datetime(2026, 3, 10, 6, tzinfo=UTC)
@@ -40,10 +40,10 @@ def counts(result: Asked) -> tuple[int, int, int]:
 
 
 def test_yesterday_is_asked_for_once(database: str) -> None:
-    assert counts(ask_daily(now=NOW)) == (2, 2, 0)
+    assert counts(enqueue_daily(now=NOW)) == (2, 2, 0)
     bounds = ("queued", "2026-03-09T00:00:00+00:00", "2026-03-10T00:00:00+00:00")
     assert asked() == [("daily/2026-03-09/dashboard_csv", *bounds), ("daily/2026-03-09/dashboard_pdf", *bounds)]
-    assert counts(ask_daily(now=NOW + timedelta(hours=5))) == (2, 0, 2)
+    assert counts(enqueue_daily(now=NOW + timedelta(hours=5))) == (2, 0, 2)
     assert len(asked()) == 2
 
 
@@ -65,7 +65,7 @@ def test_a_day_is_from_local_midnight_to_the_next(
 ) -> None:
     zone.setenv("GREENROOM_TIMEZONE", name)
     forget_settings()
-    ask_daily(now=datetime.fromisoformat(now))
+    enqueue_daily(now=datetime.fromisoformat(now))
     assert days() == [day]
     first, last = (datetime.fromisoformat(moment) for moment in asked()[0][2:])
     assert first == datetime.fromisoformat(start)
@@ -73,36 +73,36 @@ def test_a_day_is_from_local_midnight_to_the_next(
 
 
 def test_days_that_lost_runs_left_out_are_caught_up_with(database: str) -> None:
-    ask_daily(now=NOW)
-    result = ask_daily(now=NOW + timedelta(days=4))
+    enqueue_daily(now=NOW)
+    result = enqueue_daily(now=NOW + timedelta(days=4))
     assert counts(result) == (8, 8, 0)
     assert days() == [f"2026-03-{day:02}" for day in range(9, 14)]
-    ask_daily(now=NOW + timedelta(days=400))
+    enqueue_daily(now=NOW + timedelta(days=400))
     assert len(days()) == 5 + 31, "not for ever"
 
 
 def test_days_before_one_that_was_asked_for_by_hand_are_caught_up_with(database: str) -> None:
-    ask_daily(now=NOW)
+    enqueue_daily(now=NOW)
     later = NOW + timedelta(days=4)
-    ask_daily(now=later, date=date(2026, 3, 13))
-    assert counts(ask_daily(now=later)) == (6, 6, 0)
+    enqueue_daily(now=later, date=date(2026, 3, 13))
+    assert counts(enqueue_daily(now=later)) == (6, 6, 0)
     assert days() == [f"2026-03-{day:02}" for day in range(9, 14)]
-    assert counts(ask_daily(now=later)) == (2, 0, 2)
+    assert counts(enqueue_daily(now=later)) == (2, 0, 2)
 
 
 def test_a_missed_run_that_comes_late_asks_for_its_own_day(database: str) -> None:
-    ask_daily(now=NOW + timedelta(days=2))
-    ask_daily(now=NOW)
+    enqueue_daily(now=NOW + timedelta(days=2))
+    enqueue_daily(now=NOW)
     assert days() == ["2026-03-09", "2026-03-11"]
 
 
 def test_backfill_of_a_date_and_a_range(database: str) -> None:
-    assert counts(ask_daily(now=NOW, date=date(2026, 2, 1))) == (2, 2, 0)
+    assert counts(enqueue_daily(now=NOW, date=date(2026, 2, 1))) == (2, 2, 0)
     given = {"date": date(2026, 1, 31), "until": date(2026, 2, 2)}
-    looked = ask_daily(now=NOW, dry_run=True, **given)
+    looked = enqueue_daily(now=NOW, dry_run=True, **given)
     assert counts(looked) == (6, 0, 2)
     assert looked.sample[0] == {"date": "2026-01-31", "type": "dashboard_pdf"}
-    assert counts(ask_daily(now=NOW, **given)) == (6, 4, 2)
+    assert counts(enqueue_daily(now=NOW, **given)) == (6, 4, 2)
     assert days() == ["2026-01-31", "2026-02-01", "2026-02-02"]
 
 
@@ -118,13 +118,13 @@ def test_backfill_of_a_date_and_a_range(database: str) -> None:
 )
 def test_days_that_cannot_be_asked_for(database: str, first: date | None, last: date | None, why: str) -> None:
     with pytest.raises(Invalid, match=why):
-        ask_daily(now=NOW, date=first, until=last)
+        enqueue_daily(now=NOW, date=first, until=last)
     assert asked() == []
 
 
 def test_several_at_once_ask_once(database: str) -> None:
     done: list[int] = []
-    threads = [threading.Thread(target=lambda: done.append(ask_daily(now=NOW).done)) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: done.append(enqueue_daily(now=NOW).done)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

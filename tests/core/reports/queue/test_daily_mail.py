@@ -12,7 +12,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.models import NotificationPreference
 from core.reports.queue import outcomes
-from core.reports.queue.claims import Claimed
+from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.outcomes import Failure
 from core.settings import settings
 from tests.support.factories import People
@@ -54,9 +54,9 @@ def told() -> list[int]:
         )
 
 
-def asked(day: date | None = None, until: date | None = None) -> list[Claimed]:
+def asked(day: date | None = None, until: date | None = None) -> list[ClaimedReport]:
     """A day's reports, claimed: the PDF first."""
-    reports.ask_daily(now=utcnow(), date=day, until=until)
+    reports.enqueue_daily(now=utcnow(), date=day, until=until)
     return sorted(claim(100), key=lambda one: str(one.dedupe_key), reverse=True)
 
 
@@ -79,7 +79,7 @@ def test_two_that_finish_at_once_mail_once(people: People) -> None:
     both = asked()
     begun = threading.Barrier(2)
 
-    def end(claimed: Claimed) -> None:
+    def end(claimed: ClaimedReport) -> None:
         with transaction() as db:
             begun.wait(30)
             assert outcomes.ready(db, claimed, made(), now=utcnow())
@@ -157,15 +157,15 @@ def test_a_day_that_failed_is_made_when_it_is_asked_for_again(people: People) ->
     for claimed in first:
         with transaction() as db:
             assert outcomes.failed(db, claimed, Failure("No browser.", again=False), now=utcnow())
-    assert reports.ask_daily(now=utcnow(), dry_run=True).done == 0
-    assert reports.ask_daily(now=utcnow(), date=yesterday).done == 2
+    assert reports.enqueue_daily(now=utcnow(), dry_run=True).done == 0
+    assert reports.enqueue_daily(now=utcnow(), date=yesterday).done == 2
     again = claim(100)
     assert {one.id for one in again} == {one.id for one in first}
     assert [one.attempts for one in again] == [1, 1]
     for claimed in again:
         assert finish(claimed)
     assert (len(mailed("daily/")), len(told())) == (2, 2)
-    assert reports.ask_daily(now=utcnow(), date=yesterday).skipped == 2
+    assert reports.enqueue_daily(now=utcnow(), date=yesterday).skipped == 2
 
 
 def test_a_day_that_is_no_longer_kept_can_be_made_again(people: People) -> None:
@@ -174,7 +174,7 @@ def test_a_day_that_is_no_longer_kept_can_be_made_again(people: People) -> None:
     assert finish(pdf) and finish(csv)
     with transaction() as db:
         db.execute(text("DELETE FROM report_files WHERE report_id = :id"), {"id": pdf.id})
-    assert reports.ask_daily(now=utcnow(), date=day).done == 1
+    assert reports.enqueue_daily(now=utcnow(), date=day).done == 1
     [again] = claim()
     assert again.id == pdf.id and finish(again, b"%PDF")
     assert content(pdf.id) == b"%PDF"
@@ -186,7 +186,7 @@ def test_a_day_that_expired_can_be_made_again_before_its_file_is_removed(people:
     assert finish(pdf, b"old") and finish(csv)
     with transaction() as db:
         db.execute(text("UPDATE reports SET expires_at = now() WHERE id = :id"), {"id": pdf.id})
-    assert reports.ask_daily(now=utcnow(), date=day).done == 1
+    assert reports.enqueue_daily(now=utcnow(), date=day).done == 1
     [again] = claim()
     assert again.id == pdf.id and finish(again, b"%PDF")
     assert content(pdf.id) == b"%PDF"
@@ -195,11 +195,11 @@ def test_a_day_that_expired_can_be_made_again_before_its_file_is_removed(people:
 def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None:
     given = reports.NewReport(type="dashboard_csv")
     with transaction() as db:
-        first = reports.ask_as_house(db, given, key="flow-run/1", now=utcnow())
+        first = reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow())
     [claimed] = claim()
     with transaction() as db:
         assert outcomes.failed(db, claimed, Failure("No paper.", again=False), now=utcnow())
-        assert reports.ask_as_house(db, given, key="flow-run/1", now=utcnow()) == first._replace(new=False)
+        assert reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow()) == first._replace(new=False)
     assert [one.id for one in claim()] == [first.id]
 
 

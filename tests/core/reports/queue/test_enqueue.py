@@ -197,9 +197,9 @@ def test_a_full_queue_is_exact(people: People, setting: Any) -> None:
 
     assert sum(all_at_once(again, range(1, 17))) == 4
     assert ask(people, **days(0)) == first._replace(new=False), "what is there already takes no room"
-    reports.ask_daily(now=utcnow())
+    reports.enqueue_daily(now=utcnow())
     with transaction() as db:
-        assert reports.ask_as_house(db, NewReport(type="dashboard_csv"), key="k", now=utcnow()).new
+        assert reports.enqueue_as_system(db, NewReport(type="dashboard_csv"), key="k", now=utcnow()).new
     [claimed] = claim(1)
     assert not again(20), "one that is being made still counts"
     finish(claimed)
@@ -214,9 +214,9 @@ def test_zero_is_any_number(people: People, setting: Any) -> None:
 def test_the_house_asks_once_for_a_key(people: People) -> None:
     given = NewReport(type="dashboard_csv")
     with transaction() as db:
-        first = reports.ask_as_house(db, given, key="flow-run/1", now=utcnow())
-        assert reports.ask_as_house(db, given, key="flow-run/1", now=utcnow()) == first._replace(new=False)
-        assert reports.ask_as_house(db, given, key="flow-run/2", now=utcnow()).new
+        first = reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow())
+        assert reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow()) == first._replace(new=False)
+        assert reports.enqueue_as_system(db, given, key="flow-run/2", now=utcnow()).new
     assert pushed(first.id) == []
 
 
@@ -260,7 +260,7 @@ def test_trouble_is_tried_again_and_then_is_failure(people: People) -> None:
 
 def test_what_nobody_asked_for_and_failed_is_told_to_admins(people: People) -> None:
     with transaction() as db:
-        asked = reports.ask_as_house(db, NewReport(type="dashboard_csv"), key="nobody", now=utcnow())
+        asked = reports.enqueue_as_system(db, NewReport(type="dashboard_csv"), key="nobody", now=utcnow())
     [claimed] = claim()
     with transaction() as db:
         assert outcomes.failed(db, claimed, Failure("Gone.", again=False), now=utcnow())
@@ -300,7 +300,7 @@ def test_what_is_given_back_is_as_if_it_had_not_been_taken(people: People) -> No
 
 
 def test_people_come_before_days(people: People) -> None:
-    reports.ask_daily(now=utcnow())
+    reports.enqueue_daily(now=utcnow())
     asked = ask(people)
     assert [one.id for one in claim(1)] == [asked.id]
 

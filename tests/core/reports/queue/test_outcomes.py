@@ -58,7 +58,7 @@ def test_nobody_is_told_of_a_day_twice_when_its_mail_cannot_be_written(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcomes.telling, "tell_subscribers", broken(KeyError("a template without its word")))
-    reports.ask_daily(now=utcnow())
+    reports.enqueue_daily(now=utcnow())
     assert all(finish(claimed) for claimed in claim())
     assert claim() == [] and mailed("daily/") == []
 
@@ -99,7 +99,7 @@ def test_what_was_lost_twice_is_taken_alone_and_by_idle_hands(people: People) ->
 
 
 def test_what_waits_before_it_is_not_kept_back(people: People) -> None:
-    reports.ask_daily(now=utcnow())
+    reports.enqueue_daily(now=utcnow())
     lost(2)
     asked = ask(people).id
     assert [one.id for one in claim(idle=False)] == [asked], "people come before days"

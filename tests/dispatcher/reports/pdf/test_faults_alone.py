@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.reports.pdf import Engine, RenderFailed, TimeLimit
-from dispatcher.reports.pdf.temp_dirs import Folder
+from dispatcher.reports.pdf.temp_dirs import TempDir
 from tests.support.printing import gone, processes, small
 from tests.support.processes import ROOT
 
@@ -122,7 +122,7 @@ async def test_our_process_is_killed(tmp_path: Path) -> None:
         (folder / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
-        in_use = Folder()
+        in_use = TempDir()
         async with Engine(at_once=1) as engine:
             await engine.warm()
             assert not left.exists()
