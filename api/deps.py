@@ -149,7 +149,7 @@ def _last_id_now(response: Response) -> int:
 
 
 LastIdNow = Annotated[int, Depends(_last_id_now)]
-"""The same for routes with an ``Asker``."""
+"""The same for routes with an ``ViewerWithoutDb``."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

@@ -213,7 +213,7 @@ def acquire_permits(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID
 
 
 def acquire_parameters(mails: Sequence[tuple[UUID, str]]) -> dict[str, str]:
-    """The parameters of ``BEGIN``."""
+    """The parameters of ``ACQUIRE``."""
     return {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}
 
 

@@ -189,7 +189,7 @@ def complete(db: Session, ended: Sequence[StateUpdate], *, now: datetime) -> lis
 
 
 def complete_parameters(ended: Sequence[StateUpdate]) -> dict[str, str]:
-    """The parameters of ``WRITE``."""
+    """The parameters of ``COMPLETE``."""
     return {
         "ids": array([e.id for e in ended]),
         "owners": array([e.owner for e in ended]),

@@ -1,6 +1,6 @@
 """Verdicts and leave to send in one round trip: nine of ten settlements are nothing else.
 
-The statements are those of ``outcomes.write`` and ``claims.begin``; what costs is the way there and back, which a
+The statements are those of ``outcomes.complete`` and ``claims.acquire_permits``; what costs is the way there and back, which a
 transaction of SQLAlchemy goes six times.
 """
 
@@ -27,7 +27,7 @@ def can_pipeline(ended: Sequence[StateUpdate]) -> bool:
 def complete(
     connection: Connection[Any], asking: Sequence[tuple[UUID, str]], ended: Sequence[StateUpdate]
 ) -> tuple[list[UpdatedMail], dict[UUID, str]]:
-    """``write`` and ``begin`` in a transaction of their own, committed; what they give."""
+    """``outcomes.complete`` and ``acquire_permits`` in a transaction of their own, committed; what they give."""
     with connection.pipeline():
         wrote = connection.execute(_write, complete_parameters(ended), prepare=True) if ended else None
         began = connection.execute(_begin, acquire_parameters(asking), prepare=True) if asking else None

@@ -77,15 +77,15 @@ class TileComparison:
     weeks: Sequence[Week]
 
     def count_tile(self, label: str, of: Callable[[Totals], int], *, good: int = 0) -> Tile:
-        """A number of things: see ``counted``."""
+        """A number of things: see ``count_tile``."""
         return count_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
 
     def rate_tile(self, label: str, of: Callable[[Totals], Ratio], *, good: int = 1) -> Tile:
-        """A part of a whole: see ``rated``."""
+        """A part of a whole: see ``rate_tile``."""
         return rate_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
 
     def wait_tile(self, label: str, of: Callable[[Totals], Wait]) -> Tile:
-        """A length of time: see ``waited``."""
+        """A length of time: see ``wait_tile``."""
         return wait_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks])
 
 

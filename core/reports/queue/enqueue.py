@@ -80,26 +80,26 @@ class Options(TypedDict, total=False):
 
 
 def generate_dashboard_pdf(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> QueuedReport:
-    """Ask for the dashboard of a period as PDF; see ``ask``."""
+    """Ask for the dashboard of a period as PDF; see ``enqueue``."""
     return enqueue(db, new_report(type="dashboard_pdf", **options), by=by, now=now)
 
 
 def generate_dashboard_csv(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> QueuedReport:
-    """Ask for a period's sessions as CSV; see ``ask``."""
+    """Ask for a period's sessions as CSV; see ``enqueue``."""
     return enqueue(db, new_report(type="dashboard_csv", **options), by=by, now=now)
 
 
 def generate_interview_pdf(
     db: Session, interview_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
 ) -> QueuedReport:
-    """Ask for an interview's analytics as PDF; see ``ask``."""
+    """Ask for an interview's analytics as PDF; see ``enqueue``."""
     return enqueue(db, new_report(type="interview_pdf", interview_id=interview_id, **options), by=by, now=now)
 
 
 def generate_candidate_pdf(
     db: Session, candidate_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
 ) -> QueuedReport:
-    """Ask for a candidate's analytics as PDF, without a period of all their time; see ``ask``."""
+    """Ask for a candidate's analytics as PDF, without a period of all their time; see ``enqueue``."""
     return enqueue(db, new_report(type="candidate_pdf", candidate_id=candidate_id, **options), by=by, now=now)
 
 
