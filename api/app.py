@@ -17,6 +17,7 @@ from api.board import mail, report
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
+from api.realtime.unread import UnreadCounter
 from api.requests import RequestLog
 from core.settings import Settings, settings
 
@@ -31,6 +32,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     config = config or settings()
     config.secret()  # without one no token could be checked: better said at the start
     hub, backend = Hub(), OutboxBackend(config.database())
+    unread = UnreadCounter(hub)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -41,7 +43,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
         # The hub subscribes before the relay starts, so that the first batch finds it there.
         await asyncio.sleep(0)
         await broadcast.connect()
-        counting = asyncio.create_task(hub.counting.run())
+        counting = asyncio.create_task(unread.run())
         yield
         counting.cancel()
         routing.remove_done_callback(_routing_ended)

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from importlib.metadata import version as version_of
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api.errors import problem, problem_of
+from api.realtime.connection import Connection
 from api.realtime.destinations import authorise
 from api.realtime.hub import Subscription
 from api.realtime.refusals import FORBIDDEN, LIMIT, PROTOCOL, UNAUTHENTICATED, Refused
@@ -26,9 +27,6 @@ from core.errors import Forbidden, GreenroomError, Invalid, NotFound, NotSignedI
 from core.fields import Input, Moment, Prose
 from core.models import SessionStatus
 from core.viewers import Viewer
-
-if TYPE_CHECKING:
-    from api.realtime.connection import Connection
 
 SERVER: Final = f"greenroom/{version_of('greenroom')}"
 _UPDATE: Final = re.compile(r"/app/session/([0-9a-fA-F-]{36})/update")
@@ -47,7 +45,7 @@ class Update(Input):
     scheduled_start: Moment | None = None
 
 
-async def connect(connection: "Connection", frame: Frame) -> None:
+async def connect(connection: Connection, frame: Frame) -> None:
     """Sign the client in: the first frame must be CONNECT or STOMP, with a token."""
     if frame.command not in ("CONNECT", "STOMP"):
         raise ProtocolError(f"{frame.command} before CONNECT")
@@ -80,7 +78,7 @@ async def connect(connection: "Connection", frame: Frame) -> None:
     connection.speak(version, sends, expects)
 
 
-async def act(connection: "Connection", frame: Frame) -> None:
+async def act(connection: Connection, frame: Frame) -> None:
     """Do what a signed-in client's frame says."""
     if frame.command in ("SEND", "ACK", "NACK") and (name := frame.headers.get("transaction")) is not None:
         _keep(connection, name, frame)
@@ -100,7 +98,7 @@ async def act(connection: "Connection", frame: Frame) -> None:
             """ACK, NACK and DISCONNECT ask for nothing but their receipt."""
 
 
-def _keep(connection: "Connection", name: str, frame: Frame) -> None:
+def _keep(connection: Connection, name: str, frame: Frame) -> None:
     """Keep a frame for its transaction's COMMIT; what all open ones hold is bounded like one frame, and in number."""
     if name not in connection.transactions:
         raise ProtocolError("no such transaction was begun")
@@ -137,7 +135,7 @@ async def _in_transaction(work: Callable[[Session], Result]) -> Result:
         raise Unavailable("The database is away for a moment; try again.") from None
 
 
-async def _subscribe(connection: "Connection", frame: Frame) -> None:
+async def _subscribe(connection: Connection, frame: Frame) -> None:
     viewer, limit = _viewer(connection), connection.settings.ws_subscriptions
     id_, destination = frame.headers.get("id"), frame.headers["destination"]
     # STOMP 1.0 knows a subscription by its destination when it has no id.
@@ -171,13 +169,13 @@ async def _subscribe(connection: "Connection", frame: Frame) -> None:
         connection.answer("RECEIPT", {"receipt-id": receipt, "last-id": str(connection.hub.cursor or 0)})
 
 
-def _unsubscribe(connection: "Connection", frame: Frame) -> None:
+def _unsubscribe(connection: Connection, frame: Frame) -> None:
     name = frame.headers.get("id") or frame.headers.get("destination") or ""
     if (subscription := connection.subscriptions.pop(name, None)) is not None:
         connection.hub.remove(subscription)
 
 
-async def _transact(connection: "Connection", frame: Frame) -> None:
+async def _transact(connection: Connection, frame: Frame) -> None:
     name = frame.headers["transaction"]
     if frame.command == "BEGIN":
         if name in connection.transactions or len(connection.transactions) >= TRANSACTION_FRAMES:
@@ -193,7 +191,7 @@ async def _transact(connection: "Connection", frame: Frame) -> None:
                 await _send(connection, kept)
 
 
-async def _send(connection: "Connection", frame: Frame) -> None:
+async def _send(connection: Connection, frame: Frame) -> None:
     destination = frame.headers["destination"]
     if not destination.startswith("/app/"):
         raise Refused(FORBIDDEN, f"SEND to {destination} is refused: clients send to /app, the server to topics")
@@ -218,7 +216,7 @@ async def _send(connection: "Connection", frame: Frame) -> None:
         connection.problem(problem_of(error), frame.headers.get("receipt"))
 
 
-async def _update(connection: "Connection", session_id: UUID, frame: Frame) -> None:
+async def _update(connection: Connection, session_id: UUID, frame: Frame) -> None:
     viewer = _viewer(connection)
     given = Update.model_validate(_json(frame.body))
     now = utcnow()
@@ -235,7 +233,7 @@ async def _update(connection: "Connection", session_id: UUID, frame: Frame) -> N
     await _in_transaction(work)
 
 
-async def _renew(connection: "Connection", frame: Frame) -> None:
+async def _renew(connection: Connection, frame: Frame) -> None:
     body = _json(frame.body)
     token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str):
@@ -253,7 +251,7 @@ def _json(body: bytes) -> Any:
         raise Invalid("body", "is not JSON") from None
 
 
-def _viewer(connection: "Connection") -> Viewer:
+def _viewer(connection: Connection) -> Viewer:
     if connection.viewer is None:
         raise Refused(UNAUTHENTICATED, "CONNECT first")
     return connection.viewer

@@ -5,9 +5,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
-from api.realtime import commands
 from api.realtime.hub import Hub, Subscription, unstored
 from api.realtime.outgoing import Outgoing, Socket
 from api.realtime.refusals import (
@@ -37,11 +36,22 @@ _SLOW_CLOSE_SECONDS: Final = 1.0
 _MESSAGE_CHARACTERS: Final = 300
 
 
+class Commands(Protocol):
+    """What frames do to their connection (``api.realtime.commands``)."""
+
+    async def connect(self, connection: "Connection", frame: Frame, /) -> None:
+        """Sign the client in with its first frame."""
+
+    async def act(self, connection: "Connection", frame: Frame, /) -> None:
+        """Do what a signed-in client's frame says."""
+
+
 class Connection:
     """The state of one client: who they are, what they subscribed to, what is on its way to them."""
 
-    def __init__(self, socket: Socket, hub: Hub, settings: Settings) -> None:
+    def __init__(self, socket: Socket, hub: Hub, settings: Settings, commands: Commands) -> None:
         self.hub, self.settings = hub, settings
+        self._commands = commands
         self.viewer: Viewer | None = None
         # Until CONNECTED names a version nothing is unescaped by any client, so nothing may be escaped.
         self.version = "1.0"
@@ -99,10 +109,10 @@ class Connection:
 
     async def _act(self, frame: Frame) -> None:
         if self.viewer is None:
-            await commands.connect(self, frame)
+            await self._commands.connect(self, frame)
             return
         check(frame, self.version)
-        await commands.act(self, frame)
+        await self._commands.act(self, frame)
         if (receipt := frame.headers.get("receipt")) is not None and frame.command != "SUBSCRIBE":
             self.answer("RECEIPT", {"receipt-id": receipt})
         if frame.command == "DISCONNECT":

@@ -5,6 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import Receive, Scope, Send
 
+from api.realtime import commands
 from api.realtime.connection import Connection
 from api.realtime.hub import Hub
 from api.realtime.outgoing import Cork
@@ -37,7 +38,7 @@ class StompEndpoint:
         await self._serve(OnWire(wire, self._hub.cork) if wire is not None else OnAsgi(send), receive)
 
     async def _serve(self, socket: "OnWire | OnAsgi", receive: Receive) -> None:
-        connection = Connection(socket, self._hub, self._settings)
+        connection = Connection(socket, self._hub, self._settings, commands)
         try:
             await _read(connection, receive)
         except asyncio.CancelledError:

@@ -15,7 +15,6 @@ from broadcaster import Broadcast
 from api.realtime.outgoing import Cork
 from api.realtime.relay import LOG, LogBatch, Position
 from api.realtime.stomp import message
-from api.realtime.unread import UnreadCounter
 from core.events import ACCOUNTS
 from core.models import Role
 from core.outbox import Pushed, seen_as
@@ -32,6 +31,16 @@ class Consumer(Protocol):
 
     def account_changed(self, token_version: int, role: Role) -> None:
         """The user's tokens of before ended."""
+
+
+class LogObserver(Protocol):
+    """Somebody who has to know of every row that is routed (``api.realtime.unread``)."""
+
+    def routing(self, row: Pushed) -> None:
+        """The row is being routed. Never raises."""
+
+    def restored(self) -> None:
+        """Another log stands there now."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +73,7 @@ class Hub:
         """Set once the log was read: before, nothing that is committed would reach a subscription."""
         self.cork = Cork()
         """Closed while several rows are routed; sockets that can, write them together."""
-        self.counting = UnreadCounter(self)
+        self.observers: list[LogObserver] = []
         self._moved = asyncio.Event()
         self.slow_closed: Counter[str] = Counter()
         """How many connections were closed as too slow, by the limit they broke (for metrics)."""
@@ -103,7 +112,8 @@ class Hub:
         self.started.set()
         if at.restored:
             self._resync()
-            self.counting.restored()
+            for observer in self.observers:
+                observer.restored()
         self._notify_moved()
 
     async def reached(self, id_: int) -> None:
@@ -160,7 +170,8 @@ class Hub:
                 self._account_changed(row)
             elif subscriptions := self._subscriptions.get(row.destination):
                 given += self._deliver(tuple(subscriptions), row.id, row.body(), row.audience)
-            self.counting.saw(row)
+            for observer in self.observers:
+                observer.routing(row)
             self.cursor = row.id
         self._notify_moved()
         return given

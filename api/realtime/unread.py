@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from api.realtime.hub import Hub
 from core import outbox
 from core.db import snapshot
 from core.events import BROADCASTS, NotificationUnread, user_queue
@@ -15,15 +16,12 @@ from core.models import Role
 from core.notifications import counts
 from core.outbox import Pushed
 
-if TYPE_CHECKING:
-    from api.realtime.hub import Hub
-
 log = logging.getLogger(__name__)
 
 QUEUE: Final = "notifications"
 _PAUSE_SECONDS: Final = 0.25
 _PAUSE_SHARE: Final = 4
-"""The pause after a counting, and how many times as long as that took: a storm of broadcasts may not keep the database
+"""The pause after a count, and how many times as long as that took: a storm of broadcasts may not keep the database
 busy with counts, and the last one's still comes."""
 _PATIENCE_SECONDS: Final = 5.0
 _BREATH: Final = 500
@@ -36,14 +34,15 @@ class UnreadCounter:
     everything through N was routed, unless the log brought its user a count after N in the meantime.
     """
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        hub.observers.append(self)
         self._roles: set[Role | None] = set()
         self._wanted = asyncio.Event()
         self._logged: dict[str, int] | None = None
         """While counts are made here: the id of the newest that the log brought to each queue since it was begun."""
 
-    def saw(self, row: Pushed) -> None:
+    def routing(self, row: Pushed) -> None:
         """Take note of a row that is being routed."""
         if row.destination == BROADCASTS:
             self._roles.add(row.audience)  # type: ignore[arg-type]  # a check constraint of its column
@@ -80,7 +79,7 @@ class UnreadCounter:
         self._logged = {}
         try:
             newest, unread = await run_in_threadpool(_count_users, users)
-            # A log that was restored meanwhile may never get there; then the next counting is of the new one.
+            # A log that was restored meanwhile may never get there; then the next count is of the new one.
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._hub.reached(newest)
             for place, (user_id, number) in enumerate(unread.items(), 1):

@@ -1,7 +1,7 @@
-"""Verdicts and leave to send in one round trip: nine of ten settlements are nothing else.
+"""State updates and send permits in one round trip: nine of ten completions need nothing else.
 
-The statements are those of ``outcomes.complete`` and ``claims.acquire_permits``; what costs is the way there and back, which a
-transaction of SQLAlchemy goes six times.
+The statements are those of ``outcomes.complete`` and ``claims.acquire_permits``; what costs is the round trip, of which
+a transaction of SQLAlchemy makes six.
 """
 
 from collections.abc import Sequence

@@ -66,7 +66,10 @@ def enqueue_daily(*, now: datetime, dry_run: bool = False, date: Day | None = No
 
 
 def given_days(date: Day | None, until: Day | None, *, now: datetime) -> list[Day]:
-    """``date``, or each day from it to ``until``; none when neither is given. Raises Invalid, as ``enqueue_daily`` does."""
+    """``date``, or each day from it to ``until``; none when neither is given.
+
+    Raises Invalid, as ``enqueue_daily`` does.
+    """
     if date is None and until is None:
         return []
     if date is None:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
+from api.realtime import commands
 from api.realtime.connection import Connection
 from api.realtime.hub import Hub
 from core.clock import utcnow
@@ -107,7 +108,7 @@ class Recorder:
 async def test_no_beats_are_sent_while_busy() -> None:
     """A heart-beat goes out only after nine tenths of an interval without any frame, and never later."""
     socket = Recorder()
-    connection = Connection(socket, Hub(), Settings(ws_connect_seconds=0))
+    connection = Connection(socket, Hub(), Settings(ws_connect_seconds=0), commands)
     connection.speak("1.2", 100, 0)
     for _ in range(50):
         connection.deliver(b"busy")

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from api.realtime.hub import Hub, Subscription
 from api.realtime.relay import Position
 from api.realtime.stomp import SERVER, Parser
+from api.realtime.unread import UnreadCounter
 from core import outbox
 from core.clock import utcnow
 from core.db import transaction
@@ -87,7 +88,7 @@ async def staged() -> AsyncIterator[Stage]:
         sockets[role] = Socket()
         for destination in (user_queue(user_id, "notifications"), BROADCASTS):
             hub.add(Subscription(sockets[role], destination, destination, destination, role, "1.2"))  # type: ignore[arg-type]
-    counting = asyncio.create_task(hub.counting.run())
+    counting = asyncio.create_task(UnreadCounter(hub).run())
     yield Stage(hub, people, sockets)
     counting.cancel()
 
