@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from api.deps import Create, Db, LastId, Out, Page, Pages, Viewer
 from core import emails
 from core.clock import utcnow
-from core.models import EmailKind, EmailStatus
+from core.emails.kinds import EmailKind
+from core.models import EmailStatus
 from core.viewers import Viewer as Viewing
 
 router = APIRouter(prefix="/api/emails", tags=["emails"])

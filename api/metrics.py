@@ -21,8 +21,9 @@ from api.realtime.relay import OutboxBackend
 from core import jobs, outbox
 from core.db import transaction
 from core.emails import stats
+from core.emails.kinds import EmailKind
 from core.errors import Forbidden
-from core.models import EmailKind, EmailStatus, ReportStatus, ReportType
+from core.models import EmailStatus, ReportStatus, ReportType
 from core.queues import QUANTILES, Durations, StatusCount
 from core.reports import stats as report_stats
 from core.settings import settings

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from bench.mail_looks import NOW, SESSION
 from core.emails import mime
-from core.emails.content import SessionKind, render
+from core.emails.content import render
 from core.emails.draft import Draft
 
 ROUNDS, BATCH = 5, 200
@@ -46,7 +46,7 @@ def row(draft: Draft) -> SimpleNamespace:
 def main() -> None:
     """Measure each kind that goes out by the thousand."""
     os.environ.setdefault("GREENROOM_JWT_SECRET", "of this measurement only, thirty-two and more")
-    kinds: tuple[SessionKind, ...] = ("completion", "reminder", "invitation", "reschedule", "cancellation")
+    kinds: tuple[str, ...] = ("completion", "reminder", "invitation", "reschedule", "cancellation")
     print(f"{'mail':12} {'rendered µs':>12} {'built µs':>10} {'bytes':>8}")
     for kind in kinds:
         draft = render(kind, SESSION, SESSION.candidate, now=NOW)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["generic", "invitation", "reschedule", "cancellation", "reminder", "completion", "report"]
+from core.emails.kinds import EmailKind
+
 Party = Literal["candidate", "interviewer", "other"]
 """As whom someone is written to; ``other`` for who is no party of the session: a report's requester."""
 
@@ -37,7 +38,7 @@ class Draft:
     suppressions are asked for.
     """
 
-    kind: Kind
+    kind: EmailKind
     to_address: str
     to_name: str | None
     reply_to: str | None

@@ -1,7 +1,6 @@
 """A session as a calendar's event (RFC 5545), sent as iTIP messages (RFC 5546)."""
 
 from datetime import UTC, datetime
-from typing import Literal
 from urllib.parse import quote
 
 from icalendar import Calendar, Event, vCalAddress, vText
@@ -9,14 +8,11 @@ from icalendar import Calendar, Event, vCalAddress, vText
 from core.emails.addresses import default_sender, envelope, one_line, reachable
 from core.emails.content.facts import SessionDetails, of_party
 from core.emails.draft import Attachment, Recipient
-
-Method = Literal["REQUEST", "CANCEL", "PUBLISH"]
-"""REQUEST makes or changes the event, CANCEL takes it out; PUBLISH shows it to who may have lost the invitation,
-without asking them to answer again."""
+from core.emails.kinds import CalendarMethod
 
 
 def calendar(
-    method: Method,
+    method: CalendarMethod,
     about: SessionDetails,
     recipient: Recipient,
     *,
@@ -73,7 +69,7 @@ def _organizer(about: SessionDetails) -> vCalAddress:
     return organizer
 
 
-def _attendee(one: Recipient, method: Method) -> vCalAddress:
+def _attendee(one: Recipient, method: CalendarMethod) -> vCalAddress:
     attendee = _person(one.address, one.name or "")
     attendee.params["CUTYPE"] = "INDIVIDUAL"
     attendee.params["ROLE"] = "REQ-PARTICIPANT"

@@ -9,9 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
 from core import outbox
-from core.emails.draft import Kind
+from core.emails.kinds import FOLLOW_SCHEDULE, EmailKind
 from core.emails.queue.suppressions import suppressed
-from core.emails.session_mails import OF_ONE_SCHEDULE
 from core.errors import Conflict, NotFound
 from core.fields import Input
 from core.models import Email, EmailAttachment, EmailStatus, InterviewSession
@@ -22,7 +21,7 @@ class EmailFilter(Input):
     """Which mails to list; what needs people's attention is ``dead`` and ``uncertain``."""
 
     status: tuple[EmailStatus, ...] = ()
-    kind: tuple[Kind, ...] = ()
+    kind: tuple[EmailKind, ...] = ()
     session_id: UUID | None = None
 
 
@@ -75,7 +74,7 @@ def retry(db: Session, email_id: UUID, *, by: Viewer, now: datetime) -> None:
         raise _refuse(mail, f"its time ended at {mail.expires_at.isoformat()}")
     if mail.text_body is None:
         raise _refuse(mail, "its text is no longer kept")
-    if mail.kind in OF_ONE_SCHEDULE and mail.session_id is not None:
+    if mail.kind in FOLLOW_SCHEDULE and mail.session_id is not None:
         s = db.get_one(InterviewSession, mail.session_id, populate_existing=True)
         if s.schedule_version != mail.schedule_version:
             raise _refuse(mail, f"session {s.id} was rescheduled")

@@ -13,20 +13,17 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from core.emails.content import SessionDetails, render, render_generic, session_details
-from core.emails.content.rendering import SessionKind
-from core.emails.draft import Attachment, Draft, Kind, Recipient
+from core.emails.draft import Attachment, Draft, Recipient
+from core.emails.kinds import FOLLOW_SCHEDULE, EmailKind
 from core.emails.queue.enqueue import NewMail, Queued, enqueue
 from core.errors import Invalid, NotFound
 from core.models import User
-
-OF_ONE_SCHEDULE: tuple[Kind, ...] = ("invitation", "reschedule", "reminder")
-"""Kinds that say when a session is: untrue once it is rescheduled or cancelled."""
 
 Side = Literal["candidate", "interviewer"]
 BOTH: tuple[Side, ...] = ("candidate", "interviewer")
 
 
-def session_key(kind: Kind, session_id: UUID, version: int, recipient: Recipient, *more: str | int) -> str:
+def session_key(kind: EmailKind, session_id: UUID, version: int, recipient: Recipient, *more: str | int) -> str:
     """The key that makes a session's mail be queued once for a schedule and a recipient."""
     who = recipient.party if recipient.party == "candidate" else f"{recipient.party}-{recipient.user_id}"
     return "/".join(map(str, (kind, session_id, version, who, *more)))
@@ -166,7 +163,7 @@ def withdraw(db: Session, session_id: UUID, *, why: str) -> list[str]:
     The caller holds the session's lock. A mail whose data is being sent can no longer be stopped; an uncertain one
     stays uncertain, and is not tried again.
     """
-    given = {"session_id": session_id, "kinds": list(OF_ONE_SCHEDULE), "why": why}
+    given = {"session_id": session_id, "kinds": list(FOLLOW_SCHEDULE), "why": why}
     return list(db.scalars(_WITHDRAW, given))
 
 
@@ -190,7 +187,7 @@ def _invitation(a: SessionDetails, recipient: Recipient, now: datetime) -> NewMa
 
 
 def session_mail(
-    kind: SessionKind,
+    kind: EmailKind,
     a: SessionDetails,
     recipient: Recipient,
     now: datetime,

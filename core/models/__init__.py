@@ -2,7 +2,7 @@
 
 from core.models.base import Base
 from core.models.log import IdempotencyKey, JobCount, PushEventRow, PushLog
-from core.models.mail import Email, EmailAttachment, EmailKind, EmailPace, EmailStatus, EmailSuppression
+from core.models.mail import Email, EmailAttachment, EmailPace, EmailStatus, EmailSuppression
 from core.models.notices import Notification, NotificationPreference, NotificationReceipt, Reminder
 from core.models.people import ROLES, Candidate, Role, User
 from core.models.reports import Report, ReportFile, ReportSlice, ReportStatus, ReportType
@@ -29,7 +29,6 @@ __all__ = [
     "Candidate",
     "Email",
     "EmailAttachment",
-    "EmailKind",
     "EmailPace",
     "EmailStatus",
     "EmailSuppression",

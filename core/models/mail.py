@@ -10,7 +10,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.models.base import Base, BigId, Created, EmptyObject, one_of
 
-EmailKind = Literal["generic", "invitation", "reschedule", "cancellation", "reminder", "completion", "report"]
 EmailStatus = Literal["queued", "sending", "sent", "uncertain", "dead", "suppressed", "cancelled", "expired"]
 
 
@@ -54,7 +53,6 @@ class Email(Base):
     """When an uncertain mail is tried again by itself; none: it waits for people."""
 
     __table_args__ = (
-        one_of("kind", get_args(EmailKind)),
         one_of("status", get_args(EmailStatus)),
         Index("emails_due", "priority", "due_at", postgresql_where=text("status = 'queued'")),
         Index("emails_next", "due_at", postgresql_where=text("status = 'queued'")),

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from core.emails.content import Recruiter, SessionDetails, SessionKind
+from core.emails.content import Recruiter, SessionDetails
 from core.emails.draft import Recipient
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 START = datetime(2026, 11, 24, 14, tzinfo=UTC)
-KINDS: tuple[SessionKind, ...] = ("invitation", "reschedule", "cancellation", "reminder", "completion")
+KINDS: tuple[str, ...] = ("invitation", "reschedule", "cancellation", "reminder", "completion")
 MAYA = Recipient("maya@example.com", "Maya Lindqvist", "Europe/Lisbon", "candidate", 4)
 IRIS = Recipient("iris@example.com", "Iris Okafor", "America/New_York", "interviewer", 3)
 

@@ -2,13 +2,12 @@
 
 from core.emails.content.context import ReportNotice
 from core.emails.content.facts import Recruiter, SessionDetails, session_details
-from core.emails.content.rendering import SessionKind, render, render_generic, render_report
+from core.emails.content.rendering import render, render_generic, render_report
 
 __all__ = [
     "Recruiter",
     "ReportNotice",
     "SessionDetails",
-    "SessionKind",
     "render",
     "render_generic",
     "render_report",

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.utils import urlize
@@ -13,31 +13,18 @@ from markupsafe import Markup
 from core.emails.addresses import envelope, message_host, one_line, reachable
 from core.emails.content.context import ReportNotice, brand, report_view, session_view
 from core.emails.content.facts import SessionDetails
-from core.emails.draft import Attachment, Draft, Kind, Recipient
-from core.emails.ics import Method, calendar
+from core.emails.draft import Attachment, Draft, Recipient
+from core.emails.ics import calendar
+from core.emails.kinds import KINDS, EmailKind
 from core.emails.unsubscribe import link
 from core.settings import settings
 
-SessionKind = Literal["invitation", "reschedule", "cancellation", "reminder", "completion"]
-
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "mail"
-_CALENDAR: dict[SessionKind, Method] = {
-    "invitation": "REQUEST",
-    "reschedule": "REQUEST",
-    "cancellation": "CANCEL",
-    "reminder": "PUBLISH",
-}
-_CATEGORIES: dict[SessionKind, str] = {
-    "reschedule": "rescheduled",
-    "cancellation": "cancelled",
-    "reminder": "reminder",
-    "completion": "completed",
-}
 _GAPS = re.compile(r"\n{3,}")
 
 
 def render(
-    kind: SessionKind,
+    kind: EmailKind,
     about: SessionDetails,
     recipient: Recipient,
     *,
@@ -54,12 +41,12 @@ def render(
     view = session_view(about, recipient, now=now, previous_start=previous_start, reason=reason)
     if view["party"] == "former":
         kind = "cancellation"
-    category = _CATEGORIES.get(kind) or ("scheduled" if about.scheduled_start else "invited")
+    category = KINDS[kind].category or ("scheduled" if about.scheduled_start else "invited")
     headers = _thread(about)
     view["unsubscribe"] = _unsubscribe(headers, recipient.address, category) if kind == "completion" else None
     subject, text, html = _rendered(kind, view)
     attached: Attachment | None = None
-    if method := _CALENDAR.get(kind):
+    if method := KINDS[kind].calendar:
         attached = calendar(
             method,
             about,
@@ -140,7 +127,7 @@ def render_generic(
     )
 
 
-def _rendered(kind: Kind, view: dict[str, Any]) -> tuple[str, str, str]:
+def _rendered(kind: EmailKind, view: dict[str, Any]) -> tuple[str, str, str]:
     """Subject, text and HTML."""
     subject = one_line(_plain(f"{kind}/subject.txt").render(view), 300)
     text = _GAPS.sub("\n\n", _plain(f"{kind}/mail.txt").render(view)).strip() + "\n"

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core import preferences
 from core.db import array
+from core.emails.kinds import FOLLOW_SCHEDULE, KINDS
 from core.emails.queue.outcomes import (
     AttemptResult,
     StateUpdate,
@@ -59,6 +60,13 @@ class ClaimedMail(NamedTuple):
     files: tuple[ClaimedFile, ...] = ()
 
 
+def _listed(names: Iterable[str]) -> str:
+    """Names of our own as SQL lists them."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+_TRUE_IN = " ".join(f"WHEN '{name}' THEN s.status IN ({_listed(KINDS[name].true_in)})" for name in FOLLOW_SCHEDULE)
+
 # What stops a mail that waits, first reason first. A retry of an uncertain one that is stopped stays uncertain:
 # whether the earlier attempt arrived is still not known.
 _STOPPED = f"""
@@ -66,7 +74,7 @@ _STOPPED = f"""
         WHEN e.expires_at <= clock_timestamp() THEN 'expired'
         WHEN EXISTS (
             SELECT FROM email_suppressions x WHERE x.address = lower(e.to_address) AND x.category IN ('', e.category)
-        ) OR e.category IN ({", ".join(map(repr, preferences.OPTIONAL_MAILS))}) AND EXISTS (
+        ) OR e.category IN ({_listed(preferences.OPTIONAL_MAILS)}) AND EXISTS (
             SELECT FROM notification_preferences p
             WHERE p.category = e.category AND p.channel = 'email' AND p.delivery = 'off' AND p.user_id IN (
                 SELECT id FROM users WHERE lower(email) = lower(e.to_address) AND deleted_at IS NULL
@@ -74,17 +82,14 @@ _STOPPED = f"""
                 WHERE lower(email) = lower(e.to_address) AND deleted_at IS NULL
             )
         ) THEN 'suppressed'
-        WHEN e.session_id IS NOT NULL AND e.kind IN ('invitation', 'reschedule', 'reminder') AND NOT EXISTS (
+        WHEN e.session_id IS NOT NULL AND e.kind IN ({_listed(FOLLOW_SCHEDULE)}) AND NOT EXISTS (
             SELECT FROM sessions s
             WHERE s.id = e.session_id AND s.deleted_at IS NULL
                 AND (e.schedule_version IS NULL OR e.schedule_version = s.schedule_version)
-                AND CASE e.kind
-                    WHEN 'reminder' THEN s.status IN ('invited', 'scheduled')
-                    ELSE s.status NOT IN ('cancelled', 'expired')
-                END
+                AND CASE e.kind {_TRUE_IN} END
         ) THEN 'cancelled'
     END
-"""  # noqa: S608 - constants of core.preferences
+"""  # noqa: S608 - names of our own
 _REASON = """
     CASE {0}
         WHEN 'expired' THEN 'its time was over before it could be sent'

@@ -14,23 +14,13 @@ from core import outbox, preferences
 from core.clock import uuid7
 from core.db import array, insert_many
 from core.emails.addresses import message_host
-from core.emails.draft import Draft, Kind
+from core.emails.draft import Draft
+from core.emails.kinds import KINDS
 from core.emails.queue.suppressions import lift_unsubscribed, suppressed
 from core.errors import QueueFull
 from core.locks import EMAIL_QUEUE_LOCK, LOCKS
 from core.models import Email, EmailAttachment, EmailStatus
 from core.settings import settings
-
-PRIORITY: dict[Kind, int] = {
-    "reminder": 1,
-    "cancellation": 2,
-    "reschedule": 3,
-    "invitation": 4,
-    "generic": 5,
-    "completion": 6,
-    "report": 7,
-}
-"""What goes first when many wait: the smaller number."""
 
 LONGEST_RETRY_AFTER = 300
 """Seconds after which whoever met a full queue may ask again at the latest."""
@@ -85,7 +75,7 @@ def enqueue(
             "kind": [mail.draft.kind for mail in mails],
             "status": [_status(place, unsent, problems) for place in range(len(mails))],
             "last_error": [reasons.get(place) for place in range(len(mails))],
-            "priority": [PRIORITY[mail.draft.kind] for mail in mails],
+            "priority": [KINDS[mail.draft.kind].priority for mail in mails],
             "on_demand": on_demand,
             "requested_by": requested_by,
             "session_id": [mail.session_id for mail in mails],

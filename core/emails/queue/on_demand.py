@@ -5,7 +5,7 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from core.emails.addresses import envelope
 from core.emails.content import render_generic, session_details
-from core.emails.content.rendering import SessionKind
 from core.emails.draft import Attachment, Recipient
+from core.emails.kinds import KINDS, OnDemandKind
 from core.emails.queue.enqueue import NewMail, Queued, enqueue
 from core.emails.session_mails import Side, session_mail
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Address, Input, Line
-from core.models import InterviewSession, SessionStatus
+from core.models import InterviewSession
 from core.viewers import STAFF, Viewer, require
 
 LARGEST = 10 * 1024 * 1024
@@ -68,7 +68,7 @@ class NewAttachment(Input):
 class NewEmail(Input):
     """A mail to send: ``generic`` with an address and words, the others with the session they are about."""
 
-    kind: Literal["generic", "invitation", "reminder", "completion"]
+    kind: OnDemandKind
     to: Address | None = None
     subject: Line | None = None
     text: MailText | None = None
@@ -80,12 +80,6 @@ class NewEmail(Input):
 
 _GENERIC_FIELDS = ("to", "subject", "text", "html", "attachments")
 _SESSION_FIELDS = ("session_id", "recipient")
-_STATES: dict[str, tuple[SessionStatus, ...]] = {
-    "invitation": ("invited", "scheduled"),
-    "reminder": ("scheduled",),
-    "completion": ("completed",),
-}
-"""The states of a session in which each mail about it is true."""
 
 
 def queue_on_demand(db: Session, given: NewEmail, *, by: Viewer, now: datetime) -> Queued:
@@ -136,11 +130,11 @@ def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
     s = InterviewSession
     # Locked, though shared: who reschedules now waits until this mail can be found and cancelled.
     living = select(s.status).where(s.id == given.session_id, s.deleted_at.is_(None)).with_for_update(read=True)
-    kind, status = cast(SessionKind, given.kind), db.scalar(living)
+    status = db.scalar(living)
     found = session_details(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
     if found is None:
         raise NotFound("session", given.session_id)
-    fitting = _STATES[given.kind]
+    fitting = KINDS[given.kind].on_demand_in
     if status not in fitting:
         raise Conflict(
             f"Session {found.session_id} is {status}; a mail of kind {given.kind} goes with {' or '.join(fitting)}.",
@@ -163,7 +157,7 @@ def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
         raise Invalid("recipient", f"session {found.session_id} has no interviewer")
     if given.kind == "completion" and recipient.party == "interviewer":
         raise Invalid("recipient", "a completion goes to the candidate")
-    mail = session_mail(kind, found, recipient, now, expires_at=until, key=False)
+    mail = session_mail(given.kind, found, recipient, now, expires_at=until, key=False)
     if mail.problem:
         raise Conflict(
             f"The {recipient.party}'s address cannot be written to: {mail.problem}.", session_id=found.session_id

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from core import outbox
 from core.db import array
+from core.emails.kinds import RESENT_WHEN_UNCERTAIN
 from core.emails.queue.suppressions import suppress
-from core.models import EmailKind, EmailStatus
+from core.models import EmailStatus
 
 Stage = Literal["connect", "sender", "recipient", "data", "dot"]
 """How far an attempt came: ``data`` from the DATA command on, ``dot`` once the final dot may have left us."""
@@ -21,8 +22,6 @@ DELAYS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
 """Between one attempt and the next, up to a fifth longer; after the last of them nothing is tried any more."""
 JITTER = 0.2
 ATTEMPTS = len(DELAYS) + 1
-RESENT_WHEN_UNCERTAIN: frozenset[EmailKind] = frozenset(("invitation", "reschedule", "cancellation"))
-"""Kinds that are worse missed than got twice; mail programs take the second for the first by its Message-ID."""
 NO_SUCH_MAILBOX = frozenset(("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"))
 """RFC 3463 and 7505: the address is wrong, moved, or of a domain that takes no mail. Not 5.7, which is about us."""
 ERROR_CHARS = 500

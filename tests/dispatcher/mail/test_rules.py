@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.emails.kinds import EmailKind
 from core.emails.queue.outcomes import (
     ATTEMPTS,
     DELAYS,
@@ -21,7 +22,6 @@ from core.emails.queue.outcomes import (
     retry_policy,
 )
 from core.errors import BadSettings
-from core.models import EmailKind
 from core.settings import load
 from dispatcher.mail.reply_parser import LINE_BYTES, Garbage, Replies
 from dispatcher.mail.server import MailServer
