@@ -23,9 +23,10 @@ from core.db import transaction
 from core.emails import stats
 from core.emails.kinds import EmailKind
 from core.errors import Forbidden
-from core.models import EmailStatus, ReportStatus, ReportType
+from core.models import EmailStatus, ReportStatus
 from core.queues import QUANTILES, Durations, StatusCount
 from core.reports import stats as report_stats
+from core.reports.registry import ReportType
 from core.settings import settings
 
 router = APIRouter(tags=["health"])

@@ -13,8 +13,9 @@ from api.deps import Create, Db, LastId, Out, Page, Pages, Viewer, ViewerWithout
 from core import reports
 from core.clock import utcnow
 from core.db import transaction
-from core.models import ReportStatus, ReportType
+from core.models import ReportStatus
 from core.reports.queue import files
+from core.reports.registry import ReportType
 
 router = APIRouter(prefix="/api/reports", tags=["reports"])
 

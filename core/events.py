@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from core.models import ReportType, Role, SessionStatus
+from core.models import Role, SessionStatus
 
 
 def session_topic(session_id: UUID) -> str:
@@ -175,7 +175,7 @@ class ReportChange(PushEvent):
 
     report_id: UUID
     user_id: int
-    report_type: ReportType
+    report_type: str
     attempts: int
 
     def destinations(self) -> tuple[str, ...]:

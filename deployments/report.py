@@ -14,10 +14,10 @@ from core import reports
 from core.clock import utcnow
 from core.db import transaction
 from core.errors import GreenroomError, Invalid
-from core.models import ReportType
 from core.reports import build
 from core.reports.queue.outcomes import RenderedReport
 from core.reports.queue.parameters import new_report
+from core.reports.registry import ReportType
 from dispatcher.reports.pdf import Engine
 
 PRINT_SECONDS = 120.0

@@ -17,7 +17,8 @@ from core.clock import utcnow
 from core.db import transaction
 from core.emails import report_page
 from core.errors import GreenroomError
-from core.models import ReportStatus, ReportType
+from core.models import ReportStatus
+from core.reports.registry import ReportType
 from core.results import Result
 from dispatcher.reports.run_recorder import ASKED_BY_A_RUN
 from flows.run import job, slot_name

@@ -17,12 +17,6 @@ from core.settings import settings
 
 ATTACHED_UP_TO = 5 * 1024 * 1024
 """Bytes of all files of a mail; what does not fit goes as a link."""
-_TITLES = {
-    "dashboard_pdf": "Dashboard",
-    "dashboard_csv": "Dashboard",
-    "interview_pdf": "Interview report",
-    "candidate_pdf": "Candidate report",
-}
 
 
 def report_key(about: object, recipient: Recipient) -> str:
@@ -36,7 +30,9 @@ def report_page(report_id: UUID) -> str:
     return f"{settings().public_url.rstrip('/')}/reports/{report_id}"
 
 
-def queue_report_ready(db: Session, report_id: UUID, *, now: datetime, to: Sequence[Recipient] = ()) -> list[Queued]:
+def queue_report_ready(
+    db: Session, report_id: UUID, *, now: datetime, title: str = "Report", to: Sequence[Recipient] = ()
+) -> list[Queued]:
     """Mail a report that is ready, or tell that it failed: to whom it was asked for, or to the given recipients.
 
     Raises NotFound; nothing is queued for one that nobody wants mailed.
@@ -44,23 +40,23 @@ def queue_report_ready(db: Session, report_id: UUID, *, now: datetime, to: Seque
     report = db.get(Report, report_id, populate_existing=True)
     if report is None or report.status not in ("ready", "failed"):
         raise NotFound("finished report", report_id)
-    return _queue(db, [report], report.id, to or ([Recipient(report.email_to)] if report.email_to else ()), now)
+    return _queue(db, [report], report.id, title, to or ([Recipient(report.email_to)] if report.email_to else ()), now)
 
 
 def queue_daily_report(
-    db: Session, report_ids: Sequence[UUID], *, day: str, to: Sequence[Recipient], now: datetime
+    db: Session, report_ids: Sequence[UUID], *, day: str, title: str, to: Sequence[Recipient], now: datetime
 ) -> list[Queued]:
     """Mail a day's reports that are ready, all in one mail, once to each recipient."""
     reports = [db.get_one(Report, id_, populate_existing=True) for id_ in report_ids]
-    return _queue(db, reports, day, to, now)
+    return _queue(db, reports, day, title, to, now)
 
 
 def _queue(
-    db: Session, reports: Sequence[Report], about: object, to: Sequence[Recipient], now: datetime
+    db: Session, reports: Sequence[Report], about: object, title: str, to: Sequence[Recipient], now: datetime
 ) -> list[Queued]:
     if not to:
         return []
-    notice = _notice(db, reports)
+    notice = _notice(db, reports, title)
     return enqueue(db, [_mail(notice, about, recipient, now) for recipient in to], now=now)
 
 
@@ -75,7 +71,7 @@ def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: dateti
     return NewMail(draft, report_key(about, recipient), recipient.user_id, problem=problem)
 
 
-def _notice(db: Session, reports: Sequence[Report]) -> ReportNotice:
+def _notice(db: Session, reports: Sequence[Report], title: str) -> ReportNotice:
     files: list[Attachment] = []
     links: list[tuple[str, str]] = []
     room = ATTACHED_UP_TO
@@ -96,7 +92,7 @@ def _notice(db: Session, reports: Sequence[Report]) -> ReportNotice:
     if first.status == "failed":
         problem = f"{first.last_error or 'It could not be made.'} You can ask for it again."
     return ReportNotice(
-        _TITLES[first.type],
+        title,
         start=_moment(first.parameters.get("start")),
         end=_moment(first.parameters.get("end")),
         data_as_of=first.data_as_of,

@@ -5,6 +5,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 from core.db import driver_url
 from core.locks import LOCKS, MIGRATION_LOCK
+from core.migrations import derived_checks
 from core.models import Base
 from core.settings import settings
 
@@ -17,3 +18,4 @@ with create_engine(driver_url(url), poolclass=NullPool).connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
+    derived_checks.widen(connection)

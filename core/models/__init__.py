@@ -5,7 +5,7 @@ from core.models.log import IdempotencyKey, JobCount, PushEventRow, PushLog
 from core.models.mail import Email, EmailAttachment, EmailPace, EmailStatus, EmailSuppression
 from core.models.notices import Notification, NotificationPreference, NotificationReceipt, Reminder
 from core.models.people import ROLES, Candidate, Role, User
-from core.models.reports import Report, ReportFile, ReportSlice, ReportStatus, ReportType
+from core.models.reports import Report, ReportFile, ReportSlice, ReportStatus
 from core.models.sessions import (
     BUSY,
     OPEN,
@@ -48,7 +48,6 @@ __all__ = [
     "ReportFile",
     "ReportSlice",
     "ReportStatus",
-    "ReportType",
     "Role",
     "SessionEvent",
     "SessionStatus",

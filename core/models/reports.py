@@ -10,7 +10,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.models.base import Base, Created, one_of
 
-ReportType = Literal["dashboard_pdf", "dashboard_csv", "interview_pdf", "candidate_pdf"]
 ReportStatus = Literal["queued", "running", "ready", "failed"]
 
 
@@ -20,7 +19,7 @@ class Report(Base):
     __tablename__ = "reports"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    type: Mapped[ReportType] = mapped_column(Text)
+    type: Mapped[str]
     status: Mapped[ReportStatus] = mapped_column(Text, server_default="queued")
     parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
     request_hash: Mapped[str]
@@ -41,7 +40,6 @@ class Report(Base):
     expires_at: Mapped[datetime | None]
 
     __table_args__ = (
-        one_of("type", get_args(ReportType)),
         one_of("status", get_args(ReportStatus)),
         Index(
             "reports_in_flight",

@@ -8,11 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import snapshot
-from core.models import ReportType
 from core.reports.document import Document
+from core.reports.filenames import filename
 from core.reports.queue.files import Spool
 from core.reports.queue.outcomes import RenderedReport
-from core.reports.registry import REPORTS, Listed, Printed, filename
+from core.reports.registry import CONTENT_TYPES, REPORTS
 
 READ_SECONDS = 60
 """How long one statement of a report may take; a dashboard of a million sessions takes three."""
@@ -26,12 +26,12 @@ class PageLayout(NamedTuple):
     as_of: datetime
 
 
-def prints(kind: ReportType) -> bool:
+def prints(kind: str) -> bool:
     """Whether the report is printed, and not a list."""
-    return isinstance(REPORTS[kind], Printed)
+    return REPORTS[kind].format == "pdf"
 
 
-def lay_out(kind: ReportType, parameters: dict[str, Any]) -> PageLayout:
+def lay_out(kind: str, parameters: dict[str, Any]) -> PageLayout:
     """Gather a printed report's data and lay them out. Raises NotFound when what it is about is gone."""
     with snapshot() as db:
         data = _read_data(db, kind, parameters, _begin(db))
@@ -42,12 +42,10 @@ def finish_pdf(laid_out: PageLayout, pdf: bytes) -> RenderedReport:
     """The file of a report that was printed."""
     spool = Spool()
     spool.write(pdf)
-    return RenderedReport(spool, laid_out.filename, Printed.content_type, laid_out.as_of)
+    return RenderedReport(spool, laid_out.filename, CONTENT_TYPES["pdf"], laid_out.as_of)
 
 
-def write_rows(
-    kind: ReportType, parameters: dict[str, Any], *, wrote: Callable[[int], None] | None = None
-) -> RenderedReport:
+def write_rows(kind: str, parameters: dict[str, Any], *, wrote: Callable[[int], None] | None = None) -> RenderedReport:
     """The file of a report that is rows, with flat memory; ``wrote`` hears how many bytes there are so far."""
     with snapshot() as db:
         return _write_rows(db, kind, parameters, _begin(db), wrote)
@@ -66,29 +64,27 @@ def lay_out_day(parameters: dict[str, Any]) -> tuple[PageLayout, RenderedReport]
         raise
 
 
-def _read_data(db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime) -> Callable[[], PageLayout]:
+def _read_data(db: Session, kind: str, parameters: dict[str, Any], as_of: datetime) -> Callable[[], PageLayout]:
     """What lays the data out, once the snapshot is no longer needed."""
-    report = REPORTS[kind]
-    assert isinstance(report, Printed)  # noqa: S101 - the caller has asked
+    report = REPORTS[kind].pdf
     data = report.gather(db, parameters, as_of)
-    return lambda: PageLayout(report.lay_out(data), filename(report.name(data), report.ending), as_of)
+    return lambda: PageLayout(report.lay_out(data), filename(report.name(data), "pdf"), as_of)
 
 
 def _write_rows(
-    db: Session, kind: ReportType, parameters: dict[str, Any], as_of: datetime, wrote: Callable[[int], None] | None
+    db: Session, kind: str, parameters: dict[str, Any], as_of: datetime, wrote: Callable[[int], None] | None
 ) -> RenderedReport:
-    report = REPORTS[kind]
-    assert isinstance(report, Listed)  # noqa: S101 - the caller has asked
+    report = REPORTS[kind].csv
     spool = Spool()
     try:
-        for some in report.rows(db, parameters):
+        for some in report.list_rows(db, parameters):
             spool.write(some)
             if wrote is not None:
                 wrote(spool.size)
     except BaseException:
         spool.close()
         raise
-    return RenderedReport(spool, filename(report.name(parameters), report.ending), report.content_type, as_of)
+    return RenderedReport(spool, filename(report.name(parameters), "csv"), CONTENT_TYPES["csv"], as_of)
 
 
 def _begin(db: Session) -> datetime:

@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
+from typing import Any
 
 from markupsafe import Markup
+from sqlalchemy.orm import Session
 
-from core.reports import formatting
+from core.reports import formatting, metrics
 from core.reports.charts import bars, dots, times
 from core.reports.charts.card import Card
 from core.reports.data import AnswerLine, CandidateReport, SessionLine
 from core.reports.document import Document
+from core.reports.filenames import days
 from core.reports.pages import Tile, document, fact_tile
+from core.reports.queue.parameters import period_of
 
 _RECOMMENDS = {"strong_yes": "Strong yes", "yes": "Yes", "no": "No", "strong_no": "Strong no"}
 _DECIDED = {"advance": "advances", "reject": "rejected", "hold": "on hold"}
@@ -44,6 +48,16 @@ class SessionScores:
     when: str
     rows: tuple[QuestionScores, ...]
     left_out: int
+
+
+def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> CandidateReport:
+    """The candidate's data, without a period of all their time. Raises NotFound."""
+    return metrics.candidate(db, parameters["candidate_id"], period_of(parameters), as_of=as_of)
+
+
+def name(data: CandidateReport) -> str:
+    """The file's name without its ending."""
+    return f"Candidate {data.name} {days(data.stamp.period)}"
 
 
 def lay_out(data: CandidateReport) -> Document:

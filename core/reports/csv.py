@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from core.db import array
 from core.reports.data import Period
+from core.reports.filenames import days
 from core.reports.metrics.moments import OF_PERIOD, over
 from core.reports.metrics.periods import clocks
+from core.reports.queue.parameters import required_period
 
 FETCHED = 2000
 """Rows that are in memory at once."""
@@ -64,6 +66,16 @@ _ROWS = f"""
         LEFT JOIN feedback ON feedback.session_id = facts.id AND feedback.interviewer_id = facts.interviewer_id
     WHERE {OF_PERIOD} ORDER BY facts.id
 """  # noqa: S608 - our own words
+
+
+def list_rows(db: Session, parameters: dict[str, Any]) -> Iterator[bytes]:
+    """The sessions of the request's period; see ``rows``."""
+    return rows(db, required_period(parameters))
+
+
+def name(parameters: dict[str, Any]) -> str:
+    """The file's name without its ending."""
+    return f"Sessions {days(required_period(parameters))}"
 
 
 def rows(db: Session, period: Period) -> Iterator[bytes]:

@@ -1,14 +1,19 @@
 """The dashboard's pages: tiles, charts and lists from what was read for it."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup
+from sqlalchemy.orm import Session
 
-from core.reports import formatting, significance
+from core.reports import formatting, metrics, significance
 from core.reports.charts import bars, curve, dots, heat, lines, rates, scores, stacks
 from core.reports.data import Attention, Dashboard, Operations, Ratio, Totals, Wait
 from core.reports.document import Document
+from core.reports.filenames import days
 from core.reports.pages import Tile, TileComparison, document, fact_tile
+from core.reports.queue.parameters import required_period
 
 _KINDS = {
     "feedback_overdue": "Feedback overdue",
@@ -18,6 +23,16 @@ _KINDS = {
     "expiring": "Invitation ends",
     "mail": "Mail not delivered",
 }
+
+
+def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> Dashboard:
+    """The dashboard's data."""
+    return metrics.dashboard(db, required_period(parameters), as_of=as_of)
+
+
+def name(data: Dashboard) -> str:
+    """The file's name without its ending."""
+    return f"Dashboard {days(data.stamp.period)}"
 
 
 def lay_out(data: Dashboard) -> Document:

@@ -1,17 +1,32 @@
 """The pages of one interview's analytics: outcomes, scores, and its questions one by one."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup
+from sqlalchemy.orm import Session
 
-from core.reports import formatting, significance
+from core.reports import formatting, metrics, significance
 from core.reports.charts import bars, dots, heat, points, scores, stacks, times
 from core.reports.data import InterviewReport, QuestionFigures
 from core.reports.document import Document
+from core.reports.filenames import days
 from core.reports.pages import Tile, TileComparison, document, fact_tile
+from core.reports.queue.parameters import required_period
 
 _ROWS = 36
 """Questions in the table at most."""
+
+
+def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> InterviewReport:
+    """The interview's data. Raises NotFound."""
+    return metrics.interview(db, parameters["interview_id"], required_period(parameters), as_of=as_of)
+
+
+def name(data: InterviewReport) -> str:
+    """The file's name without its ending."""
+    return f"Interview {data.title} {days(data.stamp.period)}"
 
 
 def lay_out(data: InterviewReport) -> Document:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from core.errors import Conflict, NotFound
 from core.fields import Input
-from core.models import Report, ReportFile, ReportStatus, ReportType
+from core.models import Report, ReportFile, ReportStatus
+from core.reports.registry import ReportType
 from core.viewers import STAFF, Viewer, require
 
 

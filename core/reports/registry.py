@@ -1,103 +1,85 @@
-"""Every report there is: how its data are gathered, how they are laid out, and what its file is called."""
+"""Every report there is: the one table from which requests, API, mails and the database's CHECK derive.
 
-import re
-from collections.abc import Callable, Iterator
+A new report is a module, a template and a line here (docs/how-to/add-a-report.md). Modules are imported when one of
+their reports is made: who only asks for one needs no charts.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
-from core.models import ReportType
-from core.reports import candidate, csv, dashboard, interview, metrics
-from core.reports.data import CandidateReport, InterviewReport, Period
+from core.models import Report
+from core.models.base import one_of
 from core.reports.document import Document
-from core.reports.queue.parameters import period_of
+
+Format = Literal["pdf", "csv"]
+CONTENT_TYPES: dict[Format, str] = {"pdf": "application/pdf", "csv": "text/csv; charset=utf-8; header=present"}
+
+
+class PdfReport(Protocol):
+    """What the module of a printed report offers."""
+
+    def gather(self, db: Session, parameters: dict[str, Any], as_of: datetime, /) -> Any:
+        """The report's data, read in one snapshot. Raises NotFound when what it is about is gone."""
+
+    def lay_out(self, data: Any, /) -> Document:
+        """The data as charts and pages."""
+
+    def name(self, data: Any, /) -> str:
+        """The file's name without its ending."""
+
+
+class CsvReport(Protocol):
+    """What the module of a report that is rows of text offers."""
+
+    def list_rows(self, db: Session, parameters: dict[str, Any], /) -> Iterator[bytes]:
+        """The file in pieces, read in one snapshot."""
+
+    def name(self, parameters: dict[str, Any], /) -> str:
+        """The file's name without its ending."""
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
-    """A report that is laid out and printed as PDF."""
+class ReportKind:
+    """One type of report."""
 
-    gather: Callable[[Session, dict[str, Any], datetime], Any]
-    lay_out: Callable[[Any], Document]
-    name: Callable[[Any], str]
-    """The file's name without what it ends in."""
+    title: str
+    """What people call it."""
+    module: str
+    """In ``core.reports``: a PdfReport or a CsvReport, by ``format``."""
+    format: Format = "pdf"
+    subject: Literal["interview_id", "candidate_id"] | None = None
+    """The parameter that says what it is about."""
+    all_time: bool = False
+    """Without a period it is of all there is, and not of the last thirty days."""
 
-    ending = "pdf"
-    content_type = "application/pdf"
+    @property
+    def pdf(self) -> PdfReport:
+        """The module of a printed report."""
+        return cast(PdfReport, import_module(f"core.reports.{self.module}"))
 
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A report that is rows of text, as many as there are."""
-
-    rows: Callable[[Session, dict[str, Any]], Iterator[bytes]]
-    name: Callable[[dict[str, Any]], str]
-
-    ending = "csv"
-    content_type = "text/csv; charset=utf-8; header=present"
-
-
-def _period(parameters: dict[str, Any]) -> Period:
-    period = period_of(parameters)
-    assert period is not None  # noqa: S101 - only a candidate's report may be without one
-    return period
+    @property
+    def csv(self) -> CsvReport:
+        """The module of a report that is rows of text."""
+        return cast(CsvReport, import_module(f"core.reports.{self.module}"))
 
 
-def _of_interview(data: InterviewReport) -> str:
-    return f"Interview {data.title} {_days(data.stamp.period)}"
-
-
-def _of_candidate(data: CandidateReport) -> str:
-    return f"Candidate {data.name} {_days(data.stamp.period)}"
-
-
-REPORTS: dict[ReportType, Printed | Listed] = {
-    "dashboard_pdf": Printed(
-        lambda db, given, as_of: metrics.dashboard(db, _period(given), as_of=as_of),
-        dashboard.lay_out,
-        lambda data: f"Dashboard {_days(data.stamp.period)}",
-    ),
-    "interview_pdf": Printed(
-        lambda db, given, as_of: metrics.interview(db, given["interview_id"], _period(given), as_of=as_of),
-        interview.lay_out,
-        _of_interview,
-    ),
-    "candidate_pdf": Printed(
-        lambda db, given, as_of: metrics.candidate(db, given["candidate_id"], period_of(given), as_of=as_of),
-        candidate.lay_out,
-        _of_candidate,
-    ),
-    "dashboard_csv": Listed(
-        lambda db, given: csv.rows(db, _period(given)),
-        lambda given: f"Sessions {_days(_period(given))}",
-    ),
+REPORTS: dict[str, ReportKind] = {
+    "dashboard_pdf": ReportKind("Dashboard", "dashboard"),
+    "dashboard_csv": ReportKind("Dashboard", "csv", format="csv"),
+    "interview_pdf": ReportKind("Interview report", "interview", subject="interview_id"),
+    "candidate_pdf": ReportKind("Candidate report", "candidate", subject="candidate_id", all_time=True),
 }
 
+if TYPE_CHECKING:
+    ReportType = str
+else:
+    # what pydantic, and with it the OpenAPI document, needs; a type checker cannot read the table
+    ReportType = Literal[tuple(REPORTS)]
 
-def _days(period: Period) -> str:
-    """The period's first and last day, as its zone has them."""
-    zone = ZoneInfo(period.zone)
-    first = period.start.astimezone(zone).date()
-    last = (period.end - timedelta(microseconds=1)).astimezone(zone).date()
-    return f"{first}" if last <= first else f"{first} to {last}"
-
-
-_NOT_IN_NAMES = re.compile(
-    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*%\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+'
-)
-_DAYS = re.compile(r" \d{4}-\d\d-\d\d(?: to \d{4}-\d\d-\d\d)?$", re.ASCII)
-_LONGEST, _MOST_BYTES = 80, 200
-"""In characters, and in bytes, of which file systems take 255: those of a name in most scripts are two to four."""
-
-
-def filename(name: str, ending: str) -> str:
-    """A file's name that any system takes: without what separates, hides or reorders, and not too long."""
-    cleaned = re.sub(r"\s+", " ", _NOT_IN_NAMES.sub(" ", name)).strip(" .")
-    # the days at its end tell files of one name apart
-    days = found[0] if (found := _DAYS.search(cleaned)) else ""
-    head = cleaned.removesuffix(days)[: _LONGEST - len(days)]
-    head = head.encode()[: _MOST_BYTES - len(days)].decode(errors="ignore").rstrip(" .")
-    return f"{head + days or 'Report'}.{ending}"
+cast(Table, Report.__table__).append_constraint(one_of("type", REPORTS))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.db import transaction
-from core.reports.registry import filename
+from core.reports.filenames import filename
 from deployments.cli import main
 from deployments.report import Progress
 from tests.support import processes

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from core import outbox
 from core.db import array
 from core.events import ReportQueued, ReportRunning
-from core.models import ReportType
 
 LEASE = timedelta(seconds=30)
 """How long a report stays with a process of which nothing is heard."""
@@ -21,7 +20,7 @@ class ClaimedReport(NamedTuple):
     """A report to make, as it was claimed by ``owner``: a name that no other claim ever has."""
 
     id: UUID
-    type: ReportType
+    type: str
     parameters: dict[str, Any]
     requested_by: int | None
     dedupe_key: str | None

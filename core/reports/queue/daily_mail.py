@@ -19,6 +19,7 @@ from core.emails.draft import Recipient
 from core.notifications import Notice, notify
 from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.daily import TYPES, daily_key, day_of
+from core.reports.registry import REPORTS
 
 FRESH = timedelta(hours=48)
 """How long after its end a day is still told of."""
@@ -68,7 +69,7 @@ def notify_subscribers(db: Session, claimed: ClaimedReport, *, now: datetime) ->
         return
     people = db.execute(_SUBSCRIBERS).all()
     to = [Recipient(row.email, row.name, row.timezone, user_id=row.id) for row in people if row.by_mail]
-    emails.queue_daily_report(db, done, day=f"daily/{day.isoformat()}", to=to, now=now)
+    emails.queue_daily_report(db, done, title=REPORTS[TYPES[0]].title, day=f"daily/{day.isoformat()}", to=to, now=now)
     told = [
         Notice(
             category="daily_report",

@@ -15,6 +15,7 @@ from core.notifications import Notice, notify, report_notice
 from core.reports.queue import daily_mail, files
 from core.reports.queue.claims import ClaimedReport, announce_queued, event_fields
 from core.reports.queue.files import Spool
+from core.reports.registry import REPORTS
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _mail(db: Session, claimed: ClaimedReport, daily: bool, now: datetime) -> No
             if daily:
                 daily_mail.notify_subscribers(db, claimed, now=now)
             else:
-                emails.queue_report_ready(db, claimed.id, now=now)
+                emails.queue_report_ready(db, claimed.id, title=REPORTS[claimed.type].title, now=now)
     except (OperationalError, InterfaceError):
         raise  # the database is away: all of it is tried again
     except Exception:

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJ
 
 from core.errors import Invalid
 from core.fields import Address, Id, Input, Moment
-from core.models import ReportType
 from core.reports.data import Period
+from core.reports.registry import REPORTS, ReportType
 from core.settings import settings
 
 UNLESS_SAID = timedelta(days=30)
@@ -75,20 +75,21 @@ def new_report(**given: Any) -> NewReport:
         raise Invalid(str(first["loc"][0]), first["msg"].removeprefix("Value error, ")) from None
 
 
-_SUBJECT = {"interview_pdf": "interview_id", "candidate_pdf": "candidate_id"}
+_SUBJECTS = tuple(kind.subject for kind in REPORTS.values() if kind.subject)
 
 
 def parameters_of(given: NewReport, *, now: datetime) -> dict[str, Any]:
     """The request's parameters as they are kept, its period as two moments in UTC. Raises Invalid."""
-    needed = _SUBJECT.get(given.type)
-    for name in _SUBJECT.values():
+    kind = REPORTS[given.type]
+    needed = kind.subject
+    for name in _SUBJECTS:
         value = getattr(given, name)
         if name == needed and value is None:
             raise Invalid(name, f"is needed for a report of type {given.type}")
         if name != needed and value is not None:
             raise Invalid(name, f"does not go with a report of type {given.type}")
     made: dict[str, Any] = {needed: getattr(given, needed)} if needed else {}
-    if given.type != "candidate_pdf" or given.start or given.end:
+    if not kind.all_time or given.start or given.end:
         made["start"], made["end"] = (moment.isoformat() for moment in _bounds(given, now))
     return made
 
@@ -118,6 +119,13 @@ def period_of(parameters: dict[str, Any]) -> Period | None:
         return None
     start, end = (datetime.fromisoformat(parameters[name]) for name in ("start", "end"))
     return Period(start, end, settings().timezone)
+
+
+def required_period(parameters: dict[str, Any]) -> Period:
+    """The period that a kept request asks for, of a report that always has one."""
+    period = period_of(parameters)
+    assert period is not None  # noqa: S101 - the registry says so
+    return period
 
 
 def request_hash(kind: str, parameters: dict[str, Any], email_to: str | None = None) -> str:

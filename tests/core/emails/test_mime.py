@@ -19,7 +19,7 @@ from core.emails.content import render
 from core.emails.draft import Attachment
 from core.errors import Invalid
 from core.models import Email
-from core.reports.registry import filename
+from core.reports.filenames import filename
 from tests.support.mail_samples import KINDS, MAYA, NOW, a_session
 
 OURS = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "X-Auto-Response-Suppress"]

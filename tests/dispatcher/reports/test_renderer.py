@@ -239,7 +239,7 @@ async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeyp
 
 async def test_long_lists_leave_the_threads_to_mails(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, list_rows = threading.Event(), build.write_rows
-    monkeypatch.setattr(build, "list_rows", lambda *given: go_on.wait(30) and list_rows(*given))
+    monkeypatch.setattr(build, "write_rows", lambda *given: go_on.wait(30) and list_rows(*given))
     for n in range(5):
         ask(people, **days(n))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))

@@ -57,7 +57,7 @@ def test_a_report_ends_although_its_mail_cannot_be_written(
 def test_nobody_is_told_of_a_day_twice_when_its_mail_cannot_be_written(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes.telling, "tell_subscribers", broken(KeyError("a template without its word")))
+    monkeypatch.setattr(outcomes.daily_mail, "notify_subscribers", broken(KeyError("a template without its word")))
     reports.enqueue_daily(now=utcnow())
     assert all(finish(claimed) for claimed in claim())
     assert claim() == [] and mailed("daily/") == []
