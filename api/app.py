@@ -43,9 +43,9 @@ def create_app(config: Settings | None = None) -> FastAPI:
         # The hub subscribes before the relay starts, so that the first batch finds it there.
         await asyncio.sleep(0)
         await broadcast.connect()
-        counting = asyncio.create_task(unread.run())
+        unread_counting = asyncio.create_task(unread.run())
         yield
-        counting.cancel()
+        unread_counting.cancel()
         routing.remove_done_callback(_routing_ended)
         routing.cancel()
         await broadcast.disconnect()

@@ -80,8 +80,8 @@ class Metrics:
         )
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
-        self._looking: asyncio.Task[DatabaseStats | None] | None = None
-        self._looked_at = 0.0
+        self._reading: asyncio.Task[DatabaseStats | None] | None = None
+        self._read_at = 0.0
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -94,18 +94,18 @@ class Metrics:
 
     async def text(self) -> bytes:
         """Everything in Prometheus's text format."""
-        if self._looking is None or (self._looking.done() and time.monotonic() - self._looked_at >= FRESH_SECONDS):
-            self._looked_at = time.monotonic()
+        if self._reading is None or (self._reading.done() and time.monotonic() - self._read_at >= FRESH_SECONDS):
+            self._read_at = time.monotonic()
             # one look at a time, however many ask and however long it takes
-            self._looking = asyncio.create_task(run_in_threadpool(_read_stats, self._hub.cursor))
-        await asyncio.wait((self._looking,), timeout=PATIENCE)
+            self._reading = asyncio.create_task(run_in_threadpool(_read_stats, self._hub.cursor))
+        await asyncio.wait((self._reading,), timeout=PATIENCE)
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """What is not counted here but known elsewhere; the registry asks."""
-        looked = self._looking.result() if self._looking and self._looking.done() else None
+        stats = self._reading.result() if self._reading and self._reading.done() else None
         yield _gauge(
-            "greenroom_database_up", f"Whether the database answered within {PATIENCE:g} s. {_OWN}", looked is not None
+            "greenroom_database_up", f"Whether the database answered within {PATIENCE:g} s. {_OWN}", stats is not None
         )
         connections, subscriptions = self._hub.counts()
         yield _gauge("greenroom_connections", f"Connections that are signed in. {_OWN}", connections)
@@ -122,41 +122,41 @@ class Metrics:
         yield _gauge(
             "greenroom_relay_routed_id", f"The newest push id routed to sockets. {_OWN}", self._hub.cursor or 0
         )
-        if looked is not None:
+        if stats is not None:
             yield _gauge(
                 "greenroom_relay_lag_seconds",
                 f"Age of the oldest push that was not routed when the database was looked at, 0 for none. {_OWN}",
-                looked.lag,
+                stats.lag,
             )
-            yield _gauge("greenroom_push_newest_id", f"The newest id of the log of pushes. {_SHARED}", looked.newest)
-            yield from _mail_metrics(looked.mail)
-            yield from _report_metrics(looked.reports)
-            yield from _job_metrics(looked.jobs)
+            yield _gauge("greenroom_push_newest_id", f"The newest id of the log of pushes. {_SHARED}", stats.newest)
+            yield from _mail_metrics(stats.mail)
+            yield from _report_metrics(stats.reports)
+            yield from _job_metrics(stats.jobs)
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, about, float(value))
 
 
-def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counted: Sequence[StatusCount]) -> Metric:
+def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counts: Sequence[StatusCount]) -> Metric:
     """Every state and kind that there may be, with 0 for those that nothing is of."""
-    found = {(one.status, one.kind): one.n for one in counted}
+    found = {(one.status, one.kind): one.n for one in counts}
     family = GaugeMetricFamily(name, f"{about}, by status and {kind}. {_SHARED}", labels=["status", kind])
     for pair in product(*map(get_args, states)):
         family.add_metric(list(pair), found.get(pair, 0))
     return family
 
 
-def _again(name: str, about: str, kinds: Any, kind: str, counted: Sequence[StatusCount]) -> Metric:
+def _again(name: str, about: str, kinds: Any, kind: str, counts: Sequence[StatusCount]) -> Metric:
     family = GaugeMetricFamily(name, f"Attempts after the first, {about}. {_SHARED}", labels=[kind])
     for of in get_args(kinds):
-        family.add_metric([of], sum(one.again for one in counted if one.kind == of))
+        family.add_metric([of], sum(one.again for one in counts if one.kind == of))
     return family
 
 
-def _quantiles(name: str, about: str, took: Durations) -> Metric:
+def _quantiles(name: str, about: str, durations: Durations) -> Metric:
     family = GaugeMetricFamily(name, f"Quantiles of the seconds {about}", labels=["quantile"])
-    for quantile, seconds in zip(QUANTILES, took.seconds, strict=False):
+    for quantile, seconds in zip(QUANTILES, durations.seconds, strict=False):
         family.add_metric([f"{quantile:g}"], seconds)
     return family
 
@@ -166,9 +166,9 @@ def _window(newest: str, minutes: int) -> str:
 
 
 def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
-    yield _by_state("greenroom_mails", "Mails that are kept", (EmailStatus, EmailKind), "kind", mail.counted)
+    yield _by_state("greenroom_mails", "Mails that are kept", (EmailStatus, EmailKind), "kind", mail.by_status)
     about = "of mails that are kept, by kind; a retry by hand counts from 0 again"
-    yield _again("greenroom_mail_retries", about, EmailKind, "kind", mail.counted)
+    yield _again("greenroom_mail_retries", about, EmailKind, "kind", mail.by_status)
     yield _gauge(
         "greenroom_mail_overdue_seconds",
         f"How long the mail that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
@@ -189,7 +189,7 @@ def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
     )
 
 
-def _job_metrics(counted: list[jobs.Figures]) -> Iterator[Metric]:
+def _job_metrics(counts: list[jobs.Figures]) -> Iterator[Metric]:
     runs = CounterMetricFamily(
         "greenroom_job_runs",
         f"Runs of a job that are over, by how they ended; skipped: another run did its work. {_SHARED}",
@@ -207,7 +207,7 @@ def _job_metrics(counted: list[jobs.Figures]) -> Iterator[Metric]:
     success = GaugeMetricFamily(
         "greenroom_job_last_success_timestamp_seconds", f"When a run last completed. {_SHARED}", labels=["job"]
     )
-    for one in counted:
+    for one in counts:
         for end, count in one.runs.items():
             runs.add_metric([one.job, end], count)
         for outcome, count in one.rows.items():
@@ -220,8 +220,8 @@ def _job_metrics(counted: list[jobs.Figures]) -> Iterator[Metric]:
 
 
 def _report_metrics(reports: report_stats.ReportStats) -> Iterator[Metric]:
-    yield _by_state("greenroom_reports", "Reports asked for", (ReportStatus, ReportType), "type", reports.counted)
-    yield _again("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.counted)
+    yield _by_state("greenroom_reports", "Reports asked for", (ReportStatus, ReportType), "type", reports.by_status)
+    yield _again("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.by_status)
     yield _gauge(
         "greenroom_report_overdue_seconds",
         f"How long the report that waits longest for an attempt has been due, 0 when none is. {_SHARED}",

@@ -57,8 +57,8 @@ def request_report(given: reports.NewReport, create: Create) -> Response:
     """Ask for a report; while the same of yours is unfinished, you get that one."""
 
     def make() -> ReportOut:
-        asked = reports.enqueue(create.db, given, by=create.viewer, now=utcnow())
-        return ReportOut.model_validate(reports.get(create.db, asked.id, by=create.viewer))
+        wanted = reports.enqueue(create.db, given, by=create.viewer, now=utcnow())
+        return ReportOut.model_validate(reports.get(create.db, wanted.id, by=create.viewer))
 
     return create(make, status=202, under=router.prefix)
 
@@ -118,14 +118,14 @@ def read_file(
     }
     if if_none_match is not None and _names(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    asked = parse_range(range, file.size) if range is not None and if_range in (None, etag) else None
-    if asked == UNSATISFIABLE:
+    wanted = parse_range(range, file.size) if range is not None and if_range in (None, etag) else None
+    if wanted == UNSATISFIABLE:
         return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{file.size}"})
-    first, last = asked or (0, file.size - 1)
+    first, last = wanted or (0, file.size - 1)
     headers |= {"Content-Length": str(last - first + 1), "Content-Type": file.content_type}
-    if asked:
+    if wanted:
         headers["Content-Range"] = f"bytes {first}-{last}/{file.size}"
-    return StreamingResponse(files.read(report_id, first, last), 206 if asked else 200, headers)
+    return StreamingResponse(files.read(report_id, first, last), 206 if wanted else 200, headers)
 
 
 UNSATISFIABLE = (-1, -1)

@@ -36,8 +36,8 @@ def _page(title: str, text: str, more: str = "", status: int = 200) -> HTMLRespo
     return HTMLResponse(page, status, _HEADERS)
 
 
-def _describe(ended: MailSubscription) -> str:
-    return f"{email_unsubscribe.describe(ended.category)} to {ended.address}"
+def _describe(subscription: MailSubscription) -> str:
+    return f"{email_unsubscribe.describe(subscription.category)} to {subscription.address}"
 
 
 def _invalid_link() -> HTMLResponse:
@@ -49,17 +49,17 @@ def _invalid_link() -> HTMLResponse:
 def show_confirmation(signed: str) -> HTMLResponse:
     """What the link would end, and a button that does; changes nothing."""
     try:
-        ended = email_unsubscribe.read(signed)
+        subscription = email_unsubscribe.read(signed)
     except InvalidLink:
         return _invalid_link()
-    return _page("Unsubscribe?", f"You will get no more {_describe(ended)}.", _BUTTON)
+    return _page("Unsubscribe?", f"You will get no more {_describe(subscription)}.", _BUTTON)
 
 
 @router.post("/{signed}")
 def unsubscribe(signed: str, db: Db) -> HTMLResponse:
     """End it, whatever the body says: the link is the proof (RFC 8058, section 3.2)."""
     try:
-        ended = email_unsubscribe.unsubscribe(db, signed, now=utcnow())
+        subscription = email_unsubscribe.unsubscribe(db, signed, now=utcnow())
     except InvalidLink:
         return _invalid_link()
-    return _page("You are unsubscribed", f"There will be no more {_describe(ended)}.")
+    return _page("You are unsubscribed", f"There will be no more {_describe(subscription)}.")

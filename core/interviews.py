@@ -102,8 +102,8 @@ def change(db: Session, interview_id: int, given: InterviewPatch, *, by: Viewer)
         # in everybody's order: two that lock the same sessions must not wait for each other
         held = select(InterviewSession.id).where(*waiting).order_by(InterviewSession.id).with_for_update()
         ids = db.scalars(held).all()
-        look = update(InterviewSession).where(text("sessions.id = ANY(CAST(:ids AS uuid[]))"))
-        db.execute(look.values(sweep_at=text("to_timestamp(0)")), {"ids": array(ids)})
+        wake_sweep = update(InterviewSession).where(text("sessions.id = ANY(CAST(:ids AS uuid[]))"))
+        db.execute(wake_sweep.values(sweep_at=text("to_timestamp(0)")), {"ids": array(ids)})
     if questions is not None:
         _replace_questions(db, interview_id, questions)
     return get(db, interview_id, by=by)

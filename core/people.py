@@ -96,9 +96,9 @@ def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now:
     def held() -> User:
         return _living(db, User, user_id, "user", lock=True)
 
-    told: Collection[UUID] = ()
+    reminded: Collection[UUID] = ()
     if named.keys() & _HOURS:
-        user, told = reminders.lock_user(db, user_id, held)
+        user, reminded = reminders.lock_user(db, user_id, held)
     else:
         user = held()
     _may_give(by, user.role)
@@ -115,7 +115,7 @@ def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now:
             setattr(user, name, value)
         _check_quiet(user.quiet_from, user.quiet_until)
         db.flush()
-    reminders.replan_for_quiet_hours(db, told, now=now)
+    reminders.replan_for_quiet_hours(db, reminded, now=now)
     if ends:
         outbox.publish(
             db, AccountChanged(user_id=user.id, token_version=user.token_version, role=cast(Role, user.role))
@@ -143,9 +143,9 @@ def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, b
     def held() -> Candidate:
         return _living(db, Candidate, candidate_id, "candidate", lock=True)
 
-    told: Collection[UUID] = ()
+    reminded: Collection[UUID] = ()
     if "user_id" in named:
-        candidate, told = reminders.lock_candidate(db, candidate_id, held)
+        candidate, reminded = reminders.lock_candidate(db, candidate_id, held)
     else:
         candidate = held()
     _check_sign_in(db, named.get("user_id"))
@@ -153,7 +153,7 @@ def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, b
         for name, value in named.items():
             setattr(candidate, name, value)
         db.flush()
-    reminders.replan_for_quiet_hours(db, told, now=now)
+    reminders.replan_for_quiet_hours(db, reminded, now=now)
     return candidate
 
 

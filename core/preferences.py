@@ -29,7 +29,7 @@ class Category:
     roles: tuple[Role, ...]
     channels: tuple[Channel, ...] = ("in_app",)
     own_time: bool = False
-    unless_asked_off: tuple[Channel, ...] = ()
+    off_by_default: tuple[Channel, ...] = ()
 
 
 _PARTIES: Final[tuple[Role, ...]] = ("interviewer", "candidate")
@@ -51,7 +51,7 @@ CATEGORIES: Final[dict[str, Category]] = {
     "feedback_overdue": Category(_TEAM),
     "report_ready": Category(_STAFF, _BOTH),
     "report_failed": Category(_STAFF),
-    "daily_report": Category(_STAFF, _BOTH, unless_asked_off=("email",)),
+    "daily_report": Category(_STAFF, _BOTH, off_by_default=("email",)),
     "job_late": Category(("admin",)),
     "job_back": Category(("admin",)),
     "job_failed": Category(("admin",)),
@@ -88,13 +88,13 @@ def unwanted(db: Session, wished: Collection[tuple[int, str]], channel: Channel)
 
     Without any query when nothing among them can be turned off.
     """
-    asked = {pair for pair in wished if not always(pair[1])}
-    if not asked:
+    optional = {pair for pair in wished if not always(pair[1])}
+    if not optional:
         return set()
-    users, categories = (sorted(set(values)) for values in zip(*asked, strict=True))
+    users, categories = (sorted(set(values)) for values in zip(*optional, strict=True))
     found = db.execute(_WISHES, {"users": array(users), "categories": array(categories), "channel": channel})
     wishes: dict[tuple[int, str], str] = {(user_id, category): delivery for user_id, category, delivery in found}
-    return {pair for pair in asked if wishes.get(pair, _default(pair[1], channel)) == "off"}
+    return {pair for pair in optional if wishes.get(pair, _default(pair[1], channel)) == "off"}
 
 
 _WISHES = text("""
@@ -105,7 +105,7 @@ _WISHES = text("""
 
 
 def _default(category: str, channel: Channel) -> Delivery:
-    return "off" if channel in CATEGORIES.get(category, _FREE).unless_asked_off else "instant"
+    return "off" if channel in CATEGORIES.get(category, _FREE).off_by_default else "instant"
 
 
 class Preference(BaseModel):

@@ -19,7 +19,7 @@ class MailStats(NamedTuple):
     RECENT_MINUTES.
     """
 
-    counted: tuple[StatusCount, ...]
+    by_status: tuple[StatusCount, ...]
     overdue_seconds: float
     accepted: Durations
     suppressed_addresses: int
@@ -42,7 +42,7 @@ _ACCEPTED = f"""
 def mail_stats(db: Session) -> MailStats:
     """The figures now; one index is read through, in some hundred milliseconds a million mails."""
     return MailStats(
-        counted=count_by_status(db, "emails", "kind"),
+        by_status=count_by_status(db, "emails", "kind"),
         overdue_seconds=max(0.0, float(db.execute(_OVERDUE).scalar_one())),
         accepted=durations(db, _ACCEPTED),
         suppressed_addresses=db.execute(text("SELECT count(*) FROM email_suppressions")).scalar_one(),

@@ -76,8 +76,8 @@ def unsubscribe(db: Session, signed: str, *, now: datetime) -> MailSubscription:
 
     For who can sign in it is their preference, which they can turn on again; for anybody else a suppression.
     """
-    ended = read(signed)
-    same = func.lower(ended.address)
+    subscription = read(signed)
+    same = func.lower(subscription.address)
     users: Sequence[int] = db.scalars(
         union(
             select(User.id).where(func.lower(User.email) == same, User.deleted_at.is_(None)),
@@ -88,18 +88,19 @@ def unsubscribe(db: Session, signed: str, *, now: datetime) -> MailSubscription:
     ).all()
     if users:
         wishes = [
-            {"user_id": id_, "category": ended.category, "channel": "email", "delivery": "off"} for id_ in sorted(users)
+            {"user_id": id_, "category": subscription.category, "channel": "email", "delivery": "off"}
+            for id_ in sorted(users)
         ]
         row = insert(NotificationPreference).values(wishes)
         keys = [NotificationPreference.user_id, NotificationPreference.category, NotificationPreference.channel]
         db.execute(row.on_conflict_do_update(index_elements=keys, set_={"delivery": "off"}))
     else:
-        suppress(db, ended.address, category=ended.category, reason=UNSUBSCRIBED, now=now)
-    waiting = (Email.status == "queued", func.lower(Email.to_address) == same, Email.category == ended.category)
+        suppress(db, subscription.address, category=subscription.category, reason=UNSUBSCRIBED, now=now)
+    waiting = (Email.status == "queued", func.lower(Email.to_address) == same, Email.category == subscription.category)
     # Locked by id, as everybody does who locks several mails.
     locked = select(Email.id).where(*waiting).order_by(Email.id).with_for_update()
     db.execute(update(Email).where(Email.id.in_(locked)).values(status="suppressed", last_error=UNSUBSCRIBED))
-    return ended
+    return subscription
 
 
 def _key() -> bytes | None:

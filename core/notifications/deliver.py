@@ -124,8 +124,8 @@ _PREVIEW_SAMPLE = text(f"""
 
 
 def _preview(db: Session, result: Delivered, now: datetime) -> None:
-    counted = db.execute(_PREVIEW, {"now": now}).one()
-    result.delivered, result.expired, result.skipped = counted
+    counts = db.execute(_PREVIEW, {"now": now}).one()
+    result.delivered, result.expired, result.skipped = counts
     result.found = result.delivered + result.expired
     sample = db.execute(_PREVIEW_SAMPLE, {"now": now, "sample": SAMPLE})
     result.sample = [dict(row) for row in sample.mappings()]

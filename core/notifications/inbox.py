@@ -120,8 +120,8 @@ def mark_archived(db: Session, notification_id: int, *, by: Viewer, now: datetim
     """Put one notification away, so that it counts no more; again is nothing. Raises NotFound."""
     get(db, notification_id, by=by)
     if _mark(db, "archived_at", notification_id, by, now):
-        away = NotificationArchived(user_id=by.id, role=None, notification_ids=(notification_id,), archived_at=now)
-        outbox.publish(db, away)
+        archived = NotificationArchived(user_id=by.id, role=None, notification_ids=(notification_id,), archived_at=now)
+        outbox.publish(db, archived)
         unread.announce(db, by.id)
 
 

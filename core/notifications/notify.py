@@ -32,28 +32,28 @@ class Notice:
     data: Mapping[str, Any] | None = None
 
 
-def notify(db: Session, told: Sequence[Notice], *, now: datetime) -> int:
+def notify(db: Session, notices: Sequence[Notice], *, now: datetime) -> int:
     """Make the notifications and announce them; one whose dedupe key exists is nothing. Gives how many were new.
 
     A user's own gets its receipt at once, which is what makes it count as unread; a broadcast fans out no rows.
     """
     columns: dict[str, Any] = {
-        "user_id": [one.user_id for one in told],
-        "role": [one.role for one in told],
-        "category": [one.category for one in told],
-        "title": [one.title for one in told],
-        "body": [one.body for one in told],
-        "session_id": [one.session_id for one in told],
+        "user_id": [one.user_id for one in notices],
+        "role": [one.role for one in notices],
+        "category": [one.category for one in notices],
+        "title": [one.title for one in notices],
+        "body": [one.body for one in notices],
+        "session_id": [one.session_id for one in notices],
         "not_before": now,
         "status": "delivered",
         "delivered_at": now,
-        "dedupe_key": [one.dedupe_key for one in told],
+        "dedupe_key": [one.dedupe_key for one in notices],
     }
-    if any(one.data for one in told):
-        columns["data"] = [dict(one.data or {}) for one in told]
+    if any(one.data for one in notices):
+        columns["data"] = [dict(one.data or {}) for one in notices]
     made = insert_many(db, Notification, columns, once="(dedupe_key)", returning=("dedupe_key", "id"))
     ids: dict[str, int] = dict(made)
-    new = [one for one in told if one.dedupe_key in ids]
+    new = [one for one in notices if one.dedupe_key in ids]
     deliver(
         db,
         [

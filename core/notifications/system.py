@@ -83,7 +83,7 @@ def notify_mail_trouble(db: Session, email: Email, *, now: datetime) -> None:
     if email.status not in _MAIL_TROUBLE:
         return
     title, body = _MAIL_TROUBLE[email.status]
-    told = Notice(
+    notice = Notice(
         category=f"mail_{email.status}",
         title=title,
         body=body.format(kind=email.kind, id=email.id),
@@ -91,4 +91,4 @@ def notify_mail_trouble(db: Session, email: Email, *, now: datetime) -> None:
         role="admin",
         data={"email_id": str(email.id)},
     )
-    notify(db, [told], now=now)
+    notify(db, [notice], now=now)

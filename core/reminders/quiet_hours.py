@@ -52,12 +52,12 @@ def lock_candidate(db: Session, candidate_id: int, lock: Callable[[], T]) -> tup
     return _lock(db, _CANDIDATE, candidate_id, lock)
 
 
-def _lock(db: Session, told: str, id_: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
+def _lock(db: Session, query: str, id_: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
     while True:
         with db.begin_nested() as attempt:
-            sessions = set(db.scalars(text(told + _LOCK), {"id": id_}))
+            sessions = set(db.scalars(text(query + _LOCK), {"id": id_}))
             locked = lock()
-            if sessions.issuperset(db.scalars(text(told), {"id": id_})):
+            if sessions.issuperset(db.scalars(text(query), {"id": id_})):
                 return locked, sessions
             attempt.rollback()  # one was booked meanwhile; with its lock after the person's we might wait for ever
 

@@ -164,19 +164,19 @@ def _send(db: Session, good: Sequence[Due], *, now: datetime) -> dict[int, tuple
     found = session_details(db, list({due.session_id for due in good}))
     mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in good]
     queued = queue_interview_reminders(db, mails, now=now)
-    told = [_notices(found[due.session_id], due) for due in good]
-    notify(db, [one for one in told if one], now=now)
+    notices = [_notices(found[due.session_id], due) for due in good]
+    notify(db, [one for one in notices if one], now=now)
     for mail in queued:
         if mail is not None and mail.new and mail.status == "dead":
             notify_mail_trouble(db, db.get_one(Email, mail.id), now=now)
-    return {due.id: _outcome(mail, one) for due, mail, one in zip(good, queued, told, strict=True)}
+    return {due.id: _outcome(mail, one) for due, mail, one in zip(good, queued, notices, strict=True)}
 
 
-def _outcome(mail: Queued | None, told: Notice | None) -> tuple[str, str | None]:
+def _outcome(mail: Queued | None, notices: Notice | None) -> tuple[str, str | None]:
     if mail is None:
         return "skipped", "there is nobody to remind"
     if mail.status in ("suppressed", "dead"):
-        return ("sent" if told else "skipped"), f"the mail is {mail.status}"
+        return ("sent" if notices else "skipped"), f"the mail is {mail.status}"
     return "sent", None
 
 

@@ -84,12 +84,12 @@ def rows(db: Session, period: Period) -> Iterator[bytes]:
     Read through a cursor of the server, so that memory stays the same for a million sessions; the transaction must
     stay open meanwhile. Times are the zone's, to the second, with their offset.
     """
-    told = clocks(period.zone)
-    minutes = [round(seconds / 60) for seconds in told.seconds]
+    local = clocks(period.zone)
+    minutes = [round(seconds / 60) for seconds in local.seconds]
     given = {
         "start": period.start,
         "end": period.end,
-        "since": array(told.since),
+        "since": array(local.since),
         "minutes": array(minutes),
         "offsets": array([_offset(ahead) for ahead in minutes]),
     }

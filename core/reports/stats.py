@@ -18,7 +18,7 @@ class ReportStats(NamedTuple):
     report's INSERT to its file being kept, of those ready among the newest RECENT_REPORTS within RECENT_MINUTES.
     """
 
-    counted: tuple[StatusCount, ...]
+    by_status: tuple[StatusCount, ...]
     overdue_seconds: float
     ready: Durations
     kept_bytes: int
@@ -38,7 +38,7 @@ _KEPT = text("SELECT coalesce(sum(size), 0) FROM report_files")
 def report_stats(db: Session) -> ReportStats:
     """The figures now."""
     return ReportStats(
-        counted=count_by_status(db, "reports", "type"),
+        by_status=count_by_status(db, "reports", "type"),
         overdue_seconds=max(0.0, float(db.execute(_OVERDUE).scalar_one())),
         ready=durations(db, _READY),
         kept_bytes=int(db.execute(_KEPT).scalar_one()),

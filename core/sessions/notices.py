@@ -57,15 +57,15 @@ _TEXTS: dict[tuple[NoticeKind, Party | None], tuple[str, str]] = {
 _REPLACED = ("Interview taken over", "{name}, {title}, is not yours any more.")
 
 
-def session_notices(s: SessionSnapshot, occasion: NoticeKind, *, now: datetime) -> Iterator[Notice]:
+def session_notices(s: SessionSnapshot, kind: NoticeKind, *, now: datetime) -> Iterator[Notice]:
     """The notifications of one occasion, of the session as it is after it; everybody reads times in their own zone.
 
     The key names session, schedule and occasion, and the moment where an occasion can come again.
     """
-    for party in RECIPIENTS.get(occasion, ()):
+    for party in RECIPIENTS.get(kind, ()):
         user_id = _user_id(s, party)
         if user_id is not None or party == "recruiters":
-            yield _notice(s, occasion, party, user_id, notice_key(s, occasion, party, now), now)
+            yield _notice(s, kind, party, user_id, notice_key(s, kind, party, now), now)
 
 
 def reschedule_notices(before: SessionSnapshot, after: SessionSnapshot, *, now: datetime) -> Iterator[Notice]:
@@ -80,8 +80,8 @@ def reschedule_notices(before: SessionSnapshot, after: SessionSnapshot, *, now: 
             one for one in session_notices(after, "rescheduled", now=now) if one.user_id is None or one.user_id != new
         )
     if new is not None:
-        occasion: NoticeKind = "scheduled" if after.scheduled_start else "invited"
-        yield _notice(after, occasion, "interviewer", new, notice_key(after, occasion, "interviewer", now), now)
+        kind: NoticeKind = "scheduled" if after.scheduled_start else "invited"
+        yield _notice(after, kind, "interviewer", new, notice_key(after, kind, "interviewer", now), now)
     yield from removal_notices(before, after.interviewer_id, now=now)
 
 
@@ -100,18 +100,16 @@ def removal_notices(before: SessionSnapshot, interviewer_id: int | None, *, now:
     )
 
 
-def notice_key(s: SessionSnapshot, occasion: NoticeKind, party: Party, now: datetime) -> str:
+def notice_key(s: SessionSnapshot, kind: NoticeKind, party: Party, now: datetime) -> str:
     """The key that makes an occasion be told once: lateness and overdue feedback once a schedule, moves each time."""
-    once = occasion in ("late", "feedback_overdue")
-    return f"{s.id}/{s.schedule_version}/{occasion}/{party}" + ("" if once else f"/{now.isoformat()}")
+    once = kind in ("late", "feedback_overdue")
+    return f"{s.id}/{s.schedule_version}/{kind}/{party}" + ("" if once else f"/{now.isoformat()}")
 
 
-def _notice(
-    s: SessionSnapshot, occasion: NoticeKind, party: Party, user_id: int | None, key: str, now: datetime
-) -> Notice:
-    title, body = _TEXTS.get((occasion, party)) or _TEXTS[occasion, None]
+def _notice(s: SessionSnapshot, kind: NoticeKind, party: Party, user_id: int | None, key: str, now: datetime) -> Notice:
+    title, body = _TEXTS.get((kind, party)) or _TEXTS[kind, None]
     return Notice(
-        category=occasion,
+        category=kind,
         title=title,
         body=body.format_map(_TextFields(s, party, now)),
         dedupe_key=key,

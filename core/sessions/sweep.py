@@ -189,8 +189,8 @@ def _announce(db: Session, rule: str, sessions: list[SessionSnapshot], now: date
         s._replace(late_version=s.schedule_version) if rule == "late" else s._replace(feedback_overdue_at=now)
         for s in sessions
     ]
-    looks = {"id": array([s.id for s in after]), "sweep_at": array([next_check(s) for s in after])}
-    db.execute(_MARK[rule], looks | ({"now": now} if rule == "feedback_overdue" else {}))
+    checks = {"id": array([s.id for s in after]), "sweep_at": array([next_check(s) for s in after])}
+    db.execute(_MARK[rule], checks | ({"now": now} if rule == "feedback_overdue" else {}))
     insert_many(
         db,
         SessionEvent,
@@ -219,8 +219,8 @@ def _announce(db: Session, rule: str, sessions: list[SessionSnapshot], now: date
 
 def _check_later(db: Session, sessions: list[SessionSnapshot]) -> None:
     if sessions:
-        looks = {"id": array([s.id for s in sessions]), "sweep_at": array([next_check(s) for s in sessions])}
-        db.execute(_MARK["early"], looks)
+        checks = {"id": array([s.id for s in sessions]), "sweep_at": array([next_check(s) for s in sessions])}
+        db.execute(_MARK["early"], checks)
 
 
 _ANSWERED = text("""

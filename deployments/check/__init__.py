@@ -15,8 +15,8 @@ def report() -> int:
         settings: Settings | None = load()
     except BadSettings:
         settings = None
-    for what, look in _checks(settings):
-        for finding in _calmly(look):
+    for what, check in _checks(settings):
+        for finding in _calmly(check):
             found.append(finding)
             line = f"{finding.state:<8} {what:<13} {finding.says}"
             print(f"{line}. {finding.get}" if finding.get else line)
@@ -41,8 +41,8 @@ def _checks(settings: Settings | None) -> Iterator[tuple[str, Callable[[], Findi
     yield "stack", lambda: running.stack(settings)
 
 
-def _calmly(look: Callable[[], Findings]) -> Findings:
+def _calmly(check: Callable[[], Findings]) -> Findings:
     try:
-        yield from look()
+        yield from check()
     except Exception as error:  # noqa: BLE001 - a doctor that faints is of no use
         yield Finding("missing", first_line(error))

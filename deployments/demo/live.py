@@ -166,8 +166,8 @@ def _decide(db: Session, rng: Random, now: datetime) -> str | None:
 def _schedule(db: Session, rng: Random, now: datetime) -> str | None:
     s = _pick(db, "s.status = 'invited' AND s.invitation_expires_at > :now", now=now)
     start = _soon(rng, now)
-    words = f"is scheduled for {start:%H:%M}"
-    return _move(db, s, "scheduled", now, words, by=RECRUITER, scheduled_start=start)
+    what = f"is scheduled for {start:%H:%M}"
+    return _move(db, s, "scheduled", now, what, by=RECRUITER, scheduled_start=start)
 
 
 def _reschedule(db: Session, rng: Random, now: datetime) -> str | None:
@@ -240,7 +240,7 @@ def _move(
     s: Row[Any] | None,
     to: SessionStatus,
     now: datetime,
-    words: str,
+    what: str,
     *,
     by: int | None = None,
     **more: Any,
@@ -250,11 +250,11 @@ def _move(
         return None
     given = NewStatus(status=to, **more)
     sessions.move(db, s.id, given, by=_viewer(db, by or s.user_id or s.interviewer_id), now=now)
-    return _print_line(s, words)
+    return _print_line(s, what)
 
 
-def _print_line(s: Row[Any], words: str) -> str:
-    return f"{s.name}, {s.title}: {words}"
+def _print_line(s: Row[Any], what: str) -> str:
+    return f"{s.name}, {s.title}: {what}"
 
 
 def _viewer(db: Session, user_id: int) -> Viewer:

@@ -52,32 +52,36 @@ def build_sessions(
         add_past_session(planner, fate, start)  # type: ignore[arg-type]
     add_open_sessions(planner)
     for person in persons:
-        ends = [life.row["ended_at"] for life in planner.lives if life.person is person and life.row["ended_at"]]
+        ends = [
+            session.row["ended_at"]
+            for session in planner.sessions
+            if session.person is person and session.row["ended_at"]
+        ]
         people.conclude(rng, person, max(ends, default=base), base)
-    return planner.lives
+    return planner.sessions
 
 
 def _load(db: Session, base: datetime) -> str:
     rng = Random(SEED)  # noqa: S311 - it must repeat itself
     users, persons, templates = people.users(base), people.candidates(rng, base), interviews(rng, base)
-    told = build_sessions(rng, base, persons, Planner(rng, base, persons, templates))
+    sessions = build_sessions(rng, base, persons, Planner(rng, base, persons, templates))
     _insert(db, User, users)
     _insert(db, Candidate, [person.row for person in persons])
     db.execute(insert(Interview), [template.row for template in templates])
     _insert(db, Question, [row for template in templates for row in template.question_rows])
     for table in ("users", "candidates", "interviews", "questions"):
         db.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"))  # noqa: S608
-    _insert(db, InterviewSession, [life.row for life in told])
-    events = sorted((event for life in told for event in life.events), key=itemgetter("at"))
-    answers = sorted((answer for life in told for answer in life.answers), key=itemgetter("answered_at"))
+    _insert(db, InterviewSession, [session.row for session in sessions])
+    events = sorted((event for session in sessions for event in session.events), key=itemgetter("at"))
+    answers = sorted((answer for session in sessions for answer in session.answers), key=itemgetter("answered_at"))
     _insert(db, SessionEvent, events)
     _insert(db, Answer, answers)
-    _insert(db, Feedback, [life.feedback for life in told if life.feedback])
+    _insert(db, Feedback, [session.feedback for session in sessions if session.feedback])
     _finish(db)
-    states = Counter(life.status for life in told)
+    states = Counter(session.status for session in sessions).most_common()
     return (
-        f"Demo data: {len(users)} users, {len(persons)} candidates, {len(templates)} interviews, {len(told)} sessions"
-        f" ({', '.join(f'{count} {status}' for status, count in states.most_common())}), {len(answers)} answers."
+        f"Demo data: {len(users)} users, {len(persons)} candidates, {len(templates)} interviews, {len(sessions)} "
+        f"sessions ({', '.join(f'{count} {status}' for status, count in states)}), {len(answers)} answers."
     )
 
 

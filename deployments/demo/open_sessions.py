@@ -38,24 +38,24 @@ def _running(planner: Planner, n: int) -> None:
         interviewer_id=INTERVIEWER if n == 1 else None,
         guided=0.66 if n else 0.0,
     )
-    life = _arrived(planner, slot)
-    _answer_until(life, base - timedelta(minutes=rng.uniform(0.2, 7)))
-    planner.keep(life)
+    session = _arrived(planner, slot)
+    _answer_until(session, base - timedelta(minutes=rng.uniform(0.2, 7)))
+    planner.keep(session)
 
 
 def _paused(planner: Planner, n: int) -> None:
     """Interrupted a moment ago; some will come back, the others the sweep closes."""
     rng, base = planner.rng, planner.base
     slot = planner.slot(base - timedelta(minutes=30 + 2 * n), timedelta(days=rng.uniform(1, 5)))
-    life = _arrived(planner, slot)
+    session = _arrived(planner, slot)
     if n % 2:
         since = base - timedelta(minutes=rng.uniform(0, 9))
-        _answer_until(life, since)
-        life.move("interrupted", since, "candidate", "lost the connection")
+        _answer_until(session, since)
+        session.move("interrupted", since, "candidate", "lost the connection")
     else:
-        _answer_until(life, base - life.interview.minutes("idle") - timedelta(minutes=1))
-        life.move("interrupted", base, "system", SILENT)
-    planner.keep(life)
+        _answer_until(session, base - session.interview.minutes("idle") - timedelta(minutes=1))
+        session.move("interrupted", base, "system", SILENT)
+    planner.keep(session)
 
 
 def _scheduled(planner: Planner, n: int) -> None:
@@ -65,9 +65,9 @@ def _scheduled(planner: Planner, n: int) -> None:
     person_id, interviewer_id = _MINE.get(n, (None, None))
     lead = start - base + timedelta(days=rng.uniform(0.5, 6))
     slot = planner.slot(start, lead, person_id=person_id, interviewer_id=interviewer_id)
-    life = planner.begin(slot)
-    appoint(life, slot, before=min(base, start))
-    planner.keep(life)
+    session = planner.begin(slot)
+    appoint(session, slot, before=min(base, start))
+    planner.keep(session)
 
 
 def _invited(planner: Planner, n: int) -> None:
@@ -76,18 +76,18 @@ def _invited(planner: Planner, n: int) -> None:
     ahead = timedelta(minutes=_EXPIRING[n]) if n < len(_EXPIRING) else timedelta(days=rng.uniform(0.6, 9))
     lead = max(ahead, timedelta(days=2)) + timedelta(days=rng.uniform(0.1, 4))
     slot = planner.slot(base + ahead, lead, person_id=CANDIDATE if n == 6 else None, guided=0.3, busy=False)
-    life = planner.begin(slot)
-    life.create(slot.created, expires=slot.start, opened=rng.random() < 0.5)
-    planner.keep(life)
+    session = planner.begin(slot)
+    session.create(slot.created, expires=slot.start, opened=rng.random() < 0.5)
+    planner.keep(session)
 
 
 def _arrived(planner: Planner, slot: Slot) -> SessionBuilder:
-    life = planner.begin(slot)
-    appoint(life, slot)
-    life.move("in_progress", slot.start + timedelta(minutes=planner.rng.uniform(0, 2)), "candidate")
-    return life
+    session = planner.begin(slot)
+    appoint(session, slot)
+    session.move("in_progress", slot.start + timedelta(minutes=planner.rng.uniform(0, 2)), "candidate")
+    return session
 
 
-def _answer_until(life: SessionBuilder, silent_since: datetime) -> None:
-    life.answer(len(life.interview.questions) - 1, life.row["started_at"], until=silent_since)
-    life.row |= {"last_activity_at": silent_since, "activity_pushed_at": silent_since}
+def _answer_until(session: SessionBuilder, silent_since: datetime) -> None:
+    session.answer(len(session.interview.questions) - 1, session.row["started_at"], until=silent_since)
+    session.row |= {"last_activity_at": silent_since, "activity_pushed_at": silent_since}

@@ -23,152 +23,152 @@ def add_past_session(planner: Planner, fate: SessionStatus, start: datetime) -> 
     lead = INVITED_FOR if fate == "expired" else timedelta(days=planner.rng.uniform(1.5, 7))
     expired = fate == "expired"
     slot = planner.slot(start, lead, guided=0.3 if expired else 0.66, busy=not expired)
-    life = planner.begin(slot)
-    _BUILDERS[fate](life, slot)
-    life.follow_up(planner.base)
-    planner.keep(life)
+    session = planner.begin(slot)
+    _BUILDERS[fate](session, slot)
+    session.follow_up(planner.base)
+    planner.keep(session)
 
 
-def appoint(life: SessionBuilder, slot: Slot, *, before: datetime | None = None) -> None:
+def appoint(session: SessionBuilder, slot: Slot, *, before: datetime | None = None) -> None:
     """Invite and schedule, or schedule at once; some are moved once. All of it ``before`` (absent: the start)."""
-    rng, created = life.rng, slot.created
+    rng, created = session.rng, slot.created
     wait = (before or slot.start) - created
     if rng.random() < 0.6:
-        life.create(created, expires=created + INVITED_FOR)
-        life.schedule(created + wait * rng.uniform(0.05, 0.4), slot.start, "candidate")
+        session.create(created, expires=created + INVITED_FOR)
+        session.schedule(created + wait * rng.uniform(0.05, 0.4), slot.start, "candidate")
         return
     first = slot.start - timedelta(days=rng.randrange(1, 4))
     if first - created < timedelta(hours=6) or rng.random() < 0.7:
-        life.create(created, start=slot.start)
+        session.create(created, start=slot.start)
         return
-    life.create(created, start=first)
+    session.create(created, start=first)
     at = created + min(first - created, wait) * rng.uniform(0.1, 0.8)
-    life.reschedule(at, slot.start, rng.choice(("The candidate asked.", "The interviewer is ill.", "A holiday.")))
+    session.reschedule(at, slot.start, rng.choice(("The candidate asked.", "The interviewer is ill.", "A holiday.")))
 
 
-def begin(life: SessionBuilder, slot: Slot) -> datetime:
+def begin(session: SessionBuilder, slot: Slot) -> datetime:
     """Everybody arrives, more or less in time; gives when it began."""
-    rng = life.rng
+    rng = session.rng
     if slot.interviewer_id is None and rng.random() < 0.4:
         # The AI needs no appointment.
-        life.create(slot.created, expires=slot.created + INVITED_FOR)
-        life.move("in_progress", slot.start, "candidate")
+        session.create(slot.created, expires=slot.created + INVITED_FOR)
+        session.move("in_progress", slot.start, "candidate")
         return slot.start
-    appoint(life, slot)
-    patience = life.interview.minutes("no_show")
+    appoint(session, slot)
+    patience = session.interview.minutes("no_show")
     at = slot.start + min(timedelta(minutes=rng.triangular(-2, 11, 0.5)), patience * 0.9)
     if rng.random() < 0.02:
         missed = next_sweep(slot.start + patience)
-        life.late_until(missed)
-        life.move("no_show", missed, "system", MISSED, party="candidate")
+        session.late_until(missed)
+        session.move("no_show", missed, "system", MISSED, party="candidate")
         at = missed + timedelta(minutes=rng.uniform(1, 4))
-        life.move("in_progress", at, "candidate")
+        session.move("in_progress", at, "candidate")
         return at
-    life.late_until(at)
-    life.move("in_progress", at, "interviewer" if slot.interviewer_id and rng.random() < 0.2 else "candidate")
+    session.late_until(at)
+    session.move("in_progress", at, "interviewer" if slot.interviewer_id and rng.random() < 0.2 else "candidate")
     return at
 
 
-def interrupt(life: SessionBuilder, at: datetime) -> datetime:
+def interrupt(session: SessionBuilder, at: datetime) -> datetime:
     """Silence: the sweep sees it, or the candidate says so; gives when it became interrupted."""
-    if life.rng.random() < 0.4:
-        now = at + timedelta(seconds=life.rng.uniform(10, 90))
-        life.move("interrupted", now, "candidate", "lost the connection")
+    if session.rng.random() < 0.4:
+        now = at + timedelta(seconds=session.rng.uniform(10, 90))
+        session.move("interrupted", now, "candidate", "lost the connection")
     else:
-        now = next_sweep(at + life.interview.minutes("idle"))
-        life.move("interrupted", now, "system", SILENT)
+        now = next_sweep(at + session.interview.minutes("idle"))
+        session.move("interrupted", now, "system", SILENT)
     return now
 
 
-def _completed(life: SessionBuilder, slot: Slot) -> None:
-    rng = life.rng
+def _completed(session: SessionBuilder, slot: Slot) -> None:
+    rng = session.rng
     if rng.random() < 0.008:
-        appoint(life, slot)
-        missed = next_sweep(slot.start + life.interview.minutes("no_show"))
-        life.late_until(missed)
-        life.move("no_show", missed, "system", MISSED, party="candidate")
+        appoint(session, slot)
+        missed = next_sweep(slot.start + session.interview.minutes("no_show"))
+        session.late_until(missed)
+        session.move("no_show", missed, "system", MISSED, party="candidate")
         # A call by telephone, put right the next morning.
-        life.answer(len(life.interview.questions), slot.start + timedelta(minutes=10))
-        life.row |= {"last_activity_at": None, "activity_pushed_at": None}
-        late = life.answers[-1]["answered_at"] + timedelta(hours=rng.uniform(1, 3))
+        session.answer(len(session.interview.questions), slot.start + timedelta(minutes=10))
+        session.row |= {"last_activity_at": None, "activity_pushed_at": None}
+        late = session.answers[-1]["answered_at"] + timedelta(hours=rng.uniform(1, 3))
         corrector: Actor = "interviewer" if slot.interviewer_id else "admin"
-        life.move("completed", late, corrector, "It took place by telephone.")
+        session.move("completed", late, corrector, "It took place by telephone.")
         return
-    at = begin(life, slot)
-    total = len(life.interview.questions)
-    skipped = {q.id for q in life.interview.questions if not q.required and rng.random() < 0.25}
+    at = begin(session, slot)
+    total = len(session.interview.questions)
+    skipped = {q.id for q in session.interview.questions if not q.required and rng.random() < 0.25}
     if rng.random() < 0.06:
-        skipped.add(rng.choice([q.id for q in life.interview.questions if q.required]))
-    last = life.answer(total, at, skipped=skipped)
+        skipped.add(rng.choice([q.id for q in session.interview.questions if q.required]))
+    last = session.answer(total, at, skipped=skipped)
     fate = rng.random()
-    if fate < 0.07 and life.interview.enough(life.answered()):
-        since = interrupt(life, last)
-        life.move("completed", next_sweep(since + life.interview.minutes("resume")), "system", UNRESUMED)
+    if fate < 0.07 and session.interview.enough(session.answered()):
+        since = interrupt(session, last)
+        session.move("completed", next_sweep(since + session.interview.minutes("resume")), "system", UNRESUMED)
     elif fate < 0.17:
         # Back in time, and done.
-        since = interrupt(life, last)
-        back = since + life.interview.minutes("resume") * rng.uniform(0.1, 0.7)
-        life.move("in_progress", back, "candidate")
-        life.move("completed", back + timedelta(minutes=rng.uniform(1, 4)), "candidate")
+        since = interrupt(session, last)
+        back = since + session.interview.minutes("resume") * rng.uniform(0.1, 0.7)
+        session.move("in_progress", back, "candidate")
+        session.move("completed", back + timedelta(minutes=rng.uniform(1, 4)), "candidate")
     elif slot.interviewer_id and fate < 0.6:
-        life.move("completed", last + timedelta(minutes=rng.uniform(1, 6)), "interviewer")
+        session.move("completed", last + timedelta(minutes=rng.uniform(1, 6)), "interviewer")
     else:
-        life.move("completed", last + timedelta(seconds=rng.uniform(5, 120)), "candidate")
+        session.move("completed", last + timedelta(seconds=rng.uniform(5, 120)), "candidate")
 
 
-def _abandoned(life: SessionBuilder, slot: Slot) -> None:
-    rng = life.rng
-    at = begin(life, slot)
+def _abandoned(session: SessionBuilder, slot: Slot) -> None:
+    rng = session.rng
+    at = begin(session, slot)
     # Most who leave do so early.
-    total = len(life.interview.questions)
+    total = len(session.interview.questions)
     count = min(total - 1, int(rng.triangular(0, total, 2)))
-    while count and life.interview.enough({q.id for q in life.interview.questions[:count]}):
+    while count and session.interview.enough({q.id for q in session.interview.questions[:count]}):
         count -= 1
-    last = life.answer(count, at)
+    last = session.answer(count, at)
     if rng.random() < 0.45:
-        life.move("abandoned", last + timedelta(minutes=rng.uniform(1, 5)), "candidate", rng.choice(_LEFT))
+        session.move("abandoned", last + timedelta(minutes=rng.uniform(1, 5)), "candidate", rng.choice(_LEFT))
         return
-    since = interrupt(life, last)
-    life.move("abandoned", next_sweep(since + life.interview.minutes("resume")), "system", UNRESUMED)
+    since = interrupt(session, last)
+    session.move("abandoned", next_sweep(since + session.interview.minutes("resume")), "system", UNRESUMED)
 
 
-def _no_show(life: SessionBuilder, slot: Slot) -> None:
-    rng = life.rng
-    appoint(life, slot)
-    missed = next_sweep(slot.start + life.interview.minutes("no_show"))
+def _no_show(session: SessionBuilder, slot: Slot) -> None:
+    rng = session.rng
+    appoint(session, slot)
+    missed = next_sweep(slot.start + session.interview.minutes("no_show"))
     if slot.interviewer_id and rng.random() < 0.3:
-        at = slot.start + life.interview.minutes("no_show") * rng.uniform(0.8, 0.98)
-        life.late_until(at)
+        at = slot.start + session.interview.minutes("no_show") * rng.uniform(0.8, 0.98)
+        session.late_until(at)
         if rng.random() < 0.2:
-            life.move("no_show", at, "recruiter", "The interviewer was ill.", party="interviewer")
+            session.move("no_show", at, "recruiter", "The interviewer was ill.", party="interviewer")
         else:
-            life.move("no_show", at, "interviewer", party="candidate")
+            session.move("no_show", at, "interviewer", party="candidate")
         return
-    life.late_until(missed)
-    life.move("no_show", missed, "system", MISSED, party="candidate")
+    session.late_until(missed)
+    session.move("no_show", missed, "system", MISSED, party="candidate")
 
 
-def _expired(life: SessionBuilder, slot: Slot) -> None:
-    life.create(slot.created, expires=slot.start, opened=life.rng.random() < 0.4)
-    life.move("expired", next_sweep(slot.start), "system", EXPIRED)
+def _expired(session: SessionBuilder, slot: Slot) -> None:
+    session.create(slot.created, expires=slot.start, opened=session.rng.random() < 0.4)
+    session.move("expired", next_sweep(slot.start), "system", EXPIRED)
 
 
-def _cancelled(life: SessionBuilder, slot: Slot) -> None:
-    rng = life.rng
+def _cancelled(session: SessionBuilder, slot: Slot) -> None:
+    rng = session.rng
     fate = rng.random()
     if fate < 0.1:
-        at = begin(life, slot)
-        last = life.answer(rng.randrange(3), at)
-        life.move("cancelled", last + timedelta(minutes=2), "admin", "The wrong interview was sent.")
+        at = begin(session, slot)
+        last = session.answer(rng.randrange(3), at)
+        session.move("cancelled", last + timedelta(minutes=2), "admin", "The wrong interview was sent.")
         return
     if fate < 0.4:
-        life.create(slot.created, expires=slot.created + INVITED_FOR, opened=rng.random() < 0.6)
+        session.create(slot.created, expires=slot.created + INVITED_FOR, opened=rng.random() < 0.6)
     else:
-        appoint(life, slot)
-    since = life.events[-1]["at"]
+        appoint(session, slot)
+    since = session.events[-1]["at"]
     at = since + (slot.start - since) * rng.uniform(0.1, 0.9)
     actor: Actor = "candidate" if rng.random() < 0.55 else "recruiter"
-    life.move("cancelled", at, actor, rng.choice(_CANCELLED[actor]))
+    session.move("cancelled", at, actor, rng.choice(_CANCELLED[actor]))
 
 
 _LEFT = ["I have to go.", "My connection is too slow.", None, "This is not the role I applied for."]

@@ -102,11 +102,11 @@ def users(base: datetime) -> list[dict[str, Any]]:
 
 def candidates(rng: Random, base: datetime) -> list[DemoPerson]:
     """The forty candidates; a few are hired or withdraw on the way, never the one who can sign in."""
-    leaving = rng.sample([n for n in range(1, len(CANDIDATES) + 1) if n != CANDIDATE], HIRED + WITHDRAWN)
+    ending_ids = rng.sample([n for n in range(1, len(CANDIDATES) + 1) if n != CANDIDATE], HIRED + WITHDRAWN)
     people = []
     for id_, (name, local, zone) in enumerate(CANDIDATES, 1):
         applied = base - timedelta(days=rng.triangular(20, 125, 105), minutes=rng.randrange(600))
-        ending = None if id_ not in leaving else "hired" if leaving.index(id_) < HIRED else "withdrawn"
+        ending = None if id_ not in ending_ids else "hired" if ending_ids.index(id_) < HIRED else "withdrawn"
         if ending:
             applied = base - timedelta(days=rng.uniform(95, 125))
         people.append(

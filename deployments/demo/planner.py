@@ -35,7 +35,7 @@ class Planner:
     base: datetime
     people: list[DemoPerson]
     interviews: list[DemoInterview]
-    lives: list[SessionBuilder] = field(default_factory=list)
+    sessions: list[SessionBuilder] = field(default_factory=list)
     _latest: dict[tuple[int, int], SessionBuilder] = field(default_factory=dict)
     _busy: dict[tuple[str, int], list[tuple[datetime, datetime]]] = field(default_factory=dict)
 
@@ -74,13 +74,13 @@ class Planner:
         """The life of a session in this slot, not yet created."""
         return SessionBuilder(self.rng, slot.person, slot.interview, slot.interviewer_id, slot.retry_of)
 
-    def keep(self, life: SessionBuilder) -> None:
+    def keep(self, session: SessionBuilder) -> None:
         """Add a life that was told to its end, or to the present."""
-        opened, over = life.row["opened_at"], life.row["ended_at"] or self.base
+        opened, over = session.row["opened_at"], session.row["ended_at"] or self.base
         if opened and opened > over:
-            life.row["opened_at"] = None
-        self.lives.append(life)
-        self._latest[life.person.id, life.interview.id] = life
+            session.row["opened_at"] = None
+        self.sessions.append(session)
+        self._latest[session.person.id, session.interview.id] = session
 
     def _book(self, who: list[tuple[str, int]], start: datetime, end: datetime) -> bool:
         # A quarter of an hour on both sides: calls run over.

@@ -184,18 +184,18 @@ def backends(data: Path) -> list[psutil.Process]:
 
 async def _initialise(data: Path, password: str, user: SystemUser | None) -> None:
     """Make the data directory beside its place and move it there, so that half of one is never taken for one."""
-    making = data.with_name("postgres.new")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(mode=0o700)
+    unfinished = data.with_name("postgres.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
     file = data.with_name("postgres_password.new")  # of its own: the kept one is root's alone when we are root
     try:
         state.write(file, password)
         if user:
-            os.chown(making, user.uid, user.gid)
+            os.chown(unfinished, user.uid, user.gid)
             os.chown(file, user.uid, user.gid)
         await _run(
             [
-                *(program("initdb"), "-D", str(making), "-U", ROLE, f"--pwfile={file}"),
+                *(program("initdb"), "-D", str(unfinished), "-U", ROLE, f"--pwfile={file}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             ],
@@ -203,7 +203,7 @@ async def _initialise(data: Path, password: str, user: SystemUser | None) -> Non
         )
     finally:
         file.unlink(missing_ok=True)
-    making.rename(data)
+    unfinished.rename(data)
 
 
 def _account(data: Path) -> SystemUser | None:

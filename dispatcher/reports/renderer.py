@@ -122,13 +122,13 @@ class Renderer:
             if self._rendering:
                 await asyncio.wait(self._rendering, return_when=asyncio.FIRST_COMPLETED)
 
-    def _receive(self, looking: "asyncio.Task[FoundReports]") -> None:
+    def _receive(self, fetching: "asyncio.Task[FoundReports]") -> None:
         if self._stopping:
             return
         self._fetching = None
-        if looking.cancelled() or looking.exception():
+        if fetching.cancelled() or fetching.exception():
             return
-        claimed_now = looking.result().claimed
+        claimed_now = fetching.result().claimed
         days = Counter(day_of(claimed.dedupe_key) for claimed in claimed_now)
         together: dict[Day | None, DayLayout] = {
             day: asyncio.create_task(self._in_thread(partial(build.lay_out_day, claimed.parameters)))

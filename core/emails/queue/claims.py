@@ -261,18 +261,18 @@ def rescue(db: Session, *, now: datetime) -> list[UpdatedMail]:
     What had come to DATA is uncertain from now on: given back, as what became of it.
     """
     found = db.execute(_EXPIRED_LEASES, {"limit": RESCUED_AT_ONCE}).all()
-    ended = [
+    updates = [
         _lease_expired(id_, owner, kind, attempts) if begun else release(id_, owner)
         for id_, owner, kind, attempts, begun in found
     ]
-    written = complete(db, ended, now=now)
+    updated = complete(db, updates, now=now)
     db.execute(_RETRY_UNCERTAIN, {"now": now, "limit": RESCUED_AT_ONCE})
-    return [mail for mail in written if mail.status == "uncertain"]
+    return [mail for mail in updated if mail.status == "uncertain"]
 
 
 def _lease_expired(id_: UUID, owner: str, kind: str, attempts: int) -> StateUpdate:
-    end = AttemptResult("dot", why="who was sending it is gone, and nobody knows how far it came")
-    return StateUpdate(id_, owner, retry_policy(end, kind, attempts), describe(end))
+    result = AttemptResult("dot", why="who was sending it is gone, and nobody knows how far it came")
+    return StateUpdate(id_, owner, retry_policy(result, kind, attempts), describe(result))
 
 
 _NEXT = text("""

@@ -115,8 +115,8 @@ def _refusals(db: Session, mails: Sequence[NewMail]) -> dict[int, str]:
     """The places of those that will not be sent, with the reason."""
     found: dict[int, str] = {}
     users = _users_of(db, mails)
-    asked = {(users[place], mails[place].draft.category) for place in users}
-    unwanted = preferences.unwanted(db, asked, "email")
+    pairs = {(users[place], mails[place].draft.category) for place in users}
+    unwanted = preferences.unwanted(db, pairs, "email")
     for place, user_id in users.items():
         if (user_id, mails[place].draft.category) in unwanted:
             found[place] = "the recipient turned these mails off"

@@ -58,37 +58,37 @@ class Decision(NamedTuple):
     suppress: bool = False
 
 
-def retry_policy(end: AttemptResult, kind: str, attempt: int) -> Decision:
+def retry_policy(result: AttemptResult, kind: str, attempt: int) -> Decision:
     """The verdict on attempt number ``attempt``, counted from 1. Pure: the whole table is here."""
     again = DELAYS[attempt - 1] if 1 <= attempt < ATTEMPTS else None
     retried = Decision("queued", again) if again else Decision("dead")
-    code = end.reply.code if end.reply else 0
-    if end.stage == "connect":
+    code = result.reply.code if result.reply else 0
+    if result.stage == "connect":
         return retried  # whatever the server said, it was about us or itself and not about this mail
     if 400 <= code < 500:
         return retried
     if 500 <= code < 600:
-        return Decision("dead", suppress=_no_such_mailbox(end))
-    if end.stage != "dot":
+        return Decision("dead", suppress=_no_such_mailbox(result))
+    if result.stage != "dot":
         return retried
     if 200 <= code < 300:
         return Decision("sent")
     return Decision("uncertain", again if kind in RESENT_WHEN_UNCERTAIN else None)
 
 
-def _no_such_mailbox(end: AttemptResult) -> bool:
+def _no_such_mailbox(result: AttemptResult) -> bool:
     """Whether a refusal says that there is no such mailbox."""
-    if end.reply is None or end.stage == "sender":
+    if result.reply is None or result.stage == "sender":
         return False
-    if end.reply.enhanced:
-        return end.reply.enhanced in NO_SUCH_MAILBOX
-    return end.stage == "recipient" and end.reply.code == 550
+    if result.reply.enhanced:
+        return result.reply.enhanced in NO_SUCH_MAILBOX
+    return result.stage == "recipient" and result.reply.code == 550
 
 
-def describe(end: AttemptResult) -> str:
+def describe(result: AttemptResult) -> str:
     """The end as staff read it."""
-    said = f"{end.reply.code} {end.reply.text}" if end.reply else end.why or "the connection was lost"
-    return f"{_STAGE_NAMES[end.stage]}: {said}".strip()[:ERROR_CHARS].replace("\x00", "")
+    said = f"{result.reply.code} {result.reply.text}" if result.reply else result.why or "the connection was lost"
+    return f"{_STAGE_NAMES[result.stage]}: {said}".strip()[:ERROR_CHARS].replace("\x00", "")
 
 
 _STAGE_NAMES: dict[Stage, str] = {
@@ -109,7 +109,7 @@ class StateUpdate(NamedTuple):
 
     id: UUID
     owner: str
-    verdict: Decision
+    decision: Decision
     error: str | None = None
     attempts: int = 0
 
@@ -169,33 +169,33 @@ COMPLETE = text(f"""
 """)  # noqa: S608 - our own number
 
 
-def complete(db: Session, ended: Sequence[StateUpdate], *, now: datetime) -> list[UpdatedMail]:
+def complete(db: Session, updates: Sequence[StateUpdate], *, now: datetime) -> list[UpdatedMail]:
     """Write down what became of these mails, each by who holds its lease.
 
     Gives those that were written. One left out was locked just now or is no longer the owner's, see ``still_held``.
     Whatever is to be tried again wakes the dispatchers, which then know when.
     """
-    if not ended:
+    if not updates:
         return []
-    written = [UpdatedMail._make(row) for row in db.execute(COMPLETE, complete_parameters(ended))]
-    verdicts = {e.id: e.verdict for e in ended}
-    for mail in sorted(written, key=lambda mail: mail.to_address.lower()):  # in one order, whoever else does the same
-        if verdicts[mail.id].suppress:
+    updated = [UpdatedMail._make(row) for row in db.execute(COMPLETE, complete_parameters(updates))]
+    decisions = {e.id: e.decision for e in updates}
+    for mail in sorted(updated, key=lambda mail: mail.to_address.lower()):  # in one order, whoever else does the same
+        if decisions[mail.id].suppress:
             suppress(db, mail.to_address, reason="unknown recipient", now=now, data={"email_id": str(mail.id)})
-    if any(verdicts[mail.id].delay is not None for mail in written):
+    if any(decisions[mail.id].delay is not None for mail in updated):
         outbox.wake(db)
-    return written
+    return updated
 
 
-def complete_parameters(ended: Sequence[StateUpdate]) -> dict[str, str]:
+def complete_parameters(updates: Sequence[StateUpdate]) -> dict[str, str]:
     """The parameters of ``COMPLETE``."""
     return {
-        "ids": array([e.id for e in ended]),
-        "owners": array([e.owner for e in ended]),
-        "statuses": array([e.verdict.status for e in ended]),
-        "seconds": array([None if e.verdict.delay is None else e.verdict.delay.total_seconds() for e in ended]),
-        "errors": array([e.error for e in ended]),
-        "attempts": array([e.attempts for e in ended]),
+        "ids": array([e.id for e in updates]),
+        "owners": array([e.owner for e in updates]),
+        "statuses": array([e.decision.status for e in updates]),
+        "seconds": array([None if e.decision.delay is None else e.decision.delay.total_seconds() for e in updates]),
+        "errors": array([e.error for e in updates]),
+        "attempts": array([e.attempts for e in updates]),
     }
 
 

@@ -19,17 +19,17 @@ _dialect = dialect()  # type: ignore[no-untyped-call]
 _begin, _write = (str(statement.compile(dialect=_dialect)).encode() for statement in (ACQUIRE, COMPLETE))
 
 
-def can_pipeline(ended: Sequence[StateUpdate]) -> bool:
+def can_pipeline(updates: Sequence[StateUpdate]) -> bool:
     """Whether these verdicts ask for nothing beside their rows: nobody is told, no address suppressed, none woken."""
-    return all(e.verdict.status == "sent" for e in ended)
+    return all(e.decision.status == "sent" for e in updates)
 
 
 def complete(
-    connection: Connection[Any], asking: Sequence[tuple[UUID, str]], ended: Sequence[StateUpdate]
+    connection: Connection[Any], requests: Sequence[tuple[UUID, str]], updates: Sequence[StateUpdate]
 ) -> tuple[list[UpdatedMail], dict[UUID, str]]:
     """``outcomes.complete`` and ``acquire_permits`` in a transaction of their own, committed; what they give."""
     with connection.pipeline():
-        wrote = connection.execute(_write, complete_parameters(ended), prepare=True) if ended else None
-        began = connection.execute(_begin, acquire_parameters(asking), prepare=True) if asking else None
+        completed = connection.execute(_write, complete_parameters(updates), prepare=True) if updates else None
+        permitted = connection.execute(_begin, acquire_parameters(requests), prepare=True) if requests else None
         connection.commit()
-    return [UpdatedMail._make(row) for row in wrote or ()], dict(began or ())
+    return [UpdatedMail._make(row) for row in completed or ()], dict(permitted or ())

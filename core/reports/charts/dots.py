@@ -101,11 +101,11 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
     )
     numbers = [f"{title}: median {hours(w.median)}, p90 {hours(w.p90)}, n {w.n}" for title, _, w, _ in rows]
     return chart_card(
-        key, _waiting([(t, a, b) for t, _, a, b in rows]), unit, n, chart, numbers, wide=True, things="case"
+        key, _finding([(t, a, b) for t, _, a, b in rows]), unit, n, chart, numbers, wide=True, things="case"
     )
 
 
-def _waiting(rows: Sequence[tuple[str, Wait, Wait]]) -> str:
+def _finding(rows: Sequence[tuple[str, Wait, Wait]]) -> str:
     moved = [(t, a, b) for t, a, b in reversed(rows) if significance.waits_differ(a, b)]
     if moved:
         title, a, b = moved[0]

@@ -100,8 +100,8 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
     tune(db)
     period = period or _all_time(db, candidate_id, as_of)
     cut = span(period)
-    asked = given(cut, as_of=as_of, candidate=candidate_id)
-    counts = count(db, asked, ONE_CANDIDATE)
+    parameters = given(cut, as_of=as_of, candidate=candidate_id)
+    counts = count(db, parameters, ONE_CANDIDATE)
     current = [counts.weeks[1 + len(cut.before) + number] for number in range(len(cut.now))]
     came, missed = (sum(week[name] for week in current) for name in ("came", "missed"))
     return CandidateReport(
@@ -113,21 +113,21 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
         applied_at=person.applied_at,
         hired_at=person.hired_at,
         withdrawn_at=person.withdrawn_at,
-        sessions=tuple(SessionLine._make(row) for row in reversed(_rows(db, LINES, asked))),
-        skills=tuple(SkillFigures._make(row) for row in _rows(db, SKILLS, asked)),
-        answers=tuple(AnswerLine._make(row) for row in _rows(db, ANSWERS, asked)),
-        feedback=tuple(FeedbackLine._make(row) for row in _rows(db, FEEDBACK, asked)),
-        attendance=_attendance(db, asked),
+        sessions=tuple(SessionLine._make(row) for row in reversed(_rows(db, LINES, parameters))),
+        skills=tuple(SkillFigures._make(row) for row in _rows(db, SKILLS, parameters)),
+        answers=tuple(AnswerLine._make(row) for row in _rows(db, ANSWERS, parameters)),
+        feedback=tuple(FeedbackLine._make(row) for row in _rows(db, FEEDBACK, parameters)),
+        attendance=_attendance(db, parameters),
         show=Ratio(came, came + missed),
     )
 
 
-def _rows(db: Session, query: str, asked: Mapping[str, Any]) -> list[Any]:
-    return list(db.execute(over(query, ONE_CANDIDATE), asked))
+def _rows(db: Session, query: str, parameters: Mapping[str, Any]) -> list[Any]:
+    return list(db.execute(over(query, ONE_CANDIDATE), parameters))
 
 
-def _attendance(db: Session, asked: Mapping[str, Any]) -> dict[str, int]:
-    found = {kind: (n, late) for kind, n, late in _rows(db, ATTENDANCE, {**asked, "late": LATE})}
+def _attendance(db: Session, parameters: Mapping[str, Any]) -> dict[str, int]:
+    found = {kind: (n, late) for kind, n, late in _rows(db, ATTENDANCE, {**parameters, "late": LATE})}
     attended = {kind: found.get(kind, (0, 0))[0] for kind in _ATTENDED}
     return attended | {"late": sum(late for _, late in found.values())}
 

@@ -41,13 +41,13 @@ LOADS = f"""
 def dashboard(db: Session, period: Period, *, as_of: datetime) -> Dashboard:
     """All figures of a period; consistent when ``db`` is one snapshot."""
     cut = span(period)
-    asked = given(cut, as_of=as_of)
-    backstage = operations(db, asked)  # untuned: it goes by indexes that hold all it asks for
+    parameters = given(cut, as_of=as_of)
+    backstage = operations(db, parameters)  # untuned: it goes by indexes that hold all it asks for
     tune(db)
-    found = period_totals(db, cut, asked)
-    scored = scores(db, asked)
-    loads = db.execute(over(LOADS), asked).all()
-    listed, waiting = attention(db, found.given, asked)
+    found = period_totals(db, cut, parameters)
+    scored = scores(db, parameters)
+    loads = db.execute(over(LOADS), parameters).all()
+    listed, waiting = attention(db, found.given, parameters)
     return Dashboard(
         stamp=Stamp(period, as_of, found.n),
         totals=found.now,
@@ -64,14 +64,14 @@ def dashboard(db: Session, period: Period, *, as_of: datetime) -> Dashboard:
         feedback=found.feedback,
         interviewers=tuple(Load(name, sessions, hours) for name, sessions, hours, _ in loads),
         interviewer_count=loads[0].found if loads else 0,
-        heat=_heat(db, period, asked),
+        heat=_heat(db, period, parameters),
         attention=listed,
         attention_count=waiting,
         operations=backstage,
     )
 
 
-def _heat(db: Session, period: Period, asked: Mapping[str, Any]) -> dict[tuple[int, int], int]:
-    told = clocks(period.zone)
-    local = {"since": array(told.since), "seconds": array(told.seconds)}
-    return {(day, hour): n for day, hour, n in db.execute(over(HEAT), {**asked, **local})}
+def _heat(db: Session, period: Period, parameters: Mapping[str, Any]) -> dict[tuple[int, int], int]:
+    by_clocks = clocks(period.zone)
+    local = {"since": array(by_clocks.since), "seconds": array(by_clocks.seconds)}
+    return {(day, hour): n for day, hour, n in db.execute(over(HEAT), {**parameters, **local})}

@@ -26,24 +26,24 @@ def interview(db: Session, interview_id: int, period: Period, *, as_of: datetime
         raise NotFound("interview", interview_id)
     tune(db)
     cut = span(period)
-    asked = given(cut, as_of=as_of, interview=interview_id)
-    told = period_totals(db, cut, asked)
-    scored = scores(db, asked, ONE_INTERVIEW)
+    parameters = given(cut, as_of=as_of, interview=interview_id)
+    totals = period_totals(db, cut, parameters)
+    scored = scores(db, parameters, ONE_INTERVIEW)
     return InterviewReport(
-        stamp=Stamp(period, as_of, told.n),
+        stamp=Stamp(period, as_of, totals.n),
         interview_id=interview_id,
         title=found.title,
         position=found.position,
         duration_minutes=found.duration_minutes,
         pass_score=float(found.pass_score),
-        totals=told.now,
-        previous=told.before,
-        outcomes=told.outcomes,
-        weeks=told.weeks,
+        totals=totals.now,
+        previous=totals.before,
+        outcomes=totals.outcomes,
+        weeks=totals.weeks,
         histogram=scored.histogram,
         scores=scored.spread,
-        started=db.execute(over(STARTED, ONE_INTERVIEW), asked).scalar_one(),
-        questions=questions(db, asked),
-        skills=skills(db, cut, asked),
-        ai_human=ai_human(db, asked),
+        started=db.execute(over(STARTED, ONE_INTERVIEW), parameters).scalar_one(),
+        questions=questions(db, parameters),
+        skills=skills(db, cut, parameters),
+        ai_human=ai_human(db, parameters),
     )

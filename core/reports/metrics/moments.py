@@ -22,7 +22,7 @@ planned."""
 SLOT = f"coalesce(s.scheduled_start, {BEGAN}, s.invitation_expires_at, s.created_at)"
 """Whose time it was: planned, else begun, else until when it could have been. Outcomes are told by it."""
 
-SETTLED = f"CASE WHEN s.invitation_expires_at IS NOT NULL THEN coalesce({BEGAN}, s.invitation_expires_at) END"
+INVITED_END = f"CASE WHEN s.invitation_expires_at IS NOT NULL THEN coalesce({BEGAN}, s.invitation_expires_at) END"
 """When it was known what became of an invitation: the session began, or the invitation passed without that. A session
 scheduled without an invitation has none."""
 
@@ -32,7 +32,8 @@ DUE = """CASE WHEN s.status = 'completed' AND s.interviewer_id IS NOT NULL
 
 _MOMENTS = f"""s.id, s.status, s.interview_id, s.candidate_id, s.interviewer_id, s.deleted_at, s.no_show_party,
         s.created_at AS invited, s.opened_at AS opened, s.invitation_expires_at AS expires,
-        s.scheduled_start AS planned, s.started_at AS started, {BEGAN} AS began, {SLOT} AS slot, {SETTLED} AS settled,
+        s.scheduled_start AS planned, s.started_at AS started, {BEGAN} AS began, {SLOT} AS slot,
+        {INVITED_END} AS settled,
         s.ended_at AS ended, s.decided_at AS decided, s.decision, s.score"""
 _SOURCES = {
     "FROM moments": f"SELECT {_MOMENTS} FROM sessions s",  # noqa: S608 - our own words

@@ -70,7 +70,7 @@ def notify_subscribers(db: Session, claimed: ClaimedReport, *, now: datetime) ->
     people = db.execute(_SUBSCRIBERS).all()
     to = [Recipient(row.email, row.name, row.timezone, user_id=row.id) for row in people if row.by_mail]
     emails.queue_daily_report(db, done, title=REPORTS[TYPES[0]].title, day=f"daily/{day.isoformat()}", to=to, now=now)
-    told = [
+    notices = [
         Notice(
             category="daily_report",
             title="The daily report is ready",
@@ -81,4 +81,4 @@ def notify_subscribers(db: Session, claimed: ClaimedReport, *, now: datetime) ->
         )
         for row in people
     ]
-    notify(db, told, now=now)
+    notify(db, notices, now=now)

@@ -104,10 +104,10 @@ def failed(db: Session, claimed: ClaimedReport, failure: Failure, *, now: dateti
     if claimed.requested_by is not None:
         change = ReportFailed(**event_fields(claimed), reason=failure.reason)
         outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/failed")
-        told = report_notice(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
+        notice = report_notice(claimed.id, claimed.type, ready=False, requested_by=claimed.requested_by)
     else:
-        told = _to_admins(claimed, failure, now)
-    notify(db, [told], now=now)
+        notice = _to_admins(claimed, failure, now)
+    notify(db, [notice], now=now)
     _mail(db, claimed, daily, now)
     return True
 

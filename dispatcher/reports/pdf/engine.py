@@ -72,7 +72,7 @@ class Engine:
         """Start the browser now, so that the first report need not wait for it. Raises RenderFailed, TimeLimit."""
         try:
             async with asyncio.timeout(seconds):
-                await self._settle(await self._started())
+                await self._make_idle(await self._started())
         except TimeoutError:
             raise TimeLimit(seconds) from None
 
@@ -113,7 +113,7 @@ class Engine:
             raise
         finally:
             warm.users -= 1
-            await self._settle(warm)
+            await self._make_idle(warm)
 
     async def _started(self) -> TabPool:
         async with self._starting:
@@ -144,7 +144,7 @@ class Engine:
             raise
         return True
 
-    async def _settle(self, warm: TabPool) -> None:
+    async def _make_idle(self, warm: TabPool) -> None:
         """After each report: whether the browser has done enough, or may rest."""
         if warm.printed >= self._recycled or await self._has_grown(warm):
             self._retire(warm)
