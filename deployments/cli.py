@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from core.errors import BadSettings, GreenroomError
+from core.errors import BadSettings, GreenroomError, Invalid
 
 app = typer.Typer(
     name="greenroom",
@@ -68,6 +68,21 @@ def migrate() -> None:
 
     apply()
     typer.echo("The database is at the newest schema.")
+
+
+@app.command()
+def deploy(
+    prefect_file: Annotated[Path, typer.Argument(help="the deployments and their schedules")] = Path("prefect.yaml"),
+) -> None:
+    """Put the schedules of prefect.yaml on the Prefect server; what is paused there stays paused."""
+    from core.settings import settings
+
+    settings()  # what is wrong is said before seconds of imports
+    if not prefect_file.is_file():
+        raise Invalid("prefect_file", f"{prefect_file} is not there; run this where prefect.yaml is, or name it")
+    from deployments.schedules.deploy import main as deploy_all
+
+    deploy_all(prefect_file)
 
 
 @app.command()

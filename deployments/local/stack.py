@@ -13,11 +13,11 @@ import deployments
 from core.errors import GreenroomError
 from core.locks import DISPATCHER_LOCK, LOCKS
 from core.settings import PREFIX, Settings
-from deployments.local import orchestrator, ports, postgres, probe, processes, state, welcome
+from deployments.local import deployed, orchestrator, ports, postgres, probe, processes, state, welcome
 from deployments.local.orchestrator import Orchestrator
 from deployments.local.screen import Screen
 from deployments.local.supervisor import Part, Supervisor
-from deployments.schedules import deployed, pools
+from deployments.schedules import pools
 
 LOOPBACK = "127.0.0.1"
 KILLED = 130  # the exit code after a second Ctrl-C

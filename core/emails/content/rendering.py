@@ -13,8 +13,8 @@ from markupsafe import Markup
 from core.emails.addresses import envelope, message_host, one_line, reachable
 from core.emails.content.context import ReportNotice, brand, report_view, session_view
 from core.emails.content.facts import SessionDetails
+from core.emails.content.ics import calendar
 from core.emails.draft import Attachment, Draft, Recipient
-from core.emails.ics import calendar
 from core.emails.kinds import KINDS, EmailKind
 from core.emails.unsubscribe import link
 from core.settings import settings
