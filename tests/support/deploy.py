@@ -13,7 +13,7 @@ def deploy(prefect: PrefectProcess, **variables: str) -> dict[str, dict[str, Any
     """Deploy with these variables and none else of ours; what the server says of each deployment then."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
     environment = kept | {"PREFECT_API_URL": prefect.url, "PREFECT_API_AUTH_STRING": AUTH, **variables}
-    command = [sys.executable, "-m", "deployments.schedules.deploy", "prefect.yaml"]
+    command = [sys.executable, "-m", "deployments.cli", "deploy", "prefect.yaml"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return deployments(prefect)
