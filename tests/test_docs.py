@@ -117,6 +117,13 @@ def test_every_command_exists(path: Path) -> None:
     assert [module for module in modules if find_spec(module) is None] == []
 
 
+def test_what_code_cites_of_the_docs_is_there() -> None:
+    for file in (path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")):
+        for path, heading in re.findall(r"(docs/[\w/-]+\.md)(?:, \"([^\"]+)\")?", file.read_text()):
+            assert (ROOT / path).is_file(), f"{file}: {path}"
+            assert not heading or heading in Page(ROOT / path).headings(), f"{file}: {path}, {heading}"
+
+
 def test_every_page_is_in_the_index() -> None:
     index = Page(DOCS / "index.md")
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in index.links() if ":" not in link}

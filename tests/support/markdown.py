@@ -39,10 +39,14 @@ class Page:
         """Every code span outside fenced blocks."""
         return _SPAN.findall(self.prose)
 
+    def headings(self) -> list[str]:
+        """Every heading, in order."""
+        return _HEADING.findall(self.prose)
+
     def anchors(self) -> set[str]:
         """What a link may name behind ``#``, as GitHub makes it of the headings."""
         found: dict[str, int] = {}
-        return set(_numbered(found, map(_slug, _HEADING.findall(self.prose))))
+        return set(_numbered(found, map(_slug, self.headings())))
 
     def section(self, heading: str) -> str:
         """A heading's own text, up to the next heading. Fails where there is no such heading."""
