@@ -15,7 +15,7 @@ up: .venv/.installed ## set everything up and run the whole stack here; Ctrl-C s
 	@deployments/setup.sh browser
 	@exec $(RUN)greenroom up
 
-test: .venv/.installed ## lint, types, floors, then every test on real parts
+test: .venv/.installed ## lint, types, layers, then every test on real parts
 	@deployments/setup.sh node
 	@deployments/setup.sh browser needed
 	@$(MAKE) --no-print-directory lint
@@ -24,7 +24,7 @@ test: .venv/.installed ## lint, types, floors, then every test on real parts
 check: .venv/.installed ## say what is missing here and how to get it
 	@$(RUN)greenroom check
 
-lint: .venv/.installed ## ruff, mypy, and the floors of the house
+lint: .venv/.installed ## ruff, mypy and import-linter
 	@$(RUN)ruff check .
 	@$(RUN)ruff format --check --quiet .
 	@$(RUN)mypy

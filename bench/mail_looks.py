@@ -1,7 +1,7 @@
-"""Every kind of mail as Chromium shows it, at 360 and 800 pixels, light and dark: the pictures of docs/mail.
+"""Every kind of mail as Chromium shows it, at 360 and 800 pixels, light and dark: the pictures of docs/reference/mail.
 
-``python -m bench.mail_looks [FOLDER]`` (default docs/mail) needs Debian's ``chromium-headless-shell`` or BROWSER_PATH;
-``pngquant`` makes the files smaller where it is installed.
+``python -m bench.mail_looks [FOLDER]`` (default docs/reference/mail) needs Debian's ``chromium-headless-shell`` or
+BROWSER_PATH; ``pngquant`` makes the files smaller where it is installed.
 """
 
 import json
@@ -145,7 +145,7 @@ def browser() -> Iterator[Tab]:
 def main() -> None:
     """Make the pictures, and say how large each is."""
     os.environ.setdefault("GREENROOM_JWT_SECRET", "of the pictures only, thirty-two and more")
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "mail"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "reference" / "mail"
     folder.mkdir(parents=True, exist_ok=True)
     with browser() as tab:
         for name, draft in samples().items():
