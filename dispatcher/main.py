@@ -80,7 +80,7 @@ async def _everything() -> None:
         Recorder(_prefect(), tally),
         Mailer(settings(), tally=tally) as mailer,
     ):
-        await dispatch((mailer.look, renderer.fetch_due, remind, notify))
+        await dispatch((mailer.fetch_due, renderer.fetch_due, remind, notify))
 
 
 async def remind() -> datetime | None:

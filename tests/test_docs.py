@@ -19,7 +19,7 @@ from core.events import PushEvent
 from core.models import STATUSES, Base
 from core.preferences import CATEGORIES, may_turn_off
 from core.sessions.moves import MOVES
-from core.sessions.notices import WHO
+from core.sessions.notices import RECIPIENTS
 from deployments.cli import app
 from tests.support.markdown import Page
 from tests.support.processes import ROOT
@@ -208,7 +208,7 @@ def test_mail_kinds_and_report_types_are_the_codes(domain: Page) -> None:
 
 def test_who_is_notified_is_what_the_code_says(domain: Page) -> None:
     rows = {row["occasion"]: row for row in domain.table("Who is notified")}
-    for occasion, parties in WHO.items():
+    for occasion, parties in RECIPIENTS.items():
         told = {
             party for party in ("candidate", "interviewer", "recruiters") if "notification" in rows[occasion][party]
         }
