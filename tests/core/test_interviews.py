@@ -75,9 +75,9 @@ def test_a_shorter_time_counts_from_the_next_sweep_on(stage: Stage, what: str) -
     planned = stage.get(id_).sweep_at
     assert planned > NOW, "the sweep has found out when it has to look again"
     change(1, **fields)
+    assert stage.get(other).sweep_at == planned, "the sessions of other interviews are left alone"
     assert update_statuses(now=NOW).by_rule == {rule: 1}
     assert stage.status(id_) == becomes
-    assert stage.get(other).sweep_at == planned, "the sessions of other interviews are left alone"
 
 
 @pytest.mark.parametrize("what", SHORTENED)

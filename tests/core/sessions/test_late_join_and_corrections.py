@@ -100,6 +100,9 @@ def test_a_no_show_says_who_was_missing(database: str, role: str, said: str | No
     people, id_ = given("scheduled", scheduled_start=NOW, scheduled_end=NOW + timedelta(hours=1))
     move(people, id_, "no_show", role, **({"no_show_party": said} if said else {}))
     assert (row(id_).no_show_party, row(id_).ended_at) == (kept, LATER)
+    with transaction() as db:
+        [pushed] = make.pushed(db, f"/topic/session/{id_}", "session.moved")
+    assert (pushed["status"], pushed["no_show_party"]) == ("no_show", kept)
 
 
 def test_resuming_keeps_when_the_session_began(database: str) -> None:
