@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from core import sessions
 from core.db import transaction
+from core.errors import Conflict
 from core.models import Answer, Feedback, InterviewSession, Question, SessionEvent, SessionStatus
 from core.sessions import NewAnswer, NewFeedback, NewStatus
 from tests.support import factories as make
@@ -93,6 +94,36 @@ def test_an_answer_of_the_candidate_is_a_sign_of_life_and_a_score_is_none(databa
     assert row(id_).last_activity_at == before
     answer(people, id_, "candidate", now=LATER, text="so")
     assert row(id_).last_activity_at == LATER
+
+
+@pytest.mark.parametrize(
+    ("role", "status", "taken"),
+    [
+        ("candidate", "invited", False),
+        ("candidate", "scheduled", False),
+        ("candidate", "in_progress", True),
+        ("candidate", "interrupted", False),
+        ("candidate", "completed", False),
+        ("candidate", "abandoned", False),
+        ("interviewer", "invited", False),
+        ("interviewer", "scheduled", False),
+        ("interviewer", "in_progress", True),
+        ("interviewer", "interrupted", True),
+        ("interviewer", "completed", True),
+        ("interviewer", "abandoned", True),
+    ],
+)
+def test_candidates_answer_while_it_runs_and_interviewers_score_until_it_has_ended_and_after(
+    database: str, role: str, status: SessionStatus, taken: bool
+) -> None:
+    people, id_ = given(status)
+    words = {"text": "so"} if role == "candidate" else {"score": 2}
+    if taken:
+        answer(people, id_, role, now=LATER, **words)
+    else:
+        with pytest.raises(Conflict, match=status):
+            answer(people, id_, role, now=LATER, **words)
+    assert len(answers(id_)) == taken
 
 
 def test_a_score_that_comes_after_the_end_changes_the_sessions_score(database: str) -> None:
