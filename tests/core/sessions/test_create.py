@@ -92,6 +92,18 @@ def test_an_invitation_stands_for_two_weeks_unless_it_says_otherwise(database: s
     assert row(create(timed, scheduled_start=until)).invitation_expires_at is None
 
 
+def test_a_new_session_is_looked_at_when_its_first_rule_falls_due(database: str) -> None:
+    with transaction() as db:
+        one, other = make.people(db), make.people(db)
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    invited, scheduled = create(one, invitation_expires_at=NOW + hour), create(other, scheduled_start=NOW + hour)
+    assert (row(invited).sweep_at, row(scheduled).sweep_at) == (NOW + hour, NOW + hour + 5 * minute)
+    assert update_statuses(now=NOW + hour).by_rule == {"expire": 1}
+    assert update_statuses(now=NOW + hour + 5 * minute).by_rule == {"late": 1}
+    assert update_statuses(now=NOW + hour + 15 * minute).by_rule == {"no_show": 1}
+    assert (row(invited).status, row(scheduled).status) == ("expired", "no_show")
+
+
 @pytest.mark.parametrize("role", ["candidate", "recruiter", "admin"])
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(days=3)], ids=["at once", "days later"])
 def test_an_invitation_that_expired_can_be_cancelled(database: str, role: str, after: timedelta) -> None:
