@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -149,6 +149,53 @@ def test_a_retry_of_an_uncertain_mail_goes_by_now_and_a_lease_by_the_clock(datab
     with transaction() as db:
         claims.tidy(db, now=now)
     assert mail(retried).status == "queued"
+
+
+# when there is something to do
+
+
+def test_the_next_due_is_the_first_of_turns_retries_and_ends_of_leases(database: str) -> None:
+    now = utcnow()
+
+    def soonest() -> datetime | None:
+        with transaction() as db:
+            return claims.next_due(db)
+
+    assert soonest() is None
+    [leased] = queued()
+    claim()
+    assert soonest() == mail(leased).lease_until
+    with transaction() as db:
+        db.execute(text("UPDATE emails SET lease_until = :at"), {"at": now + 4 * HOUR})
+    queued(due_at=now + 3 * HOUR)
+    assert soonest() == now + 3 * HOUR
+    queued(status="uncertain", kind="invitation", retry_at=now + 2 * HOUR)
+    assert soonest() == now + 2 * HOUR
+    queued(status="uncertain", due_at=now)
+    queued(status="dead", due_at=now)
+    assert soonest() == now + 2 * HOUR, "what nobody will try again is not waited for"
+
+
+def test_a_dry_run_counts_turns_and_retries_that_have_come(database: str) -> None:
+    now = utcnow()
+    turn, retry = queued(priority=5), queued(status="uncertain", kind="invitation", priority=1, retry_at=now - HOUR)
+    queued(due_at=now + HOUR)
+    queued(status="uncertain", kind="invitation", retry_at=now + HOUR)
+    queued(status="uncertain")
+    queued(status="sent")
+    with transaction() as db:
+        assert claims.count_due(db, now=utcnow(), sample=10) == (2, [*retry, *turn])
+        assert claims.count_due(db, now=utcnow(), sample=1) == (2, retry)
+        assert claims.count_due(db, now=now - 2 * HOUR, sample=10) == (0, [])
+
+
+def test_an_attempt_is_counted_though_an_earlier_one_had_begun(database: str) -> None:
+    [id_] = queued(attempts=1, data_started_at=utcnow() - HOUR)
+    claim()
+    assert mail(id_).data_started_at is None
+    with transaction() as db:
+        assert claims.begin(db, [(id_, "me")]) == {id_: "sending"}
+    assert mail(id_).attempts == 2
 
 
 # the session a mail is about
