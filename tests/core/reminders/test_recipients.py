@@ -1,4 +1,4 @@
-"""Whom a reminder reaches: who cannot sign in gets the mail only, and a new schedule is told of anew."""
+"""Whom a reminder reaches: who cannot sign in gets the mail only, and a new schedule has reminders of its own."""
 
 from datetime import datetime
 from uuid import UUID
@@ -58,7 +58,7 @@ def _earlier(session_id: UUID, by: float) -> None:
                  " AND status = 'planned'"), nearer)  # fmt: skip
 
 
-def test_the_same_offset_of_another_schedule_is_told_of_again(database: str) -> None:
+def test_the_same_offset_of_another_schedule_is_sent_again(database: str) -> None:
     who = people(reminder_offsets=[60])
     id_ = soon(who)
     assert reminders.send_due(now=utcnow()).done == 2

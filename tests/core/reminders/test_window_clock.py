@@ -69,7 +69,7 @@ def test_when_a_reminder_was_sent_is_by_the_clock_and_what_is_due_is_by_now(data
     assert all(at is not None and at >= before for at in sent_at)
 
 
-def test_each_offset_is_told_of_once(database: str) -> None:
+def test_each_offset_has_a_notification_and_a_mail_of_its_own(database: str) -> None:
     """Two reminders of one schedule to one person are two notifications and two mails."""
     id_ = soon(people(reminder_offsets=[60, 59]), due_in=-90)
     assert reminders.send_due(now=utcnow()).done == 4

@@ -92,7 +92,7 @@ def test_an_invitation_stands_for_two_weeks_unless_it_says_otherwise(database: s
     assert row(create(timed, scheduled_start=until)).invitation_expires_at is None
 
 
-def test_a_new_session_is_looked_at_when_its_first_rule_falls_due(database: str) -> None:
+def test_a_new_session_is_swept_when_its_first_rule_falls_due(database: str) -> None:
     with transaction() as db:
         one, other = make.people(db), make.people(db)
     hour, minute = timedelta(hours=1), timedelta(minutes=1)

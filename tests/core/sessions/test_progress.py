@@ -117,12 +117,12 @@ def test_candidates_answer_while_it_runs_and_interviewers_score_until_it_has_end
     database: str, role: str, status: SessionStatus, taken: bool
 ) -> None:
     people, id_ = given(status)
-    words = {"text": "so"} if role == "candidate" else {"score": 2}
+    content = {"text": "so"} if role == "candidate" else {"score": 2}
     if taken:
-        answer(people, id_, role, now=LATER, **words)
+        answer(people, id_, role, now=LATER, **content)
     else:
         with pytest.raises(Conflict, match=status):
-            answer(people, id_, role, now=LATER, **words)
+            answer(people, id_, role, now=LATER, **content)
     assert len(answers(id_)) == taken
 
 
