@@ -224,7 +224,8 @@ def _check_later(db: Session, sessions: list[SessionSnapshot]) -> None:
 
 
 _ANSWERED = text("""
-    SELECT s.id, i.completion_ratio, count(q.id), count(a.question_id)
+    SELECT s.id, i.completion_ratio, count(q.id), count(a.question_id),
+        EXISTS (SELECT FROM answers WHERE session_id = s.id)
     FROM sessions s
     JOIN interviews i ON i.id = s.interview_id
     LEFT JOIN questions q ON q.interview_id = i.id AND q.required
@@ -237,8 +238,15 @@ _ANSWERED = text("""
 
 
 def _answered_enough(db: Session, ids: list[UUID]) -> set[UUID]:
-    """Those sessions of which at least the completion ratio of the required questions is answered."""
+    """Those sessions of which at least the completion ratio of the required questions is answered.
+
+    Where no question is required: those with any answer.
+    """
     if not ids:
         return set()
     rows = db.execute(_ANSWERED, {"ids": ids})
-    return {id_ for id_, ratio, required, answered in rows if Decimal(answered) >= ratio * required}
+    return {
+        id_
+        for id_, ratio, required, answered, has_answers in rows
+        if (Decimal(answered) >= ratio * required if required else has_answers)
+    }
