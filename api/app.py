@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 
 from api import emails, errors, flows, health, metrics, notifications, people, reports, sessions, unsubscribe
 from api.board import mail, report
+from api.prefect import Prefect
 from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
@@ -36,7 +37,6 @@ def create_app(config: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.prefect = flows.Prefect(config)
         broadcast = Broadcast(backend=backend)
         routing = asyncio.create_task(hub.run(broadcast))
         routing.add_done_callback(_routing_ended)
@@ -44,12 +44,12 @@ def create_app(config: Settings | None = None) -> FastAPI:
         await asyncio.sleep(0)
         await broadcast.connect()
         unread_counting = asyncio.create_task(unread.run())
-        yield
+        async with Prefect(config) as app.state.prefect:
+            yield
         unread_counting.cancel()
         routing.remove_done_callback(_routing_ended)
         routing.cancel()
         await broadcast.disconnect()
-        await app.state.prefect.close()
 
     app = FastAPI(title="Greenroom", version="0.1.0", description=__doc__, lifespan=lifespan)
     app.state.backend = backend

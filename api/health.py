@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from api.flows import Prefect
+from api.prefect import Prefect
 from core.db import transaction
 from core.locks import DISPATCHER_LOCK, LOCKS
 from core.settings import settings
@@ -90,11 +90,11 @@ async def _relay(request: Request) -> None:
 
 
 async def _prefect(prefect: Prefect) -> None:
-    await prefect.ask("GET", "/health")
+    await prefect.request("GET", "/health")
 
 
 async def _worker(prefect: Prefect) -> None:
-    pools = await prefect.ask("POST", "/work_pools/filter", {})
+    pools = await prefect.request("POST", "/work_pools/filter", {})
     if not any(pool["status"] == "READY" for pool in pools):
         raise NotWorking("no worker is online; start one with: greenroom worker")
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from pydantic import Field
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
@@ -12,22 +11,14 @@ from core import outbox
 from core.db import transaction
 from core.events import SessionsCleaned
 from core.idempotency import KEPT
-from core.results import Result
+from core.results import SAMPLE, JobResult
 from core.settings import settings
 
 BATCH = 1000
 FILES = 20
 """Rows of a batch that carry whole files."""
-SAMPLE = 10
 PUSHES_KEPT = timedelta(days=7)
 MAILS_KEPT = timedelta(days=90)
-
-
-class Cleaned(Result):
-    """What one run found and removed, by what it was; of a dry run, what it would. ``sample`` are sessions' ids."""
-
-    by_kind: dict[str, int] = Field(default_factory=dict)
-    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Rule(NamedTuple):
@@ -39,13 +30,14 @@ class Rule(NamedTuple):
     batch: int = BATCH
 
 
-def clean_up(*, now: datetime, dry_run: bool = False, batch: int | None = None) -> Cleaned:
+def clean_up(*, now: datetime, dry_run: bool = False, batch: int | None = None) -> JobResult:
     """Remove what is older than it is kept: each batch a transaction of its own, so that no lock is held for long.
 
     What others have locked is left to the next run; a killed run has done what it committed, and the next does the
-    rest. A run that removed something publishes one summary, once for its slot. ``dry_run`` writes nothing.
+    rest. A run that removed something publishes one summary, once for its slot. ``dry_run`` writes nothing. The result
+    counts what was removed by its kind; the sample holds sessions.
     """
-    cleaned = Cleaned(now=now, dry_run=dry_run)
+    result = JobResult(now=now, dry_run=dry_run)
     times = {
         "now": now,
         "sessions_before": now - timedelta(days=settings().retention_days),
@@ -54,22 +46,22 @@ def clean_up(*, now: datetime, dry_run: bool = False, batch: int | None = None) 
         "keys_before": now - KEPT,
     }
     with transaction() as db:
-        cleaned.sample = [{"session_id": str(id_)} for id_ in db.scalars(_SAMPLE, {**times, "sample": SAMPLE})]
+        result.sample = [{"session_id": str(id_)} for id_ in db.scalars(_SAMPLE, {**times, "sample": SAMPLE})]
     for rule in RULES:
         if dry_run:
             with transaction() as db:
                 count = int(db.execute(rule.counting, times).scalar_one())
         else:
             count = sum(_batches(rule, {**times, "batch": batch or rule.batch}))
-            cleaned.done += count
-        cleaned.found += count
+            result.done += count
+        result.found += count
         if count:
-            cleaned.by_kind[rule.kind] = count
-    if cleaned.done:
+            result.counts[rule.kind] = count
+    if result.done:
         with transaction() as db:
-            summary = SessionsCleaned(cleaned_at=now, removed=cleaned.by_kind)
+            summary = SessionsCleaned(cleaned_at=now, removed=result.counts)
             outbox.publish(db, summary, dedupe_key=f"cleanup/{now.isoformat()}")
-    return cleaned
+    return result
 
 
 def _batches(rule: Rule, given: dict[str, Any]) -> Iterator[int]:

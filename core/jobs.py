@@ -1,4 +1,4 @@
-"""The jobs' runs, as admins and dashboards see them: counted once each, and trouble told once."""
+"""The jobs' runs, as admins and dashboards see them: each counted once, and admins notified of trouble once."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,26 +17,26 @@ from core.results import COUNTS
 
 ENDS = ("completed", "skipped", "failed", "crashed", "cancelled")
 """How a run ends; ``skipped``: it had nothing to do, because another run does its work."""
-_BEGUN, _LATE, _ROW = "begun", "late", "rows "
+_BEGUN, _LATE, _ROWS = "begun", "late", "rows "
 
 
-def note(db: Session, told: Sequence[tuple[UUID, FlowState]], *, now: datetime) -> None:
-    """Publish states of runs, each once however often it is told; count those of jobs, and tell admins of trouble.
+def record_states(db: Session, states: Sequence[tuple[UUID, FlowState]], *, now: datetime) -> None:
+    """Publish states of runs, each once however often it is given; count those of jobs, notify admins of trouble.
 
-    A job is what has a deployment. That its runs are late is told once, until a run of it has begun again.
+    A job is what has a deployment. Admins hear once that its runs are late, until a run of it has begun again.
     """
     counted: list[_Count] = []
-    for state_id, change in told:
+    for state_id, change in states:
         key = f"prefect:{state_id}"
         outbox.publish(db, change, dedupe_key=key)
         if change.deployment is not None and (what := _what(change)):
             rows = _rows(change) if what == "completed" else ()
             counted.append(_Count(key, change.deployment, what, change.occurred_at, rows))
     outbox.publish_late(db, _count, *counted)
-    notify(db, _trouble(db, [change for _, change in told]), now=now)
+    notify(db, _notices(db, [change for _, change in states]), now=now)
 
 
-class Figures(NamedTuple):
+class JobStats(NamedTuple):
     """One job's counts: runs by end, rows of completed runs by what became of them; and how it stands."""
 
     job: str
@@ -47,16 +47,16 @@ class Figures(NamedTuple):
     completed_at: datetime | None
 
 
-def figures(db: Session) -> list[Figures]:
+def job_stats(db: Session) -> list[JobStats]:
     """Every job that has had a run, by name."""
     found: dict[str, dict[str, tuple[int, datetime]]] = {}
     for job, what, count, last_at in db.execute(text("SELECT job, what, count, last_at FROM job_counts ORDER BY job")):
         found.setdefault(job, {})[what] = count, last_at
     return [
-        Figures(
+        JobStats(
             job,
             runs={end: of.get(end, _NEVER)[0] for end in ENDS},
-            rows={row: of.get(_ROW + row, _NEVER)[0] for row in COUNTS},
+            rows={row: of.get(_ROWS + row, _NEVER)[0] for row in COUNTS},
             late=of.get(_LATE, _NEVER)[0],
             is_late=_outage(of.get(_LATE, _NEVER)[1], of.get(_BEGUN, _NEVER)[1]),
             completed_at=of.get("completed", _NEVER)[1],
@@ -112,7 +112,7 @@ def _count(db: Session, counted: Sequence[_Count]) -> outbox.Finish:
         counts, last = Counter[tuple[str, str]](), dict[tuple[str, str], datetime]()
         for one in counted:
             if one.key not in known:
-                for what, number in ((one.what, 1), *((_ROW + row, n) for row, n in one.rows)):
+                for what, number in ((one.what, 1), *((_ROWS + row, n) for row, n in one.rows)):
                     counts[one.job, what] += number
                     last[one.job, what] = max(one.at, last.get((one.job, what), one.at))
         if counts:
@@ -128,12 +128,12 @@ def _count(db: Session, counted: Sequence[_Count]) -> outbox.Finish:
 _LAST = text("SELECT job, what, last_at FROM job_counts WHERE what IN ('late', 'begun') AND job = ANY(:jobs)")
 
 
-def _trouble(db: Session, changes: Sequence[FlowState]) -> list[Notice]:
-    """What admins are told: runs that failed; that a job is late, and that it is no more, each once an outage.
+def _notices(db: Session, changes: Sequence[FlowState]) -> list[Notice]:
+    """What admins hear: runs that failed; that a job is late, and that it is no more, each once an outage.
 
-    An outage is known by the last run that began before it, so that all who tell of it use one key.
+    An outage is known by the last run that began before it, so that all who notify of it use one key.
     """
-    told: list[Notice] = []
+    notices: list[Notice] = []
     rows = db.execute(_LAST, {"jobs": sorted({change.deployment for change in changes if change.deployment})})
     last: dict[tuple[str, str], datetime] = {(job, what): at for job, what, at in rows}
     for change in sorted(changes, key=lambda one: one.occurred_at):
@@ -141,13 +141,13 @@ def _trouble(db: Session, changes: Sequence[FlowState]) -> list[Notice]:
             continue
         at, begun, late = change.occurred_at, last.get((job, _BEGUN)), last.get((job, _LATE))
         if what in ("failed", "crashed"):
-            told.append(job_failed(change.run_id, job))
+            notices.append(job_failed(change.run_id, job))
         elif what == _LATE and _outage(at, begun):
-            told.append(job_late(change.run_id, job, since=begun))
+            notices.append(job_late(change.run_id, job, since=begun))
         elif what == _BEGUN and late is not None and _outage(late, begun) and at > late:
-            told.append(job_recovered(change.run_id, job, since=begun))
+            notices.append(job_recovered(change.run_id, job, since=begun))
         last[job, what] = max(at, last.get((job, what), at))
-    return told
+    return notices
 
 
 def _outage(late: datetime | None, begun: datetime | None) -> bool:

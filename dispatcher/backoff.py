@@ -13,11 +13,11 @@ class Backoff:
 
     @property
     def first(self) -> bool:
-        """Whether nothing was waited for since all was well: the time to say what is wrong, once."""
+        """Whether this is the first failure since the last success: the time to log it, once."""
         return self._next == 0.1
 
     def reset(self) -> None:
-        """All is well again."""
+        """The last attempt succeeded: the next wait is the shortest again."""
         self._next = 0.1
 
     async def sleep(self) -> None:

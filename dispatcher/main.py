@@ -24,13 +24,13 @@ from core.locks import DISPATCHER_LOCK, LOCKS, WORK_CHANNEL
 from core.settings import settings
 from dispatcher import janitor
 from dispatcher.backoff import Backoff
-from dispatcher.flow_states import Watcher
+from dispatcher.flow_states import FlowStateWatcher
 from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.run_recorder import Recorder
 from dispatcher.mail.stats import Tally
 from dispatcher.prefect_api import PrefectServer
 from dispatcher.reports.renderer import Renderer
-from dispatcher.reports.run_recorder import Recorder as ReportRecorder
+from dispatcher.reports.run_recorder import ReportRunRecorder
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ STOP_SECONDS = 1.5
 
 Work = Callable[[], Awaitable[datetime | None]]
 """Does what is due, and says when the next is; None: nothing is planned. May be called with nothing due."""
-SOON = timedelta(seconds=0.5)
+RECHECK = timedelta(seconds=0.5)
+"""What is due and was not taken is locked by somebody else; after this time it is looked for again."""
 
 
 def run() -> None:
@@ -52,7 +53,7 @@ async def _main() -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    dispatching, stopping = asyncio.create_task(_everything()), asyncio.create_task(stop.wait())
+    dispatching, stopping = asyncio.create_task(_run_all()), asyncio.create_task(stop.wait())
     await asyncio.wait([dispatching, stopping], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         log.info("stopping")
@@ -72,59 +73,58 @@ def _exit() -> None:
     os._exit(0)
 
 
-async def _everything() -> None:
+async def _run_all() -> None:
     tally = Tally()
     async with (
-        ReportRecorder(_prefect()) as recorder,
+        ReportRunRecorder(_prefect()) as recorder,
         Renderer(settings(), recorder=recorder) as renderer,
         Recorder(_prefect(), tally),
         Mailer(settings(), tally=tally) as mailer,
     ):
-        await dispatch((mailer.fetch_due, renderer.fetch_due, remind, notify))
+        await dispatch((mailer.look, renderer.fetch_due, send_reminders, deliver_notifications))
 
 
-async def remind() -> datetime | None:
+async def send_reminders() -> datetime | None:
     """Send the reminders whose time has come."""
-    return await asyncio.to_thread(_remind)
+    return await asyncio.to_thread(_send_reminders)
 
 
-def _remind() -> datetime | None:
-    more = reminders.send_due(now=utcnow()).left
+def _send_reminders() -> datetime | None:
+    locked = reminders.send_due(now=utcnow()).counts["locked"]
     with transaction() as db:
         due = reminders.next_due(db)
-    return None if due is None else max(due, utcnow() + SOON) if more else due
+    return None if due is None else max(due, utcnow() + RECHECK) if locked else due
 
 
-async def notify() -> datetime | None:
+async def deliver_notifications() -> datetime | None:
     """Deliver notifications whose time has come."""
-    return await asyncio.to_thread(_notify)
+    return await asyncio.to_thread(_deliver_notifications)
 
 
-def _notify() -> datetime | None:
+def _deliver_notifications() -> datetime | None:
     notifications.deliver_due(now=utcnow())
     with transaction() as db:
         due = notifications.next_due(db)
-    # what is due and was not delivered is locked by somebody: it is looked at again in a moment
-    return None if due is None else max(due, utcnow() + SOON)
+    return None if due is None else max(due, utcnow() + RECHECK)
 
 
 async def dispatch(work: tuple[Work, ...]) -> None:
     """Everything a dispatcher does, until cancelled."""
     wakes = [asyncio.Event() for _ in work]
-    async with asyncio.TaskGroup() as together:
-        together.create_task(_live(wakes))
-        together.create_task(Watcher(_prefect()).run())
-        together.create_task(janitor.keep(_prefect()))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_listen(wakes))
+        tasks.create_task(FlowStateWatcher(_prefect()).run())
+        tasks.create_task(janitor.run(_prefect()))
         for each, wake in zip(work, wakes, strict=True):
-            together.create_task(_keep_at(each, wake))
+            tasks.create_task(_call_when_due(each, wake))
 
 
 def _prefect() -> PrefectServer:
     return PrefectServer(settings().prefect_api_url, settings().prefect_api_auth_string)
 
 
-async def _live(wakes: list[asyncio.Event]) -> None:
-    """Hold the lock that says we live, and pass on every NOTIFY; PostgreSQL away is waited for."""
+async def _listen(wakes: list[asyncio.Event]) -> None:
+    """Hold the lock that shows this process is alive, and wake the work at each NOTIFY; reconnects when need be."""
     backoff = Backoff()
     while True:
         try:
@@ -155,8 +155,8 @@ def _wake(wakes: list[asyncio.Event]) -> None:
         wake.set()
 
 
-async def _keep_at(work: Work, wake: asyncio.Event) -> None:
-    """Call a work function whenever something is due or it is woken; one that fails is called again."""
+async def _call_when_due(work: Work, wake: asyncio.Event) -> None:
+    """Call a work function whenever something is due or a NOTIFY came; one that fails is called again."""
     backoff = Backoff()
     while True:
         wake.clear()

@@ -5,13 +5,13 @@ from typing import Any
 
 from prefect import State, flow
 
+from core.results import JobResult
 from dispatcher.mail.drain import send_due
-from dispatcher.mail.stats import Sent
 from flows.run import job, slot_name
 
 
 @flow(name="send-emails", flow_run_name=slot_name)
-async def send_emails(now: datetime | None = None, dry_run: bool = False) -> Sent | State[Any]:
+async def send_emails(now: datetime | None = None, dry_run: bool = False) -> JobResult | State[Any]:
     """Sends every mail that is due, retries and what an ended process left behind included.
 
     now: what was due at this time instead of the scheduled one. dry_run: count and show a sample, send nothing.

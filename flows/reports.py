@@ -4,7 +4,6 @@ import time
 from datetime import date as Day  # noqa: N812 - the parameter is called date, as people give it
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import httpx
 from prefect import State, flow, get_run_logger, runtime
@@ -15,22 +14,20 @@ from prefect.states import Failed
 from core import reports
 from core.clock import utcnow
 from core.db import transaction
-from core.emails import report_page
 from core.errors import GreenroomError
-from core.models import ReportStatus
 from core.reports.registry import ReportType
-from core.results import Result
-from dispatcher.reports.run_recorder import ASKED_BY_A_RUN
+from core.results import JobResult
+from dispatcher.reports.run_recorder import RUN_KEY_PREFIX, report_result
 from flows.run import job, slot_name
 
-PATIENCE_SECONDS = 600.0
-LOOK_SECONDS = 0.5
+WAIT_SECONDS = 600.0
+POLL_SECONDS = 0.5
 
 
 @flow(name="generate-daily-reports", flow_run_name=slot_name)
 async def generate_daily_reports(
     date: Day | None = None, until: Day | None = None, now: datetime | None = None, dry_run: bool = False
-) -> reports.Asked | State[Any]:
+) -> JobResult | State[Any]:
     """Asks for the dashboard of yesterday as PDF and CSV, once a day however often it runs.
 
     date: of this day instead; with until: of each day from date to until. now: yesterday as of this time.
@@ -39,20 +36,7 @@ async def generate_daily_reports(
     return await job(reports.enqueue_daily, now=now, dry_run=dry_run, own_slot=True, date=date, until=until)
 
 
-class Generated(Result):
-    """What became of the report: ``done`` with its file, ``failed`` with the reason; of a dry run only found."""
-
-    found: int = 1
-    report_id: UUID | None = None
-    type: ReportType
-    status: ReportStatus | None = None
-    reason: str | None = None
-    filename: str | None = None
-    size: int | None = None
-    url: str | None = None
-
-
-class NotMade(GreenroomError):
+class ReportNotReady(GreenroomError):
     """No dispatcher made the report while a run waited for it."""
 
 
@@ -64,7 +48,7 @@ async def generate_report(
     interview_id: int | None = None,
     candidate_id: int | None = None,
     dry_run: bool = False,
-) -> Generated | State[Any]:
+) -> JobResult | State[Any]:
     """Asks for a report, and waits until the dispatcher has made it. Admins may download it.
 
     start, end: the period, before end, as dates or times; the last 30 days unless given. interview_id, candidate_id:
@@ -73,47 +57,37 @@ async def generate_report(
     given = reports.NewReport.model_validate(
         {"type": type, "start": start, "end": end, "interview_id": interview_id, "candidate_id": candidate_id}
     )
-    key = f"{ASKED_BY_A_RUN}{runtime.flow_run.id}"
+    key = f"{RUN_KEY_PREFIX}{runtime.flow_run.id}"
     result = await job(ask_and_wait, now=None, dry_run=dry_run, own_slot=True, given=given, key=key)
-    if isinstance(result, Generated) and result.url is not None:
+    if not isinstance(result, JobResult):
+        return result
+    if result.done:
         try:
-            await acreate_link_artifact(key="report", link=result.url, link_text=result.filename)
+            await acreate_link_artifact(key="report", link=result.data["url"], link_text=result.data["filename"])
         except (PrefectException, httpx.HTTPError) as error:
             # the report is there: a run that cannot show it has not failed
             get_run_logger().warning("The link could not be shown: %s", error)
-    if isinstance(result, Generated) and result.failed:
-        return Failed(message=result.reason)
-    return result
+    return Failed(message=result.data["reason"]) if result.failed else result
 
 
-def ask_and_wait(*, now: datetime, dry_run: bool, given: reports.NewReport, key: str) -> Generated:
-    """Ask for the report, once for a key, and wait for what becomes of it. Raises Invalid and NotMade."""
+def ask_and_wait(*, now: datetime, dry_run: bool, given: reports.NewReport, key: str) -> JobResult:
+    """Queue the report, once for a key, and wait until it is ready or failed. Raises Invalid and ReportNotReady."""
     if dry_run:
         with transaction() as db:
             reports.check_request(db, given, now=now)
-        return Generated(now=now, dry_run=True, type=given.type)
+        return JobResult(now=now, dry_run=True, found=1, data={"type": given.type})
     with transaction() as db:
         report_id = reports.enqueue_as_system(db, given, key=key, now=utcnow()).id
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         with transaction() as db:
             found = reports.outcome(db, report_id)
         if found.status in ("ready", "failed"):
             break
         if time.monotonic() > deadline:
-            raise NotMade(f"Report {report_id} is {found.status} after {PATIENCE_SECONDS:g} s; does a dispatcher run?")
-        time.sleep(LOOK_SECONDS)
-    ready = found.status == "ready"
-    return Generated(
-        now=now,
-        dry_run=False,
-        done=int(ready),
-        failed=int(not ready),
-        report_id=report_id,
-        type=given.type,
-        status=found.status,
-        reason=found.reason,
-        filename=found.file.filename if found.file else None,
-        size=found.file.size if found.file else None,
-        url=report_page(report_id) if ready else None,
-    )
+            raise ReportNotReady(
+                f"Report {report_id} is {found.status} after {WAIT_SECONDS:g} s; does a dispatcher run?"
+            )
+        time.sleep(POLL_SECONDS)
+    about = {"filename": found.file and found.file.filename, "size": found.file and found.file.size}
+    return report_result(report_id, given.type, found.status, now=now, reason=found.reason, **about)

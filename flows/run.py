@@ -5,7 +5,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psycopg
@@ -31,14 +31,12 @@ from core.clock import utcnow
 from core.db import engine
 from core.errors import Invalid, Unavailable
 from core.locks import LOCKS
-from core.results import Result
+from core.results import JobResult
 from core.settings import settings
-
-R = TypeVar("R", bound=Result)
 
 RETRY_DELAYS = [1.0, 5.0, 15.0, 30.0]
 """Seconds; a restarted PostgreSQL is back well before the last."""
-TROUBLE = (
+TRANSIENT_ERRORS = (
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
     psycopg.OperationalError,
@@ -49,8 +47,8 @@ TROUBLE = (
 
 
 async def job(
-    function: Callable[..., R], *, now: datetime | None, dry_run: bool, own_slot: bool = False, **more: Any
-) -> R | State[Any]:
+    function: Callable[..., JobResult], *, now: datetime | None, dry_run: bool, own_slot: bool = False, **more: Any
+) -> JobResult | State[Any]:
     """Do one job of core for its slot, alone, and show its typed result; the flow returns what this returns.
 
     It is skipped, with the reason as its final state, when a later slot is due too or another run is at it; not so
@@ -62,30 +60,32 @@ async def job(
     slot = await _slot(now, dry_run=dry_run)
     if not own_slot and (later := await _later_run()) is not None:
         return _skipped(f"a later run is due as well and does this one's work: {later.name}")
-    async with _alone(needed=not (dry_run or own_slot)) as alone:
+    async with _exclusively(needed=not (dry_run or own_slot)) as alone:
         if not alone:
             return _skipped("another run of this flow is at work")
         result = await step(function, now=slot, dry_run=dry_run, **more)
-    await _show(result)
+    await _show_result(result)
     return result
 
 
-async def step(function: Callable[..., R], *, now: datetime, dry_run: bool, **more: Any) -> R:
-    """Run a synchronous function of core in a thread, as one task: trouble is retried, bugs are not."""
+async def step(function: Callable[..., JobResult], *, now: datetime, dry_run: bool, **more: Any) -> JobResult:
+    """Run a synchronous function of core in a thread, as one task: transient errors are retried, bugs are not."""
     given = {"now": now, "dry_run": dry_run, **more}
-    result: R = await _in_thread.with_options(name=function.__name__)(function, given)
+    result: JobResult = await _in_thread.with_options(name=function.__name__)(function, given)
     return result
 
 
-def _is_trouble(_task: Any, _run: Any, state: State[Any]) -> bool:
-    return isinstance(state.data, TROUBLE) or isinstance(getattr(state.data, "exception", None), TROUBLE)
+def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
+    return isinstance(state.data, TRANSIENT_ERRORS) or isinstance(
+        getattr(state.data, "exception", None), TRANSIENT_ERRORS
+    )
 
 
 @task(
     task_run_name="{function.__name__}",
     retries=len(RETRY_DELAYS),
     retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=_is_trouble,
+    retry_condition_fn=_is_transient,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -130,7 +130,7 @@ async def _later_run() -> FlowRun | None:
         return None
     due = FlowRunFilter(
         expected_start_time=FlowRunFilterExpectedStartTime(after_=run.expected_start_time, before_=utcnow()),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_COUNTS)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_DOES_THE_WORK)),
     )
     async with get_client() as client:
         found = await client.read_flow_runs(
@@ -148,13 +148,13 @@ async def _later_run() -> FlowRun | None:
     return max(later, key=lambda other: _utc(other.expected_start_time), default=None)
 
 
-_COUNTS = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
-"""A later run that failed, crashed or was cancelled does nobody's work, nor does one that was skipped."""
+_DOES_THE_WORK = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
+"""States in which a later run does this one's work, or did: not if it failed, crashed, was cancelled or skipped."""
 _SKIPPED = "Skipped"
 
 
 @asynccontextmanager
-async def _alone(*, needed: bool) -> AsyncIterator[bool]:
+async def _exclusively(*, needed: bool) -> AsyncIterator[bool]:
     """Hold this flow's lock while the block runs; False when another run holds it.
 
     The lock lives on a connection of its own, so that PostgreSQL frees it however this process ends. Should the
@@ -197,24 +197,23 @@ def _skipped(why: str) -> State[Any]:
     return Completed(name=_SKIPPED, message=f"Skipped: {why}.")
 
 
-async def _show(result: Result) -> None:
-    """The result as a table of the run: people see it in the UI, and the watcher reads it by run id."""
-    row = result.model_dump(mode="json")
-    told = result.headline()
-    get_run_logger().info(told)
-    about = "\n\n".join([told, *filter(None, [links(row)])])
+async def _show_result(result: JobResult) -> None:
+    """The result as a table of the run: people see it in the UI, and core.prefect_rest reads it by run id."""
+    headline = result.headline()
+    get_run_logger().info(headline)
+    about = "\n\n".join(filter(None, [headline, session_links(result)]))
     try:
-        await acreate_table_artifact(key=str(runtime.flow_run.flow_name), table=[row], description=about)
+        await acreate_table_artifact(
+            key=str(runtime.flow_run.flow_name), table=[result.model_dump(mode="json")], description=about
+        )
     except (PrefectException, httpx.HTTPError) as error:
         # the work is done and committed: a run that cannot show it has not failed
         get_run_logger().warning("The result could not be shown: %s", error)
 
 
-def links(result: dict[str, Any]) -> str:
+def session_links(result: JobResult) -> str:
     """The sample's sessions as Markdown, each a link to where it opens; empty when it has none."""
-    shown = [one for one in result.get("sample", ()) if isinstance(one, dict)]
-    sample = [one["what"] if isinstance(one.get("what"), dict) else one for one in shown]
-    ids = dict.fromkeys(one["session_id"] for one in sample if "session_id" in one)
+    ids = dict.fromkeys(one["session_id"] for one in result.sample if "session_id" in one)
     return ", ".join(f"[{id_}]({settings().session_page(id_)})" for id_ in ids)
 
 

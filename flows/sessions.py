@@ -6,11 +6,12 @@ from typing import Any
 from prefect import State, flow
 
 from core import sessions
+from core.results import JobResult
 from flows.run import job, slot_name
 
 
 @flow(name="update-session-statuses", flow_run_name=slot_name)
-async def update_session_statuses(now: datetime | None = None, dry_run: bool = False) -> sessions.Swept | State[Any]:
+async def update_session_statuses(now: datetime | None = None, dry_run: bool = False) -> JobResult | State[Any]:
     """Moves sessions that time has moved: expired, no-show, interrupted, closed; and tells who is late.
 
     now: judge as of this time instead of the scheduled one. dry_run: count and show a sample, change nothing.

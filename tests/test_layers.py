@@ -17,6 +17,9 @@ PLANTED = [
     ("core/clock.py", "import api.app"),
     ("core/db.py", "import core.outbox"),
     ("core/events.py", "import core.sessions"),
+    ("core/cleanup.py", "import core.prefect_rest"),
+    ("core/prefect_rest.py", "import core.db"),
+    ("core/prefect_rest.py", "import dispatcher.prefect_api"),
     ("flows/sessions.py", "import fastapi"),
     ("api/app.py", "import flows.sessions"),
     ("api/app.py", "import prefect"),
@@ -33,7 +36,7 @@ def lint(folder: Path) -> "subprocess.CompletedProcess[str]":
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The house, to plant violations in."""
     folder = tmp_path_factory.mktemp("house")
-    for package in ("core", "flows", "api", "deployments"):
+    for package in ("core", "dispatcher", "flows", "api", "deployments"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder

@@ -1,7 +1,7 @@
 """Notifications: told to one user, to a role or to all, in the transaction of what caused them; and their inbox."""
 
 from core.notifications.create import NewNotification, create, withdraw
-from core.notifications.deliver import Delivered, deliver_due, next_due
+from core.notifications.deliver import deliver_due, next_due
 from core.notifications.inbox import Box, change_preferences, get, mark_archived, mark_read, mark_seen, page, read_all
 from core.notifications.notify import Notice, notify
 from core.notifications.system import job_failed, job_late, job_recovered, report_notice
@@ -9,7 +9,6 @@ from core.notifications.unread import count, counts
 
 __all__ = [
     "Box",
-    "Delivered",
     "NewNotification",
     "Notice",
     "change_preferences",

@@ -3,35 +3,26 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import transaction
 from core.notifications.notify import Delivery, deliver
 from core.notifications.withdraw import Withdrawn, announce_withdrawn
-from core.results import Result
+from core.results import SAMPLE, JobResult
 
 BATCH = 500
-SAMPLE = 10
 
 
-class Delivered(Result):
-    """What one pass found and did: it ``delivered``, and it ``expired``; those ``skipped`` expired undelivered."""
-
-    delivered: int = 0
-    expired: int = 0
-    sample: list[dict[str, Any]] = Field(default_factory=list)
-
-
-def deliver_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Delivered:
+def deliver_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> JobResult:
     """Expire what is past its time, then deliver every pending notification whose ``not_before`` has come.
 
     Each batch is claimed, written and announced in a transaction of its own, and what somebody else has claimed is
     left to them: run twice or at once, each is delivered once. What is over goes by the database's clock, so that a
-    late run delivers nothing stale. ``dry_run`` writes nothing.
+    late run delivers nothing stale. ``dry_run`` writes nothing. The result counts what was ``delivered`` and what
+    ``expired``; ``skipped`` are those that expired undelivered.
     """
-    result = Delivered(now=now, dry_run=dry_run)
+    result = JobResult(now=now, dry_run=dry_run)
     if dry_run:
         with transaction() as db:
             _preview(db, result, now)
@@ -87,24 +78,24 @@ _DELIVER = text(f"""
 """)  # noqa: S608 - made of the constants above
 
 
-def _expire(db: Session, result: Delivered, given: dict[str, Any]) -> int:
+def _expire(db: Session, result: JobResult, given: dict[str, Any]) -> int:
     over = db.execute(_EXPIRE, given).all()
     announce_withdrawn(
         db, [Withdrawn(id_, user_id, role) for id_, user_id, role, was in over if was == "delivered"], now=given["now"]
     )
     result.found += len(over)
     result.done += len(over)
-    result.expired += len(over)
+    result.counts["expired"] += len(over)
     result.skipped += sum(was == "pending" for *_, was in over)
     return len(over)
 
 
-def _deliver(db: Session, result: Delivered, given: dict[str, Any]) -> int:
+def _deliver(db: Session, result: JobResult, given: dict[str, Any]) -> int:
     due = [Delivery._make(row) for row in db.execute(_DELIVER, given)]
     deliver(db, due, now=given["now"])
     result.found += len(due)
     result.done += len(due)
-    result.delivered += len(due)
+    result.counts["delivered"] += len(due)
     result.sample += [{"notification_id": one.id, "title": one.title} for one in due[: SAMPLE - len(result.sample)]]
     return len(due)
 
@@ -123,9 +114,9 @@ _PREVIEW_SAMPLE = text(f"""
 """)  # noqa: S608 - made of the constants above
 
 
-def _preview(db: Session, result: Delivered, now: datetime) -> None:
+def _preview(db: Session, result: JobResult, now: datetime) -> None:
     counts = db.execute(_PREVIEW, {"now": now}).one()
-    result.delivered, result.expired, result.skipped = counts
-    result.found = result.delivered + result.expired
+    result.counts["delivered"], result.counts["expired"], result.skipped = counts
+    result.found = result.counts.total()
     sample = db.execute(_PREVIEW_SAMPLE, {"now": now, "sample": SAMPLE})
     result.sample = [dict(row) for row in sample.mappings()]

@@ -1,62 +1,41 @@
 """The hourly look: reminders that nobody planned, those that are due, and those that missed their window."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import transaction
 from core.reminders.planning import plan
-from core.reminders.sending import MISSED, SAMPLE, send_due
-from core.results import Result
+from core.reminders.sending import MISSED, send_due
+from core.results import SAMPLE, JobResult
 
 BATCH = 500
 REPORTED = timedelta(hours=1)
 """How far back the run looks at least for what missed its window: as far as the run before it, if none was lost."""
 
 
-class Reminded(Result):
-    """What the hourly run found and did: it sent what was due, and ``planned`` what was missing.
-
-    ``missed`` counts what missed its window in the hour before, or since the last run that was completed, whoever found
-    that; the sample shows some.
-    """
-
-    planned: int = 0
-    missed: int = 0
-    by_outcome: dict[str, int] = Field(default_factory=dict)
-    sample: list[dict[str, Any]] = Field(default_factory=list)
-
-
-def remind(*, now: datetime, dry_run: bool = False) -> Reminded:
+def remind(*, now: datetime, dry_run: bool = False) -> JobResult:
     """Plan what is missing, send what is due, report what missed its window. ``dry_run`` counts and writes nothing.
 
-    In a dry run ``planned`` are the sessions that lack reminders.
+    The result is that of ``send_due``, and counts as ``planned`` the reminders that were missing (in a dry run the
+    sessions that lack some), as ``missed`` those that missed their window in the hour before, or since the last run
+    that was completed, whoever found that; the sample shows some of these, if there are any.
     """
     planned = plan_missing(now=now, dry_run=dry_run)
     sent = send_due(now=now, dry_run=dry_run)
     with transaction() as db:
         missed = db.execute(_MISSED, {"why": MISSED, "since": now - REPORTED, "now": now}).all()
-    return Reminded(
-        now=now,
-        dry_run=dry_run,
-        found=sent.found,
-        done=sent.done,
-        skipped=sent.skipped,
-        failed=sent.failed,
-        planned=planned,
-        missed=len(missed),
-        by_outcome=sent.by_outcome,
-        sample=[
+    result = sent + JobResult(now=now, dry_run=dry_run, counts=Counter(planned=planned, missed=len(missed)))
+    if missed:
+        result.sample = [
             {"session_id": str(session_id), "to": party, "outcome": MISSED, "due_at": due_at.isoformat()}
             for session_id, party, due_at in missed[:SAMPLE]
         ]
-        or sent.sample,
-    )
+    return result
 
 
 _MISSED = text("""

@@ -1,12 +1,12 @@
 """Sending reminders that are due: claimed with their sessions, checked again, and made a mail and a notification."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -18,22 +18,13 @@ from core.emails.session_mails import Side
 from core.models import Email
 from core.notifications import Notice, notify
 from core.notifications.system import notify_mail_trouble
-from core.results import Result
+from core.results import SAMPLE, JobResult
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-SAMPLE = 10
 MISSED = "missed its window"
 VOID = ("the session is not scheduled any more", "the session has another schedule", "the interview has no such offset")
-
-
-class Sent(Result):
-    """What one pass found and did; ``left`` were locked by somebody else and are still due."""
-
-    left: int = 0
-    by_outcome: dict[str, int] = Field(default_factory=dict)
-    sample: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Due(NamedTuple):
@@ -48,14 +39,15 @@ class Due(NamedTuple):
     problem: str | None
 
 
-def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Sent:
+def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> JobResult:
     """Send every reminder whose time has come by ``now`` and is not over; skip the others, with the reason.
 
     Each batch is claimed, with its sessions, written and announced in one transaction. What somebody else has locked is
     left to the next pass, so run twice or at once each reminder is sent once. Whether its window is over goes by the
-    database's clock. ``dry_run`` writes nothing.
+    database's clock. ``dry_run`` writes nothing. The result counts by outcome, and as ``locked`` those that somebody
+    else had locked and that are still due.
     """
-    sent = Sent(now=now, dry_run=dry_run)
+    sent = JobResult(now=now, dry_run=dry_run)
     if dry_run:
         with transaction() as db:
             _preview(db, sent)
@@ -67,7 +59,8 @@ def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Sen
             _complete(db, sent, claimed)
             more = len(claimed) == batch
             if not more:
-                sent.left = db.execute(_LEFT, {"now": now, "ids": array([due.id for due in claimed])}).scalar_one()
+                given = {"now": now, "ids": array([due.id for due in claimed])}
+                sent.counts += Counter(locked=db.execute(_LOCKED, given).scalar_one())
     return sent
 
 
@@ -83,7 +76,7 @@ _CLAIM = text("""
     ORDER BY reminders.due_at, reminders.id LIMIT :limit
     FOR UPDATE OF reminders, sessions SKIP LOCKED
 """)
-_LEFT = text("""
+_LOCKED = text("""
     SELECT count(*) FROM reminders
     WHERE status = 'planned' AND due_at <= :now AND id <> ALL(CAST(:ids AS bigint[]))
 """)
@@ -115,7 +108,7 @@ def claim(db: Session, *, now: datetime, limit: int) -> list[Due]:
     return [Due._make(row) for row in db.execute(_CLAIMED, {"ids": array(ids), "now": now})]
 
 
-def _complete(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
+def _complete(db: Session, sent: JobResult, claimed: Sequence[Due]) -> None:
     outcomes: dict[int, tuple[str, str | None]] = {
         due.id: ("void" if due.problem in VOID else "skipped", due.problem) for due in claimed if due.problem
     }
@@ -133,7 +126,7 @@ def _complete(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
     for due in claimed:
         status, reason = outcomes[due.id]
         word = "sent" if status == "sent" else reason or status
-        sent.by_outcome[word] = sent.by_outcome.get(word, 0) + 1
+        sent.counts[word] += 1
         sent.done += status == "sent"
         sent.skipped += status != "sent" and not word.startswith(_FAILED)
         if len(sent.sample) < SAMPLE:
@@ -143,7 +136,7 @@ def _complete(db: Session, sent: Sent, claimed: Sequence[Due]) -> None:
 _FAILED = "could not be written"
 
 
-def _complete_one_by_one(db: Session, sent: Sent, good: Sequence[Due]) -> dict[int, tuple[str, str | None]]:
+def _complete_one_by_one(db: Session, sent: JobResult, good: Sequence[Due]) -> dict[int, tuple[str, str | None]]:
     """One that cannot be written must not keep the others from going."""
     outcomes: dict[int, tuple[str, str | None]] = {}
     for due in good:
@@ -227,11 +220,11 @@ _COUNT = text(f"""
 _SAMPLE = text(_DUE.format("r.due_at <= :now") + " LIMIT :sample")
 
 
-def _preview(db: Session, sent: Sent) -> None:
+def _preview(db: Session, sent: JobResult) -> None:
     for problem, count in db.execute(_COUNT, {"now": sent.now}):
         sent.found += count
         sent.skipped += count if problem else 0
-        sent.by_outcome[problem or "would be sent"] = count
+        sent.counts[problem or "would be sent"] += count
     for row in db.execute(_SAMPLE, {"now": sent.now, "sample": SAMPLE}):
         due = Due._make(row)
         outcome = due.problem or "would be sent"

@@ -4,7 +4,7 @@ What makes them is in ``core.reports.build``, apart, since only a dispatcher nee
 """
 
 from core.reports.queries import ReportFilter, ReportView, get, get_file, outcome, page
-from core.reports.queue.daily import Asked, enqueue_daily
+from core.reports.queue.daily import enqueue_daily
 from core.reports.queue.enqueue import (
     QueuedReport,
     check_request,
@@ -18,7 +18,6 @@ from core.reports.queue.enqueue import (
 from core.reports.queue.parameters import NewReport
 
 __all__ = [
-    "Asked",
     "NewReport",
     "QueuedReport",
     "ReportFilter",

@@ -12,7 +12,7 @@ from core.sessions.progress import (
 )
 from core.sessions.queries import SessionFilter, get, history, may_follow, page
 from core.sessions.schedule import SessionPatch, change
-from core.sessions.sweep import Swept, update_statuses
+from core.sessions.sweep import update_statuses
 
 __all__ = [
     "NewAnswer",
@@ -21,7 +21,6 @@ __all__ = [
     "NewStatus",
     "SessionFilter",
     "SessionPatch",
-    "Swept",
     "answer",
     "change",
     "create",

@@ -1,7 +1,6 @@
 """The status sweep: moves what time has moved, in claimed batches (DOMAIN, "Session statuses")."""
 
 import gc
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
 from sqlalchemy import literal, select, text, tuple_
 from sqlalchemy.orm import Session
 
@@ -19,7 +17,7 @@ from core.db import array, insert_many, transaction
 from core.events import SessionLate
 from core.models import InterviewSession, SessionEvent, SessionStatus
 from core.notifications import notify
-from core.results import Result
+from core.results import SAMPLE, JobResult
 from core.sessions.apply_moves import Move, write_moves
 from core.sessions.deadlines import Rule, due_rule, next_check
 from core.sessions.notices import session_notices
@@ -29,29 +27,22 @@ Cursor = tuple[datetime, UUID]
 """The last session looked at, in the order of ``sessions_sweep``."""
 
 BATCH = 1000
-SAMPLE = 10
 
 
-class Swept(Result):
-    """What one pass found and did; ``skipped`` were looked at too early, or closed by another pass at once."""
-
-    by_rule: dict[str, int] = Field(default_factory=dict)
-    sample: list[dict[str, str]] = Field(default_factory=list)
-
-
-def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Swept:
+def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> JobResult:
     """Apply to every session the first rule that is due at ``now``, one step a pass.
 
     Each batch is claimed, written and announced in a transaction of its own, so a kill loses at most work that
     the next pass finds again. Sessions locked by somebody else are left to the next pass. What entered its state
-    at or after ``now`` is not judged by it: a late run must not see the future. ``dry_run`` writes nothing.
+    at or after ``now`` is not judged by it: a late run must not see the future. ``dry_run`` writes nothing. The
+    result counts by rule; ``skipped`` are sessions of which no rule is due yet, or none any more.
     """
-    swept, counts = Swept(now=now, dry_run=dry_run), Counter[str]()
+    result = JobResult(now=now, dry_run=dry_run)
     cursor: Cursor | None = (datetime.fromtimestamp(0, UTC), UUID(int=0))
     while cursor is not None:
         with _gc_paused(), transaction() as db:
-            cursor = _batch(db, swept, counts, cursor, now=now, dry_run=dry_run, batch=batch)
-    return swept.model_copy(update={"by_rule": dict(sorted(counts.items()))})
+            cursor = _batch(db, result, cursor, batch=batch)
+    return result
 
 
 @contextmanager
@@ -70,17 +61,9 @@ def _gc_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _batch(
-    db: Session,
-    swept: Swept,
-    counts: Counter[str],
-    cursor: Cursor,
-    *,
-    now: datetime,
-    dry_run: bool,
-    batch: int,
-) -> Cursor | None:
-    claimed, cursor_after = claim(db, cursor, now=now, batch=batch, lock=not dry_run)
+def _batch(db: Session, result: JobResult, cursor: Cursor, *, batch: int) -> Cursor | None:
+    now = result.now
+    claimed, cursor_after = claim(db, cursor, now=now, batch=batch, lock=not result.dry_run)
     due: dict[Rule, list[SessionSnapshot]] = {}
     early: list[SessionSnapshot] = []
     for s in claimed:
@@ -89,15 +72,15 @@ def _batch(
             early.append(s)
         else:
             due.setdefault(rule, []).append(s)
-            if len(swept.sample) < SAMPLE:
-                swept.sample.append({"session_id": str(s.id), "status": s.status, "rule": rule})
-    counts.update({rule: len(found) for rule, found in due.items()})
-    swept.found += sum(map(len, due.values()))
-    swept.skipped += len(early)
-    if not dry_run:
+            if len(result.sample) < SAMPLE:
+                result.sample.append({"session_id": str(s.id), "status": s.status, "rule": rule})
+    result.counts.update({rule: len(found) for rule, found in due.items()})
+    result.found += sum(map(len, due.values()))
+    result.skipped += len(early)
+    if not result.dry_run:
         _apply(db, due, now)
         _check_later(db, early)
-        swept.done += sum(map(len, due.values()))
+        result.done += sum(map(len, due.values()))
     return cursor_after
 
 

@@ -5,14 +5,13 @@ from datetime import datetime
 
 from core.db import transaction
 from core.emails.queue import claims
+from core.results import SAMPLE, JobResult
 from core.settings import settings
 from dispatcher.mail.mailer import Mailer
-from dispatcher.mail.stats import Sent, Tally
-
-SAMPLE = 10
+from dispatcher.mail.stats import Tally
 
 
-def send_due(*, now: datetime, dry_run: bool = False) -> Sent:
+def send_due(*, now: datetime, dry_run: bool = False) -> JobResult:
     """Send every mail that is due at ``now``, retries included, and take over what a lease that ran out left.
 
     Safe beside dispatchers and beside itself: each mail is claimed by one. ``dry_run`` counts and sends nothing. It
@@ -21,7 +20,7 @@ def send_due(*, now: datetime, dry_run: bool = False) -> Sent:
     if dry_run:
         with transaction() as db:
             found, sample = claims.count_due(db, now=now, sample=SAMPLE)
-        return Sent(now=now, dry_run=True, found=found, sample=[str(id_) for id_ in sample])
+        return JobResult(now=now, dry_run=True, found=found, sample=[{"email_id": str(id_)} for id_ in sample])
     tally = Tally()
     asyncio.run(_drain(tally, now))
     return tally.take(now)

@@ -14,7 +14,8 @@ from typing import NamedTuple, Self
 from uuid import UUID
 
 from core.clock import utcnow
-from dispatcher.mail.stats import Sent, Tally, together
+from core.results import JobResult
+from dispatcher.mail.stats import Tally
 from dispatcher.prefect_api import TROUBLE, PrefectServer
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Untold(NamedTuple):
 
     since: datetime
     until: datetime
-    result: Sent
+    result: JobResult
     run_id: UUID | None
 
 
@@ -110,7 +111,7 @@ class Recorder:
         # taken before anything is awaited: what is counted from here on belongs to the next burst
         result, run_id = self._tally.take(began), self._run_id
         if self._untold is not None:
-            self._untold = self._untold._replace(until=utcnow(), result=together(self._untold.result, result))
+            self._untold = self._untold._replace(until=utcnow(), result=self._untold.result + result)
         else:
             self._untold = Untold(began, utcnow(), result, run_id)
         if run_id is not None:

@@ -1,27 +1,14 @@
 """What was done with mails: counted for the run that records it."""
 
 import asyncio
+from collections import Counter
 from datetime import datetime
 
-from pydantic import Field
-
 from core.emails.queue.outcomes import UpdatedMail
-from core.results import COUNTS, Result
+from core.results import JobResult
 
 SKIPPED = ("expired", "suppressed", "cancelled")
 FAILED = ("dead", "uncertain")
-
-
-class Sent(Result):
-    """What a run found and did: ``done`` were accepted, ``skipped`` stopped before DATA, ``failed`` dead or uncertain.
-
-    ``retried`` wait for another attempt, ``released`` were given back untried. ``sample`` are ids, of a dry run.
-    """
-
-    retried: int = 0
-    released: int = 0
-    by_outcome: dict[str, int] = Field(default_factory=dict)
-    sample: list[str] = Field(default_factory=list)
 
 
 class Tally:
@@ -56,27 +43,20 @@ class Tally:
         else:
             self.add(mail.status)
 
-    def take(self, now: datetime) -> Sent:
-        """What was counted so far, as of a run that began at ``now``; counting begins anew."""
+    def take(self, now: datetime) -> JobResult:
+        """What was counted so far, as of a run that began at ``now``; counting begins anew.
+
+        ``done`` were accepted, ``skipped`` stopped before DATA, ``failed`` dead or uncertain; of what else is counted,
+        ``retried`` wait for another attempt, and ``released`` were given back untried.
+        """
         counts, found = self._counts, self._found
         self._counts, self._found = {}, 0
         self.changed.clear()
-        return Sent(
+        return JobResult(
             now=now,
             found=found,
             done=counts.get("sent", 0),
             skipped=sum(counts.get(name, 0) for name in SKIPPED),
             failed=sum(counts.get(name, 0) for name in FAILED),
-            retried=counts.get("retried", 0),
-            released=counts.get("released", 0),
-            by_outcome=dict(sorted(counts.items())),
+            counts=Counter(dict(sorted(counts.items()))),
         )
-
-
-def together(first: Sent, second: Sent) -> Sent:
-    """Two results as one, of the earlier run."""
-    sums = {name: getattr(first, name) + getattr(second, name) for name in (*COUNTS, "retried", "released")}
-    outcomes = dict(first.by_outcome)
-    for name, count in second.by_outcome.items():
-        outcomes[name] = outcomes.get(name, 0) + count
-    return first.model_copy(update={**sums, "by_outcome": dict(sorted(outcomes.items()))})

@@ -103,7 +103,7 @@ async def test_a_dry_run_is_a_parameter_in_the_ui(prefect: PrefectProcess, ask: 
 
 async def test_backfill_of_a_date_and_of_a_range(ask: Asking) -> None:
     one = await started(ask, DAILY, parameters={"date": "2024-02-29"})
-    assert (one["result"]["done"], one["result"]["first"], one["result"]["last"]) == (2, "2024-02-29", "2024-02-29")
+    assert (one["result"]["done"], one["result"]["data"]) == (2, {"first": "2024-02-29", "last": "2024-02-29"})
     looked = await started(ask, DAILY, parameters={"date": "2024-02-28", "until": "2024-03-01"}, dry_run=True)
     assert (looked["result"]["found"], looked["result"]["skipped"], len(days())) == (6, 2, 2)
     more = await started(ask, DAILY, parameters={"date": "2024-02-28", "until": "2024-03-01"})

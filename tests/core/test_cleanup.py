@@ -61,7 +61,7 @@ def test_old_abandoned_and_expired_sessions_leave_the_lists(database: str) -> No
     before = {row.id: row for row in rows("SELECT * FROM sessions")}
     result = clean_up(now=NOW)
     assert living() == kept
-    assert (result.found, result.done, result.by_kind) == (2, 2, {"sessions": 2})
+    assert (result.found, result.done, result.counts) == (2, 2, {"sessions": 2})
     assert {one["session_id"] for one in result.sample} == {str(id_) for id_ in gone}
     for row in rows("SELECT * FROM sessions"):
         expected = before[row.id]._asdict() | ({"deleted_at": NOW} if row.id in gone else {})
@@ -75,7 +75,7 @@ def test_retention_is_a_setting(database: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GREENROOM_RETENTION_DAYS", "7")
     forget_settings()
     try:
-        assert clean_up(now=NOW).by_kind == {"sessions": 1}
+        assert clean_up(now=NOW).counts == {"sessions": 1}
     finally:
         monkeypatch.undo()
         forget_settings()
@@ -94,7 +94,7 @@ def test_a_prefix_of_the_log_goes_and_says_so(database: str) -> None:
     old = [push(days(9)), push(days(8)), push(days(7) + TICK)]
     kept = [push(days(7)), push(days(8)), push(days(1))]
     result = clean_up(now=NOW, batch=2)
-    assert result.by_kind == {"push_events": 3}
+    assert result.counts == {"push_events": 3}
     left = [id_ for (id_,) in rows("SELECT id FROM push_events WHERE type = 'session.late' ORDER BY id")]
     assert left == kept, "an older one behind a younger stays: only a prefix goes"
     [(through,)] = rows("SELECT pruned_through FROM push_log")
@@ -106,7 +106,7 @@ def test_a_prefix_of_the_log_goes_and_says_so(database: str) -> None:
 def test_an_empty_and_a_wholly_old_log(database: str) -> None:
     assert clean_up(now=NOW).found == 0
     newest = [push(days(9)) for _ in range(3)][-1]
-    assert clean_up(now=NOW, batch=3).by_kind == {"push_events": 3}
+    assert clean_up(now=NOW, batch=3).counts == {"push_events": 3}
     with transaction() as db:
         assert outbox.newest(db) >= newest, "a reader still knows where the log has come to"
 
@@ -150,10 +150,10 @@ def test_files_words_keys_and_receipts(database: str) -> None:
             db.add(NotificationReceipt(user_id=who.interviewer_id, notification_id=row.id))
     expected = {"report_files": 1, "mails": 3, "idempotency_keys": 1, "receipts": 1}
     counted = clean_up(now=NOW, dry_run=True)
-    assert (counted.by_kind, counted.done, counted.found) == (expected, 0, 6)
+    assert (counted.counts, counted.done, counted.found) == (expected, 0, 6)
     assert len(rows("SELECT FROM report_files")) == 3, "a dry run changes nothing"
 
-    assert clean_up(now=NOW, batch=1).by_kind == expected
+    assert clean_up(now=NOW, batch=1).counts == expected
 
     assert {id_ for (id_,) in rows("SELECT report_id FROM report_files")} == {reports["young"], reports["for ever"]}
     assert len(rows("SELECT FROM report_slices")) == 2

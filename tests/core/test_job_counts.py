@@ -30,7 +30,9 @@ def own(database: str, tmp_path: Path) -> Iterator[Api]:
         yield running
 
 
-def run(job: str | None, *states: str, result: dict[str, Any] | None = None, at: datetime) -> list[flow_states.Told]:
+def run(
+    job: str | None, *states: str, result: dict[str, Any] | None = None, at: datetime
+) -> list[flow_states.StateOfRun]:
     """The states of one run, a second apart, as the watcher reads them; the result comes with the last."""
     types = {"Late": "SCHEDULED", "Skipped": "COMPLETED"}
     fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields) | {"flow": job or "f", "deployment": job}
@@ -38,16 +40,16 @@ def run(job: str | None, *states: str, result: dict[str, Any] | None = None, at:
     found = []
     for place, name in enumerate(states):
         last = {"result": result} if place == len(states) - 1 else {}
-        told = {
+        state = {
             "state": types.get(name, name.upper()),
             "state_name": name,
             "occurred_at": at + timedelta(seconds=place),
         }
-        found.append((uuid4(), FlowState(**fields | told | last)))
+        found.append((uuid4(), FlowState(**fields | state | last)))
     return found
 
 
-def a_day(at: datetime) -> list[flow_states.Told]:
+def a_day(at: datetime) -> list[flow_states.StateOfRun]:
     counts = {"found": 5, "done": 3, "skipped": 1, "failed": 1, "dry_run": False}
     return [
         *run(SWEEP, "Pending", "Running", "Completed", result=counts, at=at),
@@ -68,7 +70,7 @@ def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
         for _ in range(3):
             list(everybody.map(flow_states.store, [states] * 4))
     with transaction() as db:
-        net, sweep = jobs.figures(db)
+        net, sweep = jobs.job_stats(db)
     assert (net.job, sweep.job) == (NET, SWEEP), "what is deployed"
     assert sweep.runs == {"completed": 2, "skipped": 1, "failed": 0, "crashed": 0, "cancelled": 0}
     assert sweep.rows == {"found": 10, "done": 8, "skipped": 2, "failed": 2}
@@ -90,7 +92,7 @@ def test_a_count_outlives_what_it_counted(own: Api) -> None:
     assert seen[key("last_success_timestamp_seconds", job=SWEEP)] == pytest.approx(at.timestamp() + 3)
     with transaction() as db:
         db.execute(text("UPDATE push_events SET created_at = created_at - interval '8 days'"))
-    assert cleanup.clean_up(now=utcnow()).by_kind["push_events"] > 10
+    assert cleanup.clean_up(now=utcnow()).counts["push_events"] > 10
     flow_states.store(a_day(at))
     again = counted(own, lambda found: found[key("runs_total", job=SWEEP, end="completed")] != 2)
     assert again[key("runs_total", job=SWEEP, end="completed")] == 4

@@ -1,4 +1,4 @@
-"""The watcher: every state of every run is told once, whatever is killed."""
+"""The watcher: every state of every run is pushed once, whatever is killed."""
 
 import asyncio
 import time
@@ -11,15 +11,26 @@ from prefect import State, flow
 from core.clock import utcnow
 from core.events import FlowState
 from dispatcher import flow_states
-from tests.support.flow_runs import history, invited, run_of, status, sweep, told, told_once, until, watched, watching
+from tests.support.flow_runs import (
+    history,
+    invited,
+    pushed,
+    pushed_once,
+    run_of,
+    status,
+    sweep,
+    until,
+    watched,
+    watching,
+)
 from tests.support.prefect_server import PrefectProcess
 
 
-async def test_every_state_of_a_run_is_told_once(prefect: PrefectProcess, database: str) -> None:
+async def test_every_state_of_a_run_is_pushed_once(prefect: PrefectProcess, database: str) -> None:
     due = invited(expired=timedelta(hours=1))
     async with watching(prefect):
         state = await sweep()
-        found = await told_once(prefect, run_of(state))
+        found = await pushed_once(prefect, run_of(state))
     assert status(due) == "expired"
     assert [data["state"] for data in found] == ["PENDING", "RUNNING", "COMPLETED"]
     first, *_, last = found
@@ -31,43 +42,43 @@ async def test_every_state_of_a_run_is_told_once(prefect: PrefectProcess, databa
     assert last["run_name"].startswith("update-session-statuses/2")
 
 
-async def test_a_state_is_told_at_once(prefect: PrefectProcess, database: str) -> None:
-    """Not by looking back: events wake the watcher."""
+async def test_a_state_is_pushed_at_once(prefect: PrefectProcess, database: str) -> None:
+    """Not by catching up: events wake the watcher."""
     async with watching(prefect):
-        await told_once(prefect, run_of(await watched(return_state=True)))
+        await pushed_once(prefect, run_of(await watched(return_state=True)))
         begun = time.monotonic()
-        await told_once(prefect, run_of(await watched(return_state=True)))
-    assert time.monotonic() - begun < flow_states.LOOK_BACK_SECONDS / 3
+        await pushed_once(prefect, run_of(await watched(return_state=True)))
+    assert time.monotonic() - begun < flow_states.CATCH_UP_SECONDS / 3
 
 
-async def test_what_happened_while_no_watcher_ran_is_told_when_one_starts(
+async def test_what_happened_while_no_watcher_ran_is_pushed_when_one_starts(
     prefect: PrefectProcess, database: str
 ) -> None:
     async with watching(prefect):
         before = run_of(await watched(return_state=True))
-        await told_once(prefect, before)
+        await pushed_once(prefect, before)
     missed = [run_of(await watched(return_state=True)) for _ in range(3)]
-    assert not any(told(run) for run in missed)
+    assert not any(pushed(run) for run in missed)
     async with watching(prefect):
         for run in [before, *missed]:
-            await told_once(prefect, run)
+            await pushed_once(prefect, run)
 
 
-async def test_two_watchers_tell_each_state_once(prefect: PrefectProcess, database: str) -> None:
+async def test_two_watchers_push_each_state_once(prefect: PrefectProcess, database: str) -> None:
     async with watching(prefect, watchers=2):
         runs = [run_of(s) for s in await asyncio.gather(*(watched(return_state=True) for _ in range(5)))]
         for run in runs:
-            await told_once(prefect, run)
+            await pushed_once(prefect, run)
         await asyncio.sleep(0.5)
     for run in runs:
-        assert len(told(run)) == len(history(prefect, run))
+        assert len(pushed(run)) == len(history(prefect, run))
 
 
 async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, database: str) -> None:
-    """kill -9 while a run is under way: it goes on when the server is back, and every state is told once."""
+    """kill -9 while a run is under way: it goes on when the server is back, and every state is pushed once."""
     async with watching(prefect):
-        await told_once(prefect, run_of(await watched(return_state=True)))
-        before = len([data for data in told() if data["state"] == "RUNNING"])
+        await pushed_once(prefect, run_of(await watched(return_state=True)))
+        before = len([data for data in pushed() if data["state"] == "RUNNING"])
 
         back = asyncio.Event()
 
@@ -79,13 +90,17 @@ async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, d
             return await waits(return_state=True)
 
         running = asyncio.create_task(run())
-        await until(lambda: [d for d in told() if d["state"] == "RUNNING"][before:], "the run has begun")
+        await until(lambda: [d for d in pushed() if d["state"] == "RUNNING"][before:], "the run has begun")
         await asyncio.to_thread(prefect.end)
         await asyncio.to_thread(prefect.start)
         back.set()
         state = await running
-        assert [d["state_name"] for d in await told_once(prefect, run_of(state))] == ["Pending", "Running", "Completed"]
-        await told_once(prefect, run_of(await watched(return_state=True)))
+        assert [d["state_name"] for d in await pushed_once(prefect, run_of(state))] == [
+            "Pending",
+            "Running",
+            "Completed",
+        ]
+        await pushed_once(prefect, run_of(await watched(return_state=True)))
 
 
 async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: PrefectProcess, database: str) -> None:
@@ -98,16 +113,16 @@ async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: Prefect
         }
 
     async with watching(prefect):
-        await told_once(prefect, run_of(await watched(return_state=True)))
+        await pushed_once(prefect, run_of(await watched(return_state=True)))
         with prefect.http() as http:
             bad = [event("prefect.flow-run.no-uuid"), event(f"prefect.flow-run.{uuid4()}"), event("something.else")]
             http.post("/events", json=bad).raise_for_status()
-        await told_once(prefect, run_of(await watched(return_state=True)))
-    assert all(data["state_name"] != "Nonsense" for data in told())
+        await pushed_once(prefect, run_of(await watched(return_state=True)))
+    assert all(data["state_name"] != "Nonsense" for data in pushed())
 
 
 def test_a_state_that_the_log_refuses_does_not_hold_up_the_others(database: str) -> None:
-    def change(message: str) -> flow_states.Told:
+    def change(message: str) -> flow_states.StateOfRun:
         fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields)
         fields |= {"flow": "f", "run_id": uuid4(), "run_name": "r", "state": "RUNNING", "state_name": "Running"}
         return uuid4(), FlowState(**fields | {"message": message, "occurred_at": utcnow()})
@@ -118,4 +133,4 @@ def test_a_state_that_the_log_refuses_does_not_hold_up_the_others(database: str)
 
     state_id, bad = change("bad")
     flow_states.store([change("one"), (state_id, Unwritable(**bad.model_dump())), change("two")])
-    assert [data["message"] for data in told()] == ["one", "two"]
+    assert [data["message"] for data in pushed()] == ["one", "two"]

@@ -23,7 +23,7 @@ from core.locks import WORK_CHANNEL
 from dispatcher import main
 from tests.core.reminders.test_sending import people, soon, statuses
 from tests.support import prefect_server, processes
-from tests.support.flow_runs import run_of, told_once, until, watched
+from tests.support.flow_runs import pushed_once, run_of, until, watched
 from tests.support.prefect_server import PrefectProcess
 from tests.support.processes import eventually
 
@@ -54,12 +54,12 @@ def dispatcher_process(prefect: PrefectProcess, database: str, tmp_path: Path) -
     process.wait()
 
 
-async def test_a_dispatcher_lives_in_pg_locks_tells_runs_and_stops_at_once(
+async def test_a_dispatcher_lives_in_pg_locks_pushes_states_of_runs_and_stops_at_once(
     prefect: PrefectProcess, database: str, dispatcher_process: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     await until(lambda: holders(database), "it says that it lives")
     run = run_of(await watched(return_state=True))
-    await told_once(prefect, run)
+    await pushed_once(prefect, run)
     begun = time.monotonic()
     dispatcher_process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(dispatcher_process.wait, 5) == 0
@@ -119,7 +119,7 @@ async def test_work_is_called_when_it_said_it_would_be_due(database: str) -> Non
             raise ValueError("once")
         return utcnow() + timedelta(seconds=0.2) if len(called) < 4 else None
 
-    keeping = asyncio.create_task(main._keep_at(work, asyncio.Event()))
+    keeping = asyncio.create_task(main._call_when_due(work, asyncio.Event()))
     await asyncio.sleep(1.5)
     keeping.cancel()
     assert len(called) == 4, "at its time, again after it failed, and not without a reason"

@@ -90,9 +90,9 @@ def test_the_daily_reports_are_of_the_platforms_day_whatever_the_machines_zone(
         machine.setenv("TZ", zone)
         time.tzset()
         nows = [datetime(2027, 3, 28, hour, tzinfo=UTC) for hour in range(24)]
-        days = [enqueue_daily(now=now, dry_run=True).last for now in nows]
+        days = [enqueue_daily(now=now, dry_run=True).data["last"] for now in nows]
     time.tzset()
-    assert days == [(now + timedelta(hours=13)).date() - timedelta(days=1) for now in nows]
+    assert days == [str((now + timedelta(hours=13)).date() - timedelta(days=1)) for now in nows]
 
 
 PLATFORMS = {

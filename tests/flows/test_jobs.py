@@ -1,4 +1,4 @@
-"""The jobs as Prefect runs them: deployed from prefect.yaml, watched, tidied after, and shown to people."""
+"""The jobs as Prefect runs them: deployed from prefect.yaml, watched, and shown to people."""
 
 import asyncio
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_the_safety_net_does_all_three_and_one_failure_stops_no_other(
             VALUES (:user, 'announcement', 'Soon', '', :at, 'one')"""
         db.execute(text(pending), {"user": who.interviewer_id, "at": utcnow() - timedelta(seconds=1)})
     result = deliver_pending(now=utcnow())
-    assert (result.by_part["notifications"], result.by_part["reminders"]) == (1, 2)
+    assert (result.counts["notifications"], result.counts["reminders"]) == (1, 2)
     assert statuses(due) == ["sent", "sent"]
     assert [state for _, state in mails(due)] == ["queued", "queued"]
     with transaction() as db:
@@ -171,7 +171,7 @@ def test_people_see_the_jobs(
     assert made["state_type"] == "COMPLETED"
 
 
-def test_without_a_server_people_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_the_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{processes.free_port()}/api")
     with pytest.raises(Unavailable, match="cannot be asked"):
         list(jobs.report(load()))

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from prefect import State, flow, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -19,25 +18,17 @@ from sqlalchemy import text
 
 from core.clock import utcnow
 from core.db import transaction
-from core.results import Result
+from core.results import JobResult
 from core.settings import settings
-from flows.run import job, links, lock_key, step, take_lock
+from flows.run import job, lock_key, session_links, step, take_lock
 from flows.sessions import update_session_statuses
 from tests.support import processes
 from tests.support.flow_runs import everything, invited, status, sweep
 from tests.support.prefect_server import PrefectProcess
 
 
-class Counted(Result):
-    """The smallest result a job can have."""
-
-    done: int = 1
-
-
-class Shared(Result):
-    """One that says of what its counts are made."""
-
-    by_rule: dict[str, int]
+def one_done(now: datetime, *, dry_run: bool) -> JobResult:
+    return JobResult(now=now, dry_run=dry_run, done=1)
 
 
 async def test_a_run_moves_what_is_due_and_shows_its_typed_result(prefect: PrefectProcess, database: str) -> None:
@@ -47,15 +38,15 @@ async def test_a_run_moves_what_is_due_and_shows_its_typed_result(prefect: Prefe
 
     assert (status(due), status(later)) == ("expired", "invited")
     swept = await state.result()
-    assert (swept.found, swept.done, swept.failed, swept.by_rule) == (1, 1, 0, {"expire": 1})
+    assert (swept.found, swept.done, swept.failed, swept.counts) == (1, 1, 0, {"expire": 1})
     run_id = state.state_details.flow_run_id
     with prefect.http() as http:
         [shown] = http.post("/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [str(run_id)]}}}).json()
         run = http.get(f"/flow_runs/{run_id}").json()
     assert (shown["key"], shown["type"]) == ("update-session-statuses", "table")
     assert json.loads(shown["data"]) == [swept.model_dump(mode="json")]
-    told, link = shown["description"].split("\n\n")
-    assert told == "Found 1, done 1, skipped 0, failed 0 (expire 1)."
+    headline, link = shown["description"].split("\n\n")
+    assert headline == "Found 1, done 1, skipped 0, failed 0 (expire 1)."
     assert link == f"[{due}](http://localhost:8080/#session/{due})"
     slot = datetime.fromisoformat(run["expected_start_time"])
     assert swept.now == slot
@@ -96,17 +87,17 @@ async def test_trouble_is_retried(prefect: PrefectProcess, database: str) -> Non
     """PostgreSQL cuts the connection in mid-transaction: the step is done again, and the run completes."""
     tries = 0
 
-    def cut_once(*, now: datetime, dry_run: bool) -> Counted:
+    def cut_once(*, now: datetime, dry_run: bool) -> JobResult:
         nonlocal tries
         tries += 1
         with transaction() as db:
             if tries == 1:
                 db.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
             db.execute(text("SELECT 1"))
-        return Counted(now=now, dry_run=dry_run)
+        return one_done(now, dry_run=dry_run)
 
     @flow(name="troubled")
-    async def troubled() -> Counted:
+    async def troubled() -> JobResult:
         return await step(cut_once, now=utcnow(), dry_run=False)
 
     assert (await troubled()).done == 1
@@ -116,7 +107,7 @@ async def test_trouble_is_retried(prefect: PrefectProcess, database: str) -> Non
 async def test_a_bug_is_not_retried(prefect: PrefectProcess, database: str) -> None:
     tries = 0
 
-    def wrong(*, now: datetime, dry_run: bool) -> Counted:
+    def wrong(*, now: datetime, dry_run: bool) -> JobResult:
         nonlocal tries
         tries += 1
         with transaction() as db:
@@ -124,7 +115,7 @@ async def test_a_bug_is_not_retried(prefect: PrefectProcess, database: str) -> N
         raise AssertionError
 
     @flow(name="wrong")
-    async def buggy() -> Counted:
+    async def buggy() -> JobResult:
         return await step(wrong, now=utcnow(), dry_run=False)
 
     state = await buggy(return_state=True)
@@ -136,13 +127,13 @@ async def test_a_bug_is_not_retried(prefect: PrefectProcess, database: str) -> N
 async def test_a_second_run_at_once_is_skipped(prefect: PrefectProcess, database: str) -> None:
     begun, go = threading.Event(), threading.Event()
 
-    def slow(*, now: datetime, dry_run: bool) -> Counted:
+    def slow(*, now: datetime, dry_run: bool) -> JobResult:
         begun.set()
         assert go.wait(processes.PATIENCE)
-        return Counted(now=now, dry_run=dry_run)
+        return one_done(now, dry_run=dry_run)
 
-    def quick(*, now: datetime, dry_run: bool) -> Counted:
-        return Counted(now=now, dry_run=dry_run)
+    def quick(*, now: datetime, dry_run: bool) -> JobResult:
+        return one_done(now, dry_run=dry_run)
 
     @flow(name="slow")
     async def one_at_a_time(fast: bool = False, dry_run: bool = False) -> Any:
@@ -170,17 +161,27 @@ def test_a_flows_lock_is_its_names_own() -> None:
 
 
 def test_a_result_reads_as_one_line() -> None:
-    assert Counted(now=utcnow()).headline() == "Found 0, done 1, skipped 0, failed 0."
-    dry = Shared(now=utcnow(), dry_run=True, found=2, by_rule={"expire": 2})
+    assert JobResult(now=utcnow(), done=1).headline() == "Found 0, done 1, skipped 0, failed 0."
+    dry = JobResult(now=utcnow(), dry_run=True, found=2, counts={"expire": 2, "close": 0})
     assert dry.headline() == "Dry run: found 2, done 0, skipped 0, failed 0 (expire 2)."
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_result_links_to_the_sessions_of_its_sample(wrapped: bool) -> None:
-    one = {"session_id": "01a1fadc-22e1-751c-8ebe-1b994c3a9344", "to": "candidate"}
-    other = {"notification_id": 5, "title": "Soon"}
-    sample = [{"part": "any", "what": each} for each in (one, other)] if wrapped else [one, other]
-    assert links({"sample": sample}) == f"[{one['session_id']}]({settings().session_page(one['session_id'])})"
+def test_two_results_add_up_to_one() -> None:
+    now = utcnow()
+    first = JobResult(now=now, found=3, done=2, skipped=1, counts={"sent": 2, "expired": 1}, sample=[{"id": 1}] * 7)
+    second = JobResult(now=now + timedelta(1), found=2, failed=2, counts={"sent": 1, "dead": 1}, sample=[{"id": 2}] * 7)
+    both = first + second
+    assert (both.now, both.found, both.done, both.skipped, both.failed) == (now, 5, 2, 1, 2)
+    assert both.counts == {"sent": 3, "expired": 1, "dead": 1}
+    assert [one["id"] for one in both.sample] == [1] * 7 + [2] * 3
+    assert (first.found, first.counts, len(first.sample)) == (3, {"sent": 2, "expired": 1}, 7), "left as they were"
+    assert JobResult.model_validate_json(both.model_dump_json()) == both
+
+
+def test_a_result_links_to_the_sessions_of_its_sample() -> None:
+    one = {"part": "reminders", "session_id": "01a1fadc-22e1-751c-8ebe-1b994c3a9344", "to": "candidate"}
+    result = JobResult(now=utcnow(), sample=[one, {"notification_id": 5, "title": "Soon"}, one])
+    assert session_links(result) == f"[{one['session_id']}]({settings().session_page(one['session_id'])})"
 
 
 def hourly(at: datetime) -> DeploymentScheduleCreate:

@@ -1,4 +1,4 @@
-"""Jobs that are late, break or are stuck: told to admins, counted, and tidied after."""
+"""Jobs that are late, break or are stuck: admins are notified, the runs counted, and stuck ones ended."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ from core import jobs
 from core.clock import utcnow
 from core.db import transaction
 from core.events import FlowState
+from core.prefect_rest import Run
 from deployments.schedules.deploy import HEARTBEAT, ZOMBIES, prepare
 from dispatcher import flow_states, janitor
-from dispatcher.flow_states import Watcher
-from dispatcher.janitor import SILENT, TAG, tidy
-from dispatcher.prefect_api import PrefectServer, Run
+from dispatcher.flow_states import FlowStateWatcher
+from dispatcher.janitor import HEARTBEAT_TIMEOUT, TAG, end_stuck_runs
+from dispatcher.prefect_api import PrefectServer
 from tests.support.prefect_server import AUTH, PrefectProcess
 from tests.support.processes import eventually
 
@@ -30,23 +31,23 @@ def rows(query: str, **given: Any) -> list[tuple[Any, ...]]:
 
 
 def alarms(*deployments: str) -> list[tuple[str, str, str]]:
-    """Category, role and deployment of what admins were told of these."""
+    """Category, role and deployment of the notifications of these to admins."""
     query = "SELECT category, role, data->>'deployment' FROM notifications WHERE category LIKE 'job_%' ORDER BY id"
     return [(category, role, deployment) for category, role, deployment in rows(query) if deployment in deployments]
 
 
-def change(**more: Any) -> flow_states.Told:
+def change(**more: Any) -> flow_states.StateOfRun:
     fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields)
     fields |= {"flow": "f", "deployment": "f", "run_id": uuid4(), "run_name": "r", "state": "RUNNING"}
     return uuid4(), FlowState(**{**fields, "state_name": "Running", "occurred_at": utcnow(), **more})
 
 
-def in_figures() -> list[jobs.Figures]:
+def in_stats() -> list[jobs.JobStats]:
     with transaction() as db:
-        return jobs.figures(db)
+        return jobs.job_stats(db)
 
 
-def test_admins_are_told_once_of_a_late_and_a_failed_run(database: str) -> None:
+def test_admins_are_notified_once_of_a_late_and_a_failed_run(database: str) -> None:
     run_id = uuid4()
     states = [
         change(state="SCHEDULED", state_name="Late", run_id=run_id),
@@ -65,10 +66,10 @@ def test_admins_are_told_once_of_a_late_and_a_failed_run(database: str) -> None:
     ]
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(database: str) -> None:
+def test_admins_are_notified_once_of_an_outage_and_of_its_end(database: str) -> None:
     begun = utcnow() - timedelta(hours=1)
 
-    def at(minute: int, state_name: str, deployment: str = "f") -> flow_states.Told:
+    def at(minute: int, state_name: str, deployment: str = "f") -> flow_states.StateOfRun:
         state = "RUNNING" if state_name == "Running" else "SCHEDULED"
         occurred = begun + timedelta(minutes=minute)
         return change(state=state, state_name=state_name, deployment=deployment, occurred_at=occurred)
@@ -77,13 +78,13 @@ def test_an_outage_is_told_once_and_so_is_its_end(database: str) -> None:
     flow_states.store([at(0, "Running"), first[0], at(2, "Late", "other")])
     flow_states.store(first[1:])
     assert alarms("f", "other") == [("job_late", "admin", "f"), ("job_late", "admin", "other")]
-    assert [(one.job, one.late, one.is_late) for one in in_figures()] == [("f", 3, True), ("other", 1, True)]
+    assert [(one.job, one.late, one.is_late) for one in in_stats()] == [("f", 3, True), ("other", 1, True)]
 
     back = [at(minute, "Running") for minute in (12, 13)]
     flow_states.store(back)
     flow_states.store([at(11, "Late"), *first, *back])  # by a watcher that hears of it afterwards
     assert alarms("f")[1:] == [("job_back", "admin", "f")]
-    assert [one.is_late for one in in_figures()] == [False, True]
+    assert [one.is_late for one in in_stats()] == [False, True]
 
     flow_states.store([at(20, "Late"), at(21, "Running"), at(22, "Running")])
     assert alarms("f")[2:] == [("job_late", "admin", "f"), ("job_back", "admin", "f")]
@@ -102,7 +103,7 @@ async def test_a_run_that_nobody_takes_is_late_and_one_that_breaks_has_failed(
     async with get_client() as client:
         deployment_id = await client.create_deployment(flow_id=await client.create_flow(breaks), name="breaks")
         await client.create_flow_run_from_deployment(deployment_id)
-        watching = asyncio.create_task(Watcher(PrefectServer(prefect.url, AUTH)).run())
+        watching = asyncio.create_task(FlowStateWatcher(PrefectServer(prefect.url, AUTH)).run())
         try:
             late = ("job_late", "admin", "breaks")
             await asyncio.to_thread(
@@ -170,10 +171,10 @@ async def test_stuck_runs_are_ended(prefect: PrefectProcess) -> None:
         async with PrefectServer(prefect.url, AUTH) as server:
 
             async def ended(after: timedelta) -> set[UUID]:
-                return {one.id for one in await tidy(server, now=now + after)}
+                return {one.id for one in await end_stuck_runs(server, now=now + after)}
 
-            assert await ended(SILENT - timedelta(seconds=10)) == set(), "not before its time"
-            assert await ended(SILENT) == set(unheard)
+            assert await ended(HEARTBEAT_TIMEOUT - timedelta(seconds=10)) == set(), "not before its time"
+            assert await ended(HEARTBEAT_TIMEOUT) == set(unheard)
             http.post(f"/flow_runs/{lives}/set_state", json={"state": {"type": "COMPLETED"}}).raise_for_status()
             assert await ended(timedelta(minutes=4)) == set(), "not before their time"
             assert await ended(timedelta(minutes=5)) == set(unbegun)
@@ -216,10 +217,10 @@ class Returning(PrefectServer):
 
     away, heard = True, False
 
-    async def answers(self) -> None:
+    async def check_health(self) -> None:
         if self.away:
             raise ConnectionRefusedError
-        await super().answers()
+        await super().check_health()
 
     async def has_heartbeat(self, run: Run, *, since: datetime) -> bool:
         return self.heard
@@ -228,14 +229,14 @@ class Returning(PrefectServer):
 async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
     prefect: PrefectProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(janitor, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(janitor, "INTERVAL_SECONDS", 0.1)
     monkeypatch.setitem(janitor.STUCK, "RUNNING", janitor.STUCK["RUNNING"]._replace(longest=timedelta(0)))
-    monkeypatch.setattr(janitor, "HEARD", timedelta(seconds=2))
+    monkeypatch.setattr(janitor, "SERVER_UP_FOR", timedelta(seconds=2))
     long = await flow_id("long")
     with prefect.http() as http:
         run = made(http, long, "RUNNING", TAG)
         server = Returning(prefect.url, AUTH)
-        keeping = asyncio.create_task(janitor.keep(server))
+        keeping = asyncio.create_task(janitor.run(server))
         try:
             await asyncio.sleep(0.5)
             server.away = False
@@ -249,19 +250,19 @@ async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
             keeping.cancel()
 
 
-async def test_a_run_that_goes_on_while_others_are_looked_at_is_not_ended(prefect: PrefectProcess) -> None:
+async def test_a_run_that_goes_on_while_others_are_checked_is_not_ended(prefect: PrefectProcess) -> None:
     slow_to_begin = await flow_id("slow to begin")
     with prefect.http() as http:
         run = made(http, slow_to_begin, "PENDING", TAG)
 
         class Begins(PrefectServer):
-            async def unfinished(self, tag: str, *, since: Mapping[str, datetime]) -> list[tuple[Run, str]]:
+            async def unfinished(self, tag: str, *, since: Mapping[str, datetime]) -> list[Run]:
                 found = await super().unfinished(tag, since=since)
                 begun = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
                 http.post(f"/flow_runs/{run}/set_state", json=begun).raise_for_status()
-                return [(one, state) for one, state in found if one.id == run]
+                return [one for one in found if one.id == run]
 
         async with Begins(prefect.url, AUTH) as server:
-            assert await tidy(server, now=utcnow() + timedelta(minutes=5)) == []
+            assert await end_stuck_runs(server, now=utcnow() + timedelta(minutes=5)) == []
         assert state_of(http, run) == "RUNNING"
         http.delete(f"/flow_runs/{run}").raise_for_status()

@@ -1,4 +1,4 @@
-"""What the tests of flows share: runs of real flows, what Prefect remembers of them, and what was told."""
+"""What the tests of flows share: runs of real flows, what Prefect remembers of them, and what was pushed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +14,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.events import FLOWS
 from core.models import Base, InterviewSession
-from dispatcher.flow_states import Watcher
+from dispatcher.flow_states import FlowStateWatcher
 from dispatcher.prefect_api import PrefectServer
 from flows.sessions import update_session_statuses
 from tests.support import factories, prefect_server, processes
@@ -28,7 +28,7 @@ def history(server: PrefectProcess, run_id: UUID | str) -> list[tuple[str, str]]
     return [(s["name"], s["id"]) for s in sorted(states, key=lambda s: s["timestamp"])]
 
 
-def told(run_id: UUID | str | None = None) -> list[dict[str, Any]]:
+def pushed(run_id: UUID | str | None = None) -> list[dict[str, Any]]:
     """What was pushed about a run, or about all, in order."""
     with transaction() as db:
         return [data for data in factories.pushed(db, FLOWS, "flow.state") if run_id in (None, UUID(data["run_id"]))]
@@ -86,7 +86,8 @@ async def watched() -> None:
 async def watching(prefect: PrefectProcess, *, watchers: int = 1) -> AsyncIterator[None]:
     """Watchers at work until the block ends, each as in a dispatcher of its own."""
     tasks = [
-        asyncio.create_task(Watcher(PrefectServer(prefect.url, prefect_server.AUTH)).run()) for _ in range(watchers)
+        asyncio.create_task(FlowStateWatcher(PrefectServer(prefect.url, prefect_server.AUTH)).run())
+        for _ in range(watchers)
     ]
     try:
         yield
@@ -96,11 +97,11 @@ async def watching(prefect: PrefectProcess, *, watchers: int = 1) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def told_once(prefect: PrefectProcess, run_id: UUID) -> list[dict[str, Any]]:
+async def pushed_once(prefect: PrefectProcess, run_id: UUID) -> list[dict[str, Any]]:
     """What was pushed of a run, after checking that it is each of its states once, in order."""
     expected = history(prefect, run_id)
-    await until(lambda: len(told(run_id)) >= len(expected), f"all of {expected} are told; told: {told(run_id)}")
-    found = told(run_id)
+    await until(lambda: len(pushed(run_id)) >= len(expected), f"all of {expected} are pushed; pushed: {pushed(run_id)}")
+    found = pushed(run_id)
     assert [data["state_name"] for data in found] == [name for name, _ in expected]
     assert {f"prefect:{state_id}" for _, state_id in expected} <= set(keys())
     return found

@@ -12,10 +12,11 @@ from sqlalchemy import select, text
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Email, EmailSuppression
+from core.results import JobResult
 from core.settings import settings
 from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.server import MailServer, Timeouts
-from dispatcher.mail.stats import Sent, Tally
+from dispatcher.mail.stats import Tally
 from tests.support import factories
 from tests.support.smtp_server import Running
 
@@ -69,7 +70,7 @@ def time_passes() -> None:
 
 def send(
     server: Running | MailServer, *, timeouts: Timeouts | None = None, concurrency: int = 2, rate: float = 0
-) -> Sent:
+) -> JobResult:
     """Send everything that is due, as a dispatcher does; what it came to."""
     at = server if isinstance(server, MailServer) else MailServer("127.0.0.1", server.port)
     ours = settings().model_copy(update={"email_concurrency": concurrency, "email_rate": rate})

@@ -6,7 +6,6 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -17,7 +16,7 @@ from core.errors import Invalid
 from core.models import Report
 from core.reports.queue.claims import NOT_AVAILABLE, requeue
 from core.reports.queue.parameters import request_hash
-from core.results import Result
+from core.results import SAMPLE, JobResult
 from core.settings import settings
 
 TYPES = ("dashboard_pdf", "dashboard_csv")
@@ -25,24 +24,20 @@ CAUGHT_UP = 31
 """Days that a run goes back at most for days that no run has asked for."""
 AT_ONCE = 366
 """Days that may be asked for at once."""
-SAMPLE = 10
 _DAY = timedelta(days=1)
 
 
-class Asked(Result):
-    """What one run found and did: ``found`` are due, ``done`` were asked for, ``skipped`` had been already."""
-
-    first: Day | None = None
-    last: Day | None = None
-    sample: list[dict[str, Any]] = Field(default_factory=list)
-
-
-def enqueue_daily(*, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None) -> Asked:
+def enqueue_daily(
+    *, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None
+) -> JobResult:
     """Ask for the reports of yesterday, by the platform's clocks, and of days before it that a lost run left out.
 
     With ``date`` of that day instead, or of each from it to ``until``. A day's reports are asked for once, however
     often this runs; those that failed or are no longer kept, again. Raises Invalid for days that are not over, in the
     wrong order, or too many.
+
+    Of the result ``found`` are due, ``done`` were asked for, ``skipped`` had been before; its data are the ``first``
+    and the ``last`` day.
     """
     zone = ZoneInfo(settings().timezone)
     with transaction() as db:
@@ -53,15 +48,14 @@ def enqueue_daily(*, now: datetime, dry_run: bool = False, date: Day | None = No
         new = {key: of for key, of in keys.items() if key not in before}
         made = 0 if dry_run or not new else _enqueue_day(db, new, zone, now)
     sample = [{"date": str(day), "type": kind} for day, kind in new.values()]
-    return Asked(
+    return JobResult(
         now=now,
         dry_run=dry_run,
         found=len(wanted),
         done=made,
         skipped=len(wanted) - (len(new) if dry_run else made),
-        first=min(days, default=None),
-        last=max(days, default=None),
         sample=sample[:SAMPLE],
+        data={"first": min(days).isoformat(), "last": max(days).isoformat()},
     )
 
 

@@ -11,6 +11,7 @@ from core import reminders, sessions
 from core.clock import utcnow
 from core.db import transaction
 from core.reminders import sending
+from core.results import JobResult
 from core.sessions import NewStatus, SessionPatch
 from tests.core.reminders.test_sending import mails, minutes, people, planned, soon, statuses, told
 from tests.support.processes import eventually
@@ -51,10 +52,10 @@ def test_a_cancel_that_is_first_leaves_nothing_to_send(database: str) -> None:
 
     with held(cancel) as commit:
         during = reminders.send_due(now=utcnow())
-        assert (during.found, during.left) == (0, 2), "locked: left for a moment"
+        assert (during.found, during.counts["locked"]) == (0, 2), "locked: left for a moment"
         commit()
     after = reminders.send_due(now=utcnow())
-    assert (after.found, after.left) == (0, 0)
+    assert (after.found, after.counts["locked"]) == (0, 0)
     assert statuses(id_) == ["void", "void"]
     assert (mails(id_), told(id_)) == ([], [])
 
@@ -80,7 +81,7 @@ def test_a_cancel_that_is_second_takes_the_mails_back(database: str) -> None:
     id_ = soon(who)
 
     def send(db: Any) -> None:
-        sending._complete(db, sending.Sent(now=utcnow(), dry_run=False), sending.claim(db, now=utcnow(), limit=10))
+        sending._complete(db, JobResult(now=utcnow()), sending.claim(db, now=utcnow(), limit=10))
 
     def cancel() -> None:
         with transaction() as db:
@@ -120,7 +121,7 @@ def test_everybody_at_once(database: str) -> None:
         return run
 
     def send() -> None:
-        while reminders.send_due(now=utcnow(), batch=3).left:
+        while reminders.send_due(now=utcnow(), batch=3).counts["locked"]:
             pass
 
     def change(which: int) -> Callable[[], None]:
@@ -159,7 +160,7 @@ def test_two_senders_send_each_once(database: str) -> None:
     done: list[int] = []
 
     def send() -> None:
-        while (result := reminders.send_due(now=utcnow(), batch=4)).found or result.left:
+        while (result := reminders.send_due(now=utcnow(), batch=4)).found or result.counts["locked"]:
             done.append(result.done)
 
     threads = [threading.Thread(target=send) for _ in range(2)]

@@ -201,7 +201,7 @@ def test_a_due_reminder_is_a_mail_and_a_notification_to_each_side_once(database:
     id_ = soon(who)
     later = soon(people(reminder_offsets=[60]), due_in=100)
     result = reminders.send_due(now=utcnow())
-    assert (result.found, result.done, result.skipped, result.failed, result.left) == (2, 2, 0, 0, 0)
+    assert (result.found, result.done, result.skipped, result.failed, result.counts["locked"]) == (2, 2, 0, 0, 0)
     assert statuses(id_) == ["sent", "sent"]
     assert statuses(later) == ["planned", "planned"]
     assert [state for _, state in mails(id_)] == ["queued", "queued"]
@@ -221,7 +221,7 @@ def test_a_due_reminder_is_a_mail_and_a_notification_to_each_side_once(database:
 def test_a_dry_run_counts_and_writes_nothing(database: str) -> None:
     id_ = soon(people(reminder_offsets=[60]))
     result = reminders.send_due(now=utcnow(), dry_run=True)
-    assert (result.found, result.done, result.skipped, result.by_outcome) == (2, 0, 0, {"would be sent": 2})
+    assert (result.found, result.done, result.skipped, result.counts) == (2, 0, 0, {"would be sent": 2})
     assert [one["outcome"] for one in result.sample] == ["would be sent"] * 2
     assert (statuses(id_), mails(id_), told(id_)) == (["planned"] * 2, [], [])
 
@@ -229,12 +229,12 @@ def test_a_dry_run_counts_and_writes_nothing(database: str) -> None:
 def test_what_missed_its_window_is_skipped_with_the_reason_and_shown(database: str) -> None:
     id_ = soon(people(reminder_offsets=[60]), due_in=-31 * 60)
     result = reminders.remind(now=utcnow())
-    assert (result.found, result.done, result.skipped, result.missed) == (2, 0, 2, 2)
-    assert result.by_outcome == {"missed its window": 2}
+    assert (result.found, result.done, result.skipped, result.counts["missed"]) == (2, 0, 2, 2)
+    assert result.counts == {"missed its window": 2, "missed": 2}
     assert {row[3:] for row in planned(id_)} == {("skipped", "missed its window")}
     assert (mails(id_), told(id_)) == ([], [])
     again = reminders.remind(now=utcnow())
-    assert (again.found, again.missed) == (0, 2), "shown by every run within the hour"
+    assert (again.found, again.counts["missed"]) == (0, 2), "shown by every run within the hour"
     assert {one["session_id"] for one in again.sample} == {str(id_)}
 
 
@@ -251,7 +251,7 @@ def test_the_session_is_looked_at_again(database: str, columns: dict[str, Any], 
     id_ = soon(people(reminder_offsets=[60]))
     with transaction() as db:
         db.execute(update(InterviewSession).where(InterviewSession.id == id_).values(**columns))
-    assert reminders.send_due(now=utcnow()).by_outcome == {why: 2}
+    assert reminders.send_due(now=utcnow()).counts == {why: 2}
     assert {row[3:] for row in planned(id_)} == {("void", why)}
     assert (mails(id_), told(id_)) == ([], [])
 

@@ -28,7 +28,7 @@ def test_each_rule_at_its_boundary(stage: Stage, moment: timedelta) -> None:
         assert not any(stage.events(id_) or stage.pushed(id_) for id_ in ids.values())
         return
     assert (swept.found, swept.done, swept.skipped, swept.failed) == (len(BOUNDARIES), len(BOUNDARIES), 0, 0)
-    assert swept.by_rule == Counter(rule for _, rule, _ in BOUNDARIES.values())
+    assert swept.counts == Counter(rule for _, rule, _ in BOUNDARIES.values())
     assert {case: row.status for case, row in after.items()} == {case: to for case, (_, _, to) in BOUNDARIES.items()}
     for case, (columns, rule, status) in BOUNDARIES.items():
         row, moved = after[case], status != columns["status"]
@@ -66,7 +66,7 @@ def test_the_first_rule_that_fits_is_the_only_one(stage: Stage) -> None:
         "in_progress", started_at=NOW - timedelta(hours=5), last_activity_at=NOW - timedelta(hours=4), answered=(1,)
     )
     swept = update_statuses(now=NOW)
-    assert swept.by_rule == {"close": 1, "no_show": 1}
+    assert swept.counts == {"close": 1, "no_show": 1}
     assert stage.events(missed) == [("moved", "no_show")]
     assert stage.events(over) == [("moved", "abandoned")]
     assert stage.get(missed).late_version is None
@@ -86,7 +86,7 @@ def test_one_step_a_pass(stage: Stage) -> None:
     assert stage.status(id_) == "interrupted"
     assert update_statuses(now=NOW, batch=2).done == 0
     assert stage.status(id_) == "interrupted"
-    assert update_statuses(now=NOW + TICK).by_rule == {"close": 1}
+    assert update_statuses(now=NOW + TICK).counts == {"close": 1}
     assert stage.status(id_) == "abandoned"
     assert {stage.status(other) for other in others} == {"expired"}
 
@@ -135,7 +135,7 @@ def test_feedback_that_was_given_is_not_overdue(stage: Stage) -> None:
     done = {"ended_at": NOW - timedelta(days=3), "status_at": NOW - timedelta(days=3), "interviewer_id": INTERVIEWER}
     given_, missing = stage.session("completed", **done), stage.session("completed", **done)
     stage.insert("feedback", session_id=given_, interviewer_id=INTERVIEWER, recommendation="yes")
-    assert update_statuses(now=NOW).by_rule == {"feedback_overdue": 1}
+    assert update_statuses(now=NOW).counts == {"feedback_overdue": 1}
     assert stage.get(missing).feedback_overdue_at == NOW
     assert stage.get(given_).feedback_overdue_at is None
     assert (stage.get(missing).sweep_at, stage.get(given_).sweep_at) == (None, None)

@@ -10,7 +10,8 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from core.sessions import Swept, update_statuses
+from core.results import JobResult
+from core.sessions import update_statuses
 from tests.support.processes import ROOT, PostgresServer, eventually
 from tests.support.sweep_data import BOUNDARIES, NOW, TICK, Stage, contents, every_rule, minutes, staged
 
@@ -29,8 +30,8 @@ def test_a_dry_run_counts_and_writes_nothing(stage: Stage, database: str) -> Non
     assert (dry.found, dry.done, dry.failed, dry.dry_run) == (3 * len(BOUNDARIES), 0, 0, True)
     assert 0 < len(dry.sample) <= 10
     wet = update_statuses(now=NOW, batch=7)
-    assert (wet.found, wet.done, wet.by_rule) == (dry.found, dry.found, dry.by_rule)
-    assert {one["rule"] for one in dry.sample} <= set(wet.by_rule)
+    assert (wet.found, wet.done, wet.counts) == (dry.found, dry.found, dry.counts)
+    assert {one["rule"] for one in dry.sample} <= set(wet.counts)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
@@ -59,7 +60,7 @@ def test_two_passes_at_once_do_each_effect_once(stage: Stage, postgres: Postgres
         update_statuses(now=NOW)
         alone = contents(copy)
     with stage.copy(postgres) as copy:
-        results: list[Swept] = []
+        results: list[JobResult] = []
         ready = threading.Barrier(2)
 
         def run() -> None:

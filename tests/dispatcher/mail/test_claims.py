@@ -337,7 +337,7 @@ def test_a_dry_run_counts_and_sends_nothing(database: str) -> None:
         before = db.execute(text("SELECT xmin::text, emails::text FROM emails ORDER BY id")).all()
     result = send_due(now=utcnow(), dry_run=True)
     assert (result.found, result.done, result.dry_run) == (12, 0, True)
-    assert result.sample == [str(id_) for id_ in ids[:10]]
+    assert result.sample == [{"email_id": str(id_)} for id_ in ids[:10]]
     with transaction() as db:
         assert db.execute(text("SELECT xmin::text, emails::text FROM emails ORDER BY id")).all() == before
 

@@ -80,7 +80,7 @@ async def test_a_burst_is_one_run_that_says_what_was_done(prefect: PrefectProces
     assert (first["state_name"], first["tags"]) == ("Completed", ["burst"])
     assert first["state"]["message"] == "Found 30, done 30, skipped 0, failed 0 (sent 30)."
     row = shown(prefect, first)
-    assert (row["found"], row["done"], row["by_outcome"]) == (30, 30, {"sent": 30})
+    assert (row["found"], row["done"], row["counts"]) == (30, 30, {"sent": 30})
     assert shown(prefect, second)["done"] == 3
     assert first["start_time"] is not None
     assert first["start_time"] <= first["end_time"]

@@ -1,4 +1,4 @@
-"""Prefect's record of reports: one run for each, what was missed told afterwards, and a run by hand that waits."""
+"""Prefect's record of reports: one run for each, what was missed recorded afterwards, and a run by hand that waits."""
 
 import asyncio
 import json
@@ -10,13 +10,14 @@ from uuid import UUID
 import pytest
 from prefect import State
 
+from core.results import JobResult
 from core.settings import settings
 from dispatcher.prefect_api import PrefectServer
 from dispatcher.reports import run_recorder
 from dispatcher.reports.renderer import Renderer
-from dispatcher.reports.run_recorder import FLOW, TAG, Recorder
+from dispatcher.reports.run_recorder import FLOW, TAG, ReportRunRecorder
 from flows import reports as flow
-from flows.reports import Generated, generate_report
+from flows.reports import generate_report
 from tests.support import processes
 from tests.support.factories import People
 from tests.support.prefect_server import AUTH, PrefectProcess
@@ -30,7 +31,7 @@ def people(database: str, prefect: PrefectProcess) -> People:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_recorder, "AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(run_recorder, "RETRY_SECONDS", 0.3)
 
 
 def run_of(prefect: PrefectProcess, report_id: UUID) -> dict[str, Any] | None:
@@ -56,7 +57,10 @@ def shown(prefect: PrefectProcess, run_id: str) -> dict[str, str]:
 
 async def make(prefect: PrefectProcess, until: Callable[[], Any], *, meanwhile: Callable[[], Awaitable[None]]) -> None:
     """Make what is due, recorded, until the condition is true."""
-    async with Recorder(PrefectServer(prefect.url, AUTH)) as recorder, Renderer(settings(), recorder=recorder) as ours:
+    async with (
+        ReportRunRecorder(PrefectServer(prefect.url, AUTH)) as recorder,
+        Renderer(settings(), recorder=recorder) as ours,
+    ):
         await ours.drain()
         await meanwhile()
         await asyncio.to_thread(processes.eventually, until, "the reports are recorded")
@@ -73,11 +77,11 @@ async def test_a_report_is_one_run_that_links_to_its_file(prefect: PrefectProces
     assert run is not None and run["tags"] == [TAG]
     found = shown(prefect, run["id"])
     [result] = json.loads(found["table"])
-    assert (result["report_id"], result["status"], result["done"]) == (str(asked), "ready", 1)
+    assert (result["data"]["report_id"], result["data"]["status"], result["done"]) == (str(asked), "ready", 1)
     assert found["markdown"].endswith(f"({settings().public_url}/reports/{asked})")
 
 
-async def test_while_prefect_is_away_reports_are_made_and_told_afterwards(
+async def test_while_prefect_is_away_reports_are_made_and_recorded_afterwards(
     prefect: PrefectProcess, people: People
 ) -> None:
     asked = [(await asyncio.to_thread(ask, people, **days(n))).id for n in range(3)]
@@ -93,13 +97,13 @@ async def test_while_prefect_is_away_reports_are_made_and_told_afterwards(
 async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
     prefect: PrefectProcess, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_recorder, "FORSAKEN", timedelta(seconds=-5))
+    monkeypatch.setattr(run_recorder, "ORPHANED_AFTER", timedelta(seconds=-5))
     done = await asyncio.to_thread(ready, people)
     waits = (await asyncio.to_thread(ask, people)).id
     async with PrefectServer(prefect.url, AUTH) as server:
         for id_ in (done, waits):
             await server.begin(FLOW, name=f"{FLOW}/{id_}", key=f"report/{id_}", tags=[TAG])
-    async with Recorder(PrefectServer(prefect.url, AUTH)):
+    async with ReportRunRecorder(PrefectServer(prefect.url, AUTH)):
         await asyncio.to_thread(processes.eventually, lambda: in_state(prefect, done, "COMPLETED"), "it is ended")
     assert in_state(prefect, waits, "RUNNING")
 
@@ -107,15 +111,16 @@ async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
 async def test_a_run_by_hand_waits_for_its_report(
     prefect: PrefectProcess, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(flow, "POLL_SECONDS", 0.05)
     running = asyncio.create_task(run_flow(type="dashboard_csv", start="2026-03-01", end="2026-03-02"))
     claimed = await asyncio.to_thread(processes.eventually, claim, "the report is asked for")
     assert claimed[0].requested_by is None
     assert await asyncio.to_thread(finish, claimed[0])
     result = await running
-    assert isinstance(result, Generated)
-    assert (result.found, result.done, result.status, result.filename) == (1, 1, "ready", "Sessions.csv")
-    assert result.url == f"{settings().public_url}/reports/{claimed[0].id}"
+    assert isinstance(result, JobResult)
+    assert (result.found, result.done, result.data["status"]) == (1, 1, "ready")
+    assert result.data["filename"] == "Sessions.csv"
+    assert result.data["url"] == f"{settings().public_url}/reports/{claimed[0].id}"
 
 
 async def test_what_cannot_be_made_fails_the_run(prefect: PrefectProcess, people: People) -> None:
@@ -123,10 +128,10 @@ async def test_what_cannot_be_made_fails_the_run(prefect: PrefectProcess, people
         state = await run_flow(return_state=True, **given)
         assert state.is_failed()
     dry = await run_flow(type="dashboard_pdf", dry_run=True)
-    assert (dry.found, dry.done, dry.report_id) == (1, 0, None)
+    assert (dry.found, dry.done, dry.data) == (1, 0, {"type": "dashboard_pdf"})
     assert claim() == []
 
 
 async def run_flow(**given: Any) -> Any:
-    found: Generated | State[Any] = await generate_report(**given)  # type: ignore[call-overload]
+    found: JobResult | State[Any] = await generate_report(**given)  # type: ignore[call-overload]
     return found

@@ -148,7 +148,7 @@ def test_a_pass_of_the_sweep_costs_as_many_statements_for_many_as_for_few(shared
             ]
         with statements() as seen:
             swept = sessions.update_statuses(now=NOW)
-        assert swept.by_rule["close"] == count
+        assert swept.counts["close"] == count
         with transaction() as db:
             queued = select(Email.kind).where(Email.session_id.in_(some), Email.status == "queued")
             assert db.scalars(queued).all() == ["completion"] * count

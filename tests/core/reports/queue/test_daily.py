@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from core.db import transaction
 from core.errors import Invalid
-from core.reports import Asked, enqueue_daily
+from core.reports import enqueue_daily
+from core.results import JobResult
 from tests.support.processes import forget_settings
 
 NOW = datetime(2026, 3, 10, 6, tzinfo=UTC)
@@ -35,7 +36,7 @@ def days() -> list[str]:
     return sorted({key.split("/")[1] for key, *_ in asked()})
 
 
-def counts(result: Asked) -> tuple[int, int, int]:
+def counts(result: JobResult) -> tuple[int, int, int]:
     return result.found, result.done, result.skipped
 
 
