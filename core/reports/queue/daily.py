@@ -140,7 +140,7 @@ def _enqueue_day(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, n
             "request_hash": [request_hash(kind, one) for kind, one in zip(kinds, given, strict=True)],
             "dedupe_key": list(new),
         },
-        once="(dedupe_key)",
+        conflict_target="(dedupe_key)",
         returning=("id",),
     )
     if made:
