@@ -11,7 +11,7 @@ from core.errors import NotFound
 from core.models import Candidate
 from core.reports.data import AnswerLine, CandidateReport, FeedbackLine, Period, Ratio, SessionLine, SkillFigures, Stamp
 from core.reports.metrics.counts import count
-from core.reports.metrics.moments import OF_PERIOD, ONE_CANDIDATE, given, over, tune, within
+from core.reports.metrics.moments import OF_PERIOD, ONE_CANDIDATE, build_query, query_parameters, tune, within
 from core.reports.metrics.periods import span
 from core.settings import settings
 
@@ -30,14 +30,14 @@ LINES = f"""
 """  # noqa: S608 - our own words
 
 SKILLS = f"""
-    WITH mine AS MATERIALIZED (SELECT id, position FROM facts WHERE {within("began")}),
+    WITH own_sessions AS MATERIALIZED (SELECT id, position FROM facts WHERE {within("began")}),
     scored AS MATERIALIZED (
         SELECT DISTINCT ON (s.id, q.id) s.candidate_id, i.position, q.skill,
             CAST(a.score / q.max_score AS float8) AS share
         FROM interviews i JOIN sessions s ON s.interview_id = i.id JOIN answers a ON a.session_id = s.id
             JOIN questions q ON q.id = a.question_id
-        WHERE i.position IN (SELECT position FROM mine) AND a.score IS NOT NULL
-            AND (s.candidate_id <> :candidate OR s.id IN (SELECT id FROM mine))
+        WHERE i.position IN (SELECT position FROM own_sessions) AND a.score IS NOT NULL
+            AND (s.candidate_id <> :candidate OR s.id IN (SELECT id FROM own_sessions))
         ORDER BY s.id, q.id, a.source DESC
     ),
     means AS (SELECT candidate_id, position, skill, avg(share) AS mean, count(*) AS n FROM scored GROUP BY 1, 2, 3)
@@ -47,7 +47,7 @@ SKILLS = f"""
         count(*) FILTER (WHERE candidate_id <> :candidate)
     FROM means GROUP BY 1, 2 HAVING bool_or(candidate_id = :candidate) ORDER BY 1, 2
 """  # noqa: S608 - our own words
-"""The candidate's mean share of points in each skill beside the median of what others ever had at that position."""
+"""The candidate's mean share of points in each skill, and the median of all other candidates for that position."""
 
 ANSWERS = f"""
     WITH newest AS (
@@ -90,9 +90,9 @@ _ALL = text("""
 
 
 def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: datetime) -> CandidateReport:
-    """All figures of one candidate in a period, or of all their time; consistent when ``db`` is one snapshot.
+    """All figures of one candidate in a period, or of all time; consistent when ``db`` is one snapshot.
 
-    Raises NotFound. A candidate who was deleted since is reported on all the same.
+    Raises NotFound. Deleted candidates are reported, too.
     """
     person = db.get(Candidate, candidate_id)
     if person is None:
@@ -100,7 +100,7 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
     tune(db)
     period = period or _all_time(db, candidate_id, as_of)
     cut = span(period)
-    parameters = given(cut, as_of=as_of, candidate=candidate_id)
+    parameters = query_parameters(cut, as_of=as_of, candidate=candidate_id)
     counts = count(db, parameters, ONE_CANDIDATE)
     current = [counts.weeks[1 + len(cut.before) + number] for number in range(len(cut.now))]
     came, missed = (sum(week[name] for week in current) for name in ("came", "missed"))
@@ -123,7 +123,7 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
 
 
 def _rows(db: Session, query: str, parameters: Mapping[str, Any]) -> list[Any]:
-    return list(db.execute(over(query, ONE_CANDIDATE), parameters))
+    return list(db.execute(build_query(query, ONE_CANDIDATE), parameters))
 
 
 def _attendance(db: Session, parameters: Mapping[str, Any]) -> dict[str, int]:
@@ -133,7 +133,7 @@ def _attendance(db: Session, parameters: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _all_time(db: Session, candidate_id: int, as_of: datetime) -> Period:
-    """From the candidate's first moment to after the last, and to now at least."""
+    """From the candidate's first event to after the last, and to now at least."""
     first, last = db.execute(_ALL, {"candidate": candidate_id}).one()
     second = timedelta(seconds=1)
     end = max(as_of, last or as_of) + second
