@@ -29,7 +29,7 @@ def count_by_status(db: Session, table: str, kind: str) -> tuple[StatusCount, ..
     query = f"""
         SELECT status, {kind}, count(*), coalesce(sum(attempts - 1) FILTER (WHERE attempts > 1), 0)
         FROM {table} GROUP BY status, {kind} ORDER BY status, {kind}
-    """  # noqa: S608 - our own words
+    """  # noqa: S608 - our constants
     return tuple(StatusCount(status, of, n, int(again)) for status, of, n, again in db.execute(text(query)))
 
 
@@ -39,6 +39,6 @@ def durations(db: Session, times: str) -> Durations:
         SELECT count(*), percentile_cont(CAST(:quantiles AS float8[])) WITHIN GROUP (ORDER BY seconds) FROM (
             SELECT CAST(extract(epoch FROM took) AS float8) AS seconds FROM ({times}) AS recent
         ) AS timed WHERE seconds IS NOT NULL
-    """  # noqa: S608 - our own words
+    """  # noqa: S608 - our constants
     n, seconds = db.execute(text(query), {"quantiles": list(QUANTILES)}).one()
     return Durations(n, tuple(seconds or ()))

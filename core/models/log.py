@@ -51,7 +51,7 @@ class PushLog(Base):
 
 
 class JobCount(Base):
-    """How often something has happened to a job, and when last; kept apart, because counters must never decrease."""
+    """How often something has happened to a job, and when last: runs are pruned, and counters must never decrease."""
 
     __tablename__ = "job_counts"
 

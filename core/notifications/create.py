@@ -91,8 +91,8 @@ def to_delivery(row: Notification) -> Delivery:
 def withdraw(db: Session, notification_id: int, *, by: Viewer, now: datetime) -> None:
     """Withdraw a notification that staff wrote: it is not delivered, or it leaves every inbox.
 
-    Raises Forbidden, NotFound (also when another than this recruiter wrote it), and Conflict when it was withdrawn or
-    has expired.
+    Raises Forbidden, NotFound (for a recruiter also when somebody else wrote it), and Conflict when it was withdrawn
+    before or has expired.
     """
     require(by, *STAFF)
     n = Notification

@@ -65,7 +65,7 @@ _ROWS = f"""
         LEFT JOIN users ON users.id = facts.interviewer_id
         LEFT JOIN feedback ON feedback.session_id = facts.id AND feedback.interviewer_id = facts.interviewer_id
     WHERE {OF_PERIOD} ORDER BY facts.id
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 
 def list_rows(db: Session, parameters: dict[str, Any]) -> Iterator[bytes]:

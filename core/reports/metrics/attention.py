@@ -33,7 +33,7 @@ _UNFINISHED = f"""
         WHERE status = 'completed' AND decision IS NULL AND ended <= :undecided AND {within("began")}
             AND deleted_at IS NULL AND NOT {WITHDRAWN}
             AND (interviewer_id IS NULL OR EXISTS (SELECT FROM feedback WHERE feedback.session_id = moments.id))
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 ATTENTION = f"""
     WITH unfinished AS MATERIALIZED ({_UNFINISHED}),
@@ -65,7 +65,7 @@ ATTENTION = f"""
         LEFT JOIN candidates ON candidates.id = sessions.candidate_id
         LEFT JOIN interviews ON interviews.id = sessions.interview_id
     ORDER BY listed.urgency, listed.place
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """Sessions and mails of the period that need a person; the newest of each kind.
 
 - an interviewer's or a candidate's no-show without a new attempt (``retry_of``), by scheduled start;

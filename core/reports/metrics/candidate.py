@@ -18,7 +18,7 @@ from core.settings import settings
 SESSIONS, ANSWERED = 100, 5
 LATE = timedelta(minutes=5)
 
-_OF_CANDIDATE = f"reported AS MATERIALIZED (SELECT * FROM facts WHERE {OF_PERIOD})"  # noqa: S608 - our own words
+_OF_CANDIDATE = f"reported AS MATERIALIZED (SELECT * FROM facts WHERE {OF_PERIOD})"  # noqa: S608 - our constants
 
 LINES = f"""
     WITH {_OF_CANDIDATE}
@@ -27,7 +27,7 @@ LINES = f"""
     FROM reported r JOIN sessions s ON s.id = r.id JOIN interviews ON interviews.id = r.interview_id
         LEFT JOIN users ON users.id = r.interviewer_id
     ORDER BY coalesce(r.slot, r.invited) DESC, r.id DESC LIMIT {SESSIONS}
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 SKILLS = f"""
     WITH own_sessions AS MATERIALIZED (SELECT id, position FROM facts WHERE {within("began")}),
@@ -46,7 +46,7 @@ SKILLS = f"""
         percentile_cont(0.5) WITHIN GROUP (ORDER BY CASE WHEN candidate_id <> :candidate THEN mean END),
         count(*) FILTER (WHERE candidate_id <> :candidate)
     FROM means GROUP BY 1, 2 HAVING bool_or(candidate_id = :candidate) ORDER BY 1, 2
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """The candidate's mean share of points in each skill, and the median of all other candidates for that position."""
 
 ANSWERS = f"""
@@ -60,7 +60,7 @@ ANSWERS = f"""
     FROM newest JOIN answers a ON a.session_id = newest.id JOIN questions q ON q.id = a.question_id
         LEFT JOIN users ON users.id = a.scored_by
     ORDER BY newest.slot, newest.id, q.ordinal, a.source
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 FEEDBACK = f"""
     WITH {_OF_CANDIDATE}
@@ -69,7 +69,7 @@ FEEDBACK = f"""
     FROM reported r JOIN feedback ON feedback.session_id = r.id JOIN interviews ON interviews.id = r.interview_id
         JOIN users ON users.id = feedback.interviewer_id
     ORDER BY submitted_at, r.id
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 ATTENDANCE = f"""
     SELECT CASE WHEN status IN ('completed', 'abandoned', 'cancelled') THEN status
@@ -78,7 +78,7 @@ ATTENDANCE = f"""
             ELSE 'open' END AS kind,
         count(*), count(*) FILTER (WHERE began > planned + :late)
     FROM moments WHERE {within("planned")} GROUP BY 1
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 _ATTENDED = ("completed", "abandoned", "no_show", "interviewer_no_show", "cancelled", "open")
 
 _ALL = text("""

@@ -23,7 +23,7 @@ _STAGE = f"""CASE
             WHEN began IS NOT NULL THEN 3
             WHEN opened IS NOT NULL THEN 2
             ELSE 1
-        END"""  # noqa: S608 - our own words
+        END"""  # noqa: S608 - our constants
 """The last stage that a session invited in the period reached; it counts as having passed all earlier stages. ``hired``
 counts candidates who were hired and whom this session advanced."""
 
@@ -56,7 +56,7 @@ COUNTS = f"""
     SELECT 'stage', stage, NULL, sum(n), 0, 0 FROM session_groups GROUP BY 2
     UNION ALL
     SELECT 'reported', 0, NULL, sum(reported), 0, 0 FROM session_groups
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """The figures of docs/domain.md, "Report definitions", that are ratios of sessions:
 
 - by scheduled start, "Show rate = started / (started + candidate no-shows). No-show rate = 1 − show rate."; an

@@ -24,7 +24,7 @@ HEAT = f"""
             width_bucket(planned, CAST(:since AS timestamptz[]))] AS local
         FROM moments WHERE {within("planned")}
     ) AS starts GROUP BY 1, 2
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """Scheduled starts by weekday and hour in the period's zone."""
 
 LOADS = f"""
@@ -34,7 +34,7 @@ LOADS = f"""
         FROM moments WHERE {within("began")} AND status = 'completed' AND interviewer_id IS NOT NULL GROUP BY 1
         ORDER BY sessions DESC, hours DESC, interviewer_id LIMIT {INTERVIEWERS}
     ) AS held JOIN users ON users.id = interviewer_id ORDER BY sessions DESC, hours DESC, users.id
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """The interviewers' completed sessions, by their start, and their hours from start to end."""
 
 

@@ -38,7 +38,7 @@ FEEDBACK = f"""
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, id, due
     FROM (SELECT id, due FROM owed WHERE missing ORDER BY due DESC, id LIMIT {MISSING}) AS newest
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """"Feedback in time = on time / due; missing counts as late" (docs/domain.md, "Report definitions"): of the session's
 interviewer, by the deadline, once that has passed; the first submission counts. And the newest missing feedback of the
 period, unless the candidate withdrew."""

@@ -13,7 +13,7 @@ from core.reports.metrics.questions import ai_human, questions, skills
 from core.reports.metrics.scores import scores
 from core.reports.metrics.totals import period_totals
 
-STARTED = f"SELECT count(*) FROM moments WHERE {within('began')}"  # noqa: S608 - our own words
+STARTED = f"SELECT count(*) FROM moments WHERE {within('began')}"  # noqa: S608 - our constants
 
 
 def interview(db: Session, interview_id: int, period: Period, *, as_of: datetime) -> InterviewReport:

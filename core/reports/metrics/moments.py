@@ -35,11 +35,11 @@ _MOMENTS = f"""s.id, s.status, s.interview_id, s.candidate_id, s.interviewer_id,
         {INVITED_END} AS resolved,
         s.ended_at AS ended, s.decided_at AS decided, s.decision, s.score"""
 _SOURCES = {
-    "FROM moments": f"SELECT {_MOMENTS} FROM sessions s",  # noqa: S608 - our own words
+    "FROM moments": f"SELECT {_MOMENTS} FROM sessions s",  # noqa: S608 - our constants
     "FROM facts": f"""
         SELECT {_MOMENTS}, {DUE} AS due, i.pass_score, i.position, i.feedback_deadline_hours AS deadline
         FROM sessions s JOIN interviews i ON i.id = s.interview_id
-    """,  # noqa: S608 - our own words
+    """,  # noqa: S608 - our constants
 }
 """The two sources that statements may name: ``moments``, without the interview's columns (half the time), and
 ``facts``, with them. PostgreSQL computes only the columns that a statement uses."""

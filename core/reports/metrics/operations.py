@@ -22,7 +22,7 @@ _OPERATIONS = text(f"""
         (SELECT count(*) AS runs FROM notifications
          WHERE user_id IS NULL AND role = 'admin' AND category = 'job_late' AND status = 'delivered'
              AND delivered_at >= :start AND delivered_at < :end) AS late
-""")  # noqa: S608 - our own words
+""")  # noqa: S608 - our constants
 
 
 def operations(db: Session, given: Mapping[str, Any]) -> Operations:

@@ -31,7 +31,7 @@ ANSWERED = f"""
             CAST(human / max_score AS float8) AS human_share, CAST(ai / max_score AS float8) AS ai_share
         FROM answered JOIN questions ON questions.id = question_id
     )
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """The answers of the sessions started in the period, one a question: a person's score has precedence over the AI's."""
 
 QUESTIONS = f"""
@@ -65,7 +65,7 @@ QUESTIONS = f"""
         LEFT JOIN discriminations ON discriminations.question_id = q.id
         LEFT JOIN spreads ON spreads.key = q.id
     WHERE q.interview_id = :interview ORDER BY q.ordinal
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """"Question difficulty = mean score / max score; discrimination = correlation with the rest of the score, n ≥ 20"
 (docs/domain.md, "Report definitions"): the rest is the weighted share of points of the session's other scored
 answers."""
@@ -73,7 +73,7 @@ answers."""
 SKILLS = f"""
     WITH {ANSWERED}
     SELECT skill, week, avg(share), count(share) FROM shares WHERE share IS NOT NULL GROUP BY 1, 2
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 SKILL_NAMES = text("SELECT skill FROM questions WHERE interview_id = :interview GROUP BY skill ORDER BY min(ordinal)")
 
 AI_HUMAN = f"""
@@ -87,7 +87,7 @@ AI_HUMAN = f"""
     SELECT 1, count(*), round(least(ai, 1) * {GRID}) / {GRID}, round(least(human, 1) * {GRID}) / {GRID}
     FROM scored_by_both GROUP BY 3, 4
     ORDER BY 1, 3, 4
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """Answers scored by both, as shares of the maximum: one row for all of them, then one for each point of the grid."""
 
 

@@ -61,7 +61,7 @@ SCORES = f"""
     SELECT 'bin', '', least(greatest(CAST(floor(score / 5) AS int), 0), 19), NULL, ARRAY[sum(n)] FROM cells GROUP BY 3
     UNION ALL
     SELECT 'pass', '', 0, NULL, array_agg(DISTINCT CAST(pass_score AS float8)) FROM cells HAVING count(*) > 0
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 """The scores of the sessions that started in the period: the spread of all and of each position, the counts in bins of
 five points, and the interviews' pass scores."""
 

@@ -20,7 +20,7 @@ def _waits(moment: str, since: str) -> str:
             percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY date_part('epoch', {moment} - {since}) / 3600)
         FROM moments WHERE {within(moment, ":first")} AND {moment} >= {since} {{of}}
         GROUP BY GROUPING SETS ((1, 2), (1))
-    """  # noqa: S608 - our own words
+    """  # noqa: S608 - our constants
 
 
 SCHEDULING = _waits("planned", "invited").format(of="")
