@@ -134,7 +134,7 @@ Pages = Annotated[Paging, Depends(_paging)]
 
 
 def _last_id(db: Db, response: Response) -> int:
-    newest = outbox.newest(db)
+    newest = outbox.newest_id(db)
     response.headers["Last-Id"] = str(newest)
     return newest
 
@@ -177,7 +177,7 @@ class IdempotentCreate:
         kept = idempotency.claim(self.db, **given, body_hash=body_hash, now=utcnow())  # type: ignore[arg-type]
         if kept is None:
             kept = idempotency.StoredResponse(status, make().model_dump(mode="json"))
-            idempotency.keep(self.db, kept, **given)  # type: ignore[arg-type]
+            idempotency.store_response(self.db, kept, **given)  # type: ignore[arg-type]
         return kept
 
 

@@ -241,7 +241,7 @@ def _read_stats(cursor: int | None) -> DatabaseStats | None:
     try:
         with transaction() as db:
             db.execute(text("SET LOCAL statement_timeout = '10s'"))
-            newest = outbox.newest(db)
+            newest = outbox.newest_id(db)
             lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
             return DatabaseStats(
                 stats.mail_stats(db), report_stats.report_stats(db), jobs.job_stats(db), newest, max(0.0, lag)

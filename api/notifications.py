@@ -77,7 +77,7 @@ class Preferences(BaseModel):
 class Wishes(Input):
     """Changes to preferences; what they do not name stays as it is."""
 
-    items: Annotated[tuple[preferences.Wish, ...], Field(max_length=200)]
+    items: Annotated[tuple[preferences.PreferenceChange, ...], Field(max_length=200)]
 
 
 @router.post("/notifications", status_code=201, response_model=CreatedNotificationOut)
@@ -141,11 +141,11 @@ def withdraw_notification(notification_id: PathId, db: Db, viewer: Viewer) -> No
 @router.get("/preferences")
 def read_preferences(db: Db, viewer: Viewer) -> Preferences:
     """What the viewer is told of, by category, in the app and by mail."""
-    return Preferences(items=preferences.of(db, viewer))
+    return Preferences(items=preferences.for_viewer(db, viewer))
 
 
 @router.put("/preferences")
 def change_preferences(given: Wishes, db: Db, viewer: Viewer) -> Preferences:
     """Turn categories on or off."""
     notifications.change_preferences(db, given.items, by=viewer)
-    return Preferences(items=preferences.of(db, viewer))
+    return Preferences(items=preferences.for_viewer(db, viewer))

@@ -49,7 +49,7 @@ def _invalid_link() -> HTMLResponse:
 def show_confirmation(signed: str) -> HTMLResponse:
     """What the link would end, and a button that does; changes nothing."""
     try:
-        subscription = email_unsubscribe.read(signed)
+        subscription = email_unsubscribe.verify_link(signed)
     except InvalidLink:
         return _invalid_link()
     return _page("Unsubscribe?", f"You will get no more {_describe(subscription)}.", _BUTTON)

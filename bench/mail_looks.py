@@ -52,7 +52,7 @@ SESSION = SessionDetails(
     ics_sequence=0,
     candidate=MAYA,
     interviewer=IRIS,
-    recruiter=Recruiter("Rita Sørensen", "rita@example.com", gone=False),
+    recruiter=Recruiter("Rita Sørensen", "rita@example.com", deleted=False),
 )
 
 

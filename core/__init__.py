@@ -1,1 +1,1 @@
-"""What is true: tables, rules, events. No Prefect, no FastAPI, no broadcaster."""
+"""The tables, rules and events of Greenroom. No Prefect, no FastAPI, no broadcaster."""

@@ -1,4 +1,4 @@
-"""Retention: what has been kept long enough goes, in small transactions (DOMAIN, "The jobs", 1)."""
+"""Retention: rows past their retention time are removed, in small transactions (docs/domain.md, "The jobs", 1)."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -10,47 +10,47 @@ from sqlalchemy.orm import Session
 from core import outbox
 from core.db import transaction
 from core.events import SessionsCleaned
-from core.idempotency import KEPT
+from core.idempotency import RETENTION
 from core.results import SAMPLE, JobResult
 from core.settings import settings
 
 BATCH = 1000
 FILES = 20
-"""Rows of a batch that carry whole files."""
-PUSHES_KEPT = timedelta(days=7)
-MAILS_KEPT = timedelta(days=90)
+"""Rows of a batch, for tables that hold whole files."""
+PUSH_RETENTION = timedelta(days=7)
+MAIL_RETENTION = timedelta(days=90)
 
 
 class Rule(NamedTuple):
-    """One thing that is not kept for ever: what counts it, and what removes a batch of it and gives how many."""
+    """The retention of one kind of row: a query that counts, and a function that removes a batch, giving its size."""
 
     kind: str
-    counting: TextClause
+    count_query: TextClause
     remove: Callable[[Session, dict[str, Any]], int]
     batch: int = BATCH
 
 
 def clean_up(*, now: datetime, dry_run: bool = False, batch: int | None = None) -> JobResult:
-    """Remove what is older than it is kept: each batch a transaction of its own, so that no lock is held for long.
+    """Remove rows past their retention time: each batch in its own transaction, so that no lock is held for long.
 
-    What others have locked is left to the next run; a killed run has done what it committed, and the next does the
-    rest. A run that removed something publishes one summary, once for its slot. ``dry_run`` writes nothing. The result
-    counts what was removed by its kind; the sample holds sessions.
+    Rows locked by others are left to the next run; of a killed run the committed batches stay removed, and the next
+    run removes the rest. A run that removed rows publishes one summary, once for its slot. ``dry_run`` writes nothing.
+    The result counts removed rows (of a dry run: rows to remove) by kind; the sample holds session ids.
     """
     result = JobResult(now=now, dry_run=dry_run)
     times = {
         "now": now,
         "sessions_before": now - timedelta(days=settings().retention_days),
-        "pushes_before": now - PUSHES_KEPT,
-        "mails_before": now - MAILS_KEPT,
-        "keys_before": now - KEPT,
+        "pushes_before": now - PUSH_RETENTION,
+        "mails_before": now - MAIL_RETENTION,
+        "keys_before": now - RETENTION,
     }
     with transaction() as db:
         result.sample = [{"session_id": str(id_)} for id_ in db.scalars(_SAMPLE, {**times, "sample": SAMPLE})]
     for rule in RULES:
         if dry_run:
             with transaction() as db:
-                count = int(db.execute(rule.counting, times).scalar_one())
+                count = int(db.execute(rule.count_query, times).scalar_one())
         else:
             count = sum(_batches(rule, {**times, "batch": batch or rule.batch}))
             result.done += count
@@ -73,9 +73,9 @@ def _batches(rule: Rule, given: dict[str, Any]) -> Iterator[int]:
 
 
 def _rule(kind: str, old: str, *, claim: str, writes: tuple[str, ...], batch: int = BATCH) -> Rule:
-    """Removes batches by one statement: what ``claim`` selects, and locks, of the ``old`` is what is written.
+    """A rule that removes a batch by one statement: ``claim`` selects and locks some of the ``old`` rows to write.
 
-    Materialized, because a plan that looked for it again would claim more than a batch.
+    Materialized, because a plan that evaluated ``claim`` twice would claim more than a batch.
     """
     parts = ", ".join(f"part{n} AS ({write})" for n, write in enumerate(writes))
     find = claim.replace("{old}", old).replace("{few}", "LIMIT :batch")
@@ -93,16 +93,18 @@ _OLD_SESSIONS = """
 """
 _SAMPLE = text(f"SELECT id {_OLD_SESSIONS} ORDER BY status_at LIMIT :sample")
 _OLD_FILES = "FROM report_files f JOIN reports r ON r.id = f.report_id WHERE r.expires_at <= :now"
-# What may still be sent keeps its words. A mail is at rest in these states, and an uncertain one that waits for people.
+# A mail that may still be sent keeps its body: a queued or sending one, and an uncertain one with a retry planned.
 _OLD_MAILS = """
     FROM emails WHERE created_at < :mails_before AND (text_body IS NOT NULL OR html_body IS NOT NULL)
         AND (status NOT IN ('queued', 'sending', 'uncertain') OR status = 'uncertain' AND retry_at IS NULL)
 """
-_GONE = "FROM notification_receipts r JOIN notifications n ON n.id = r.notification_id WHERE n.deleted_at IS NOT NULL"
+_OLD_RECEIPTS = (
+    "FROM notification_receipts r JOIN notifications n ON n.id = r.notification_id WHERE n.deleted_at IS NOT NULL"
+)
 _OLD_KEYS = "FROM idempotency_keys WHERE created_at < :keys_before"
 
 
-_HEAD = text("""
+_PREFIX = text("""
     WITH head AS (SELECT id, created_at FROM push_events ORDER BY id LIMIT :batch)
     SELECT max(id), count(*) FROM head
     WHERE id < coalesce((SELECT min(id) FROM head WHERE created_at >= :pushes_before), 9223372036854775807)
@@ -110,9 +112,12 @@ _HEAD = text("""
 
 
 def _prune(db: Session, given: dict[str, Any]) -> int:
-    """Remove the oldest ids, up to the first that is kept, and say so in the same transaction: readers ask for both."""
-    db.execute(text("SELECT FROM push_log FOR UPDATE"))  # a prefix is cut by one at a time
-    through, count = db.execute(_HEAD, given).one()
+    """Remove the oldest ids, up to the first that stays, and store ``pruned_through`` in the same transaction.
+
+    Readers read both in one snapshot.
+    """
+    db.execute(text("SELECT FROM push_log FOR UPDATE"))  # one transaction at a time removes a prefix
+    through, count = db.execute(_PREFIX, given).one()
     if through is None:
         return 0
     db.execute(text("DELETE FROM push_events WHERE id <= :through"), {"through": through})
@@ -162,7 +167,7 @@ RULES = (
     ),
     _rule(
         "receipts",
-        _GONE,
+        _OLD_RECEIPTS,
         claim="SELECT r.user_id, r.notification_id {old} {few} FOR UPDATE OF r",
         writes=(
             "DELETE FROM notification_receipts r USING old"

@@ -1,4 +1,4 @@
-"""The one place that asks what time it is; everything else takes ``now`` as an argument."""
+"""The one place that reads the clock; everything else takes ``now`` as an argument."""
 
 import secrets
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ def utcnow() -> datetime:
 
 
 def uuid7(now: datetime) -> UUID:
-    """An id whose order is its time of creation, to the millisecond (RFC 9562, section 5.7)."""
+    """An id that sorts by its time of creation, to the millisecond (RFC 9562, section 5.7)."""
     millis = int(now.timestamp() * 1000)
     random = secrets.randbits(74)
     value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1

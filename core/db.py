@@ -1,4 +1,4 @@
-"""The database: one engine a process, ``transaction()``, and rows in bulk."""
+"""The database: one engine a process, ``transaction()``, ``snapshot()`` and bulk inserts."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from core.settings import settings
 
 LastStatement = Callable[[Session], None]
 last_statements: list[LastStatement] = []
-"""What ``transaction()`` runs just before it commits; the outbox puts itself here."""
+"""What ``transaction()`` runs just before it commits; the outbox registers itself here."""
 
 
 def driver_url(url: str) -> str:
@@ -26,13 +26,13 @@ def driver_url(url: str) -> str:
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
-    """The process's engine. A connection that a restart of the server cut is replaced before use."""
+    """The process's engine. A connection that was lost when the server restarted is replaced before use."""
     return create_engine(
         driver_url(settings().database()),
         pool_pre_ping=True,
-        # What a failed statement was given goes into logs with its error: addresses, and the links that mails hold.
+        # The parameters of a failed statement would be logged with its error: addresses, and the links in mails.
         hide_parameters=True,
-        # As many as the API lets work at once (api.deps): those beyond are opened anew each time.
+        # As many as the API lets work at the same time (api.deps): those beyond the pool are opened anew each time.
         pool_size=8,
         max_overflow=12,
         connect_args={"options": "-c timezone=UTC", "connect_timeout": 5},
@@ -48,7 +48,7 @@ def _sessions() -> sessionmaker[Session]:
 def transaction() -> Iterator[Session]:
     """One transaction: committed when the block ends, rolled back when it raises.
 
-    What was published in it is written as its last statements.
+    The events published in it are written as its last statements.
     """
     with _sessions().begin() as db:
         yield db
@@ -71,12 +71,12 @@ def insert_many(
     table: type[Any] | Table,
     columns: Mapping[str, Any],
     *,
-    once: str = "",
+    conflict_target: str = "",
     returning: Sequence[str] = (),
 ) -> Sequence[Any]:
-    """Insert rows in one statement, in order, given as columns: a list has a value for each row, else all have it.
+    """Insert rows in one statement, in order, given as columns: a list holds one value a row, a scalar is for all rows.
 
-    ``once`` is the conflict target of ON CONFLICT DO NOTHING, as SQL. Gives the ``returning`` columns.
+    ``conflict_target`` is that of ON CONFLICT DO NOTHING, as SQL. Returns the ``returning`` columns.
     Some twenty times less work for the client than one set of parameters a row.
     """
     lists = {name: values for name, values in columns.items() if isinstance(values, list)}
@@ -85,15 +85,15 @@ def insert_many(
     target: Table = table if isinstance(table, Table) else table.__table__
     names = ", ".join(f'"{name}"' for name in columns)
     values = ", ".join(
-        f'given."{name}"' if name in lists else f"CAST(:{name} AS {_type(target, name)})" for name in columns
+        f'input."{name}"' if name in lists else f"CAST(:{name} AS {_type(target, name)})" for name in columns
     )
-    given = ", ".join(f'"{name}"' for name in lists)
+    listed = ", ".join(f'"{name}"' for name in lists)
     arrays = ", ".join(f"CAST(:{name} AS {_type(target, name)}[])" for name in lists)
-    conflict = f" ON CONFLICT {once} DO NOTHING" if once else ""
-    back = f" RETURNING {', '.join(returning)}" if returning else ""
+    conflict = f" ON CONFLICT {conflict_target} DO NOTHING" if conflict_target else ""
+    output = f" RETURNING {', '.join(returning)}" if returning else ""
     statement = text(
         f'INSERT INTO "{target.name}" ({names}) SELECT {values}'  # noqa: S608 - names are our tables' own
-        f" FROM unnest({arrays}) WITH ORDINALITY AS given({given}, place) ORDER BY place{conflict}{back}"
+        f" FROM unnest({arrays}) WITH ORDINALITY AS input({listed}, place) ORDER BY place{conflict}{output}"
     )
     result = db.execute(statement, {**columns, **{name: array(values) for name, values in lists.items()}})
     return result.all() if returning else ()
@@ -107,7 +107,7 @@ def _type(table: Table, name: str) -> str:
 def array(values: Sequence[Any]) -> str:
     """The values as one PostgreSQL array literal, for ``CAST(:name AS …[])``.
 
-    psycopg would take the list itself, at several times the work; a sweep passes millions of values.
+    psycopg accepts the list itself, at several times the work; a sweep passes millions of values.
     """
     write = _LITERALS.get
     return "{" + ",".join([write(type(value), _quoted)(value) for value in values]) + "}"
@@ -125,4 +125,4 @@ _LITERALS: dict[type, Callable[[Any], str]] = {
     dict: lambda value: _quoted(json.dumps(value)),
     bytes: lambda value: f'"\\\\x{value.hex()}"',
 }
-"""How a type is written in an array literal; any other is quoted, which is always right."""
+"""How a type is written in an array literal; any other type is quoted, which is always correct."""

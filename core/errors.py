@@ -1,15 +1,15 @@
-"""What can go wrong, as facts; each edge maps this tree once to its own codes."""
+"""The tree of errors, which carry facts; each edge (HTTP, STOMP, command line) maps it once to its own codes."""
 
 from datetime import datetime
 from uuid import UUID
 
 
 class GreenroomError(Exception):
-    """Something a person can act on; ``str()`` of it is safe to show."""
+    """An error that a person can act on; its ``str()`` is safe to show."""
 
 
 class BadSettings(GreenroomError):
-    """Settings that stop the start: name → reason."""
+    """Invalid settings, with which no process starts: name → reason."""
 
     def __init__(self, reasons: dict[str, str]) -> None:
         self.reasons = reasons
@@ -17,7 +17,7 @@ class BadSettings(GreenroomError):
 
 
 class NotFound(GreenroomError):
-    """What is not there, or not yours to see."""
+    """A row that does not exist, or that the viewer may not see."""
 
     def __init__(self, noun: str, id: object) -> None:
         self.noun, self.id = noun, id
@@ -25,11 +25,11 @@ class NotFound(GreenroomError):
 
 
 class Forbidden(GreenroomError):
-    """What this role may never do."""
+    """An action that the viewer's role does not allow."""
 
 
 class NotSignedIn(GreenroomError):
-    """A token that is missing, wrong, expired or withdrawn."""
+    """The token is missing, invalid, expired or revoked."""
 
 
 class Invalid(GreenroomError):
@@ -41,7 +41,7 @@ class Invalid(GreenroomError):
 
 
 class Unavailable(GreenroomError):
-    """A part we need is away for now; ``retry_after`` in seconds."""
+    """A service we depend on cannot be reached for now; ``retry_after`` in seconds."""
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         self.retry_after = retry_after
@@ -49,11 +49,11 @@ class Unavailable(GreenroomError):
 
 
 class QueueFull(Unavailable):
-    """As many wait as may wait, and nothing was queued; ``retry_after`` in seconds."""
+    """The queue has reached its capacity, and nothing was queued; ``retry_after`` in seconds."""
 
 
 class Conflict(GreenroomError):
-    """What the present state does not allow; ``facts`` name the states or the other row."""
+    """A change that the present state does not allow; ``facts`` name the states or the other row."""
 
     def __init__(self, message: str, **facts: object) -> None:
         self.facts = facts

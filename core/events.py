@@ -1,4 +1,4 @@
-"""What is pushed, as closed types; each knows its destinations, its audience and its name."""
+"""Push events, as closed types; each defines its destinations, its audience and its type name."""
 
 from abc import ABC, abstractmethod
 from datetime import datetime
@@ -11,7 +11,7 @@ from core.models import Role, SessionStatus
 
 
 def session_topic(session_id: UUID) -> str:
-    """Where one session's changes go."""
+    """The destination of one session's changes."""
     return f"/topic/session/{session_id}"
 
 
@@ -24,26 +24,26 @@ ALL_SESSIONS = "/topic/sessions"
 BROADCASTS = "/topic/notifications"
 FLOWS = "/topic/flows"
 ACCOUNTS = "/internal/accounts"
-"""Never subscribed to by clients: tells every process that a user's tokens ended."""
+"""No client may subscribe to it: notifies every process that a user's tokens were revoked."""
 
 
 class PushEvent(BaseModel, ABC):
-    """One change that is announced; its fields are the message's ``data``."""
+    """One change that is published; its fields are the message's ``data``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     type: ClassVar[str]
 
     @abstractmethod
     def destinations(self) -> tuple[str, ...]:
-        """Where it goes, in order."""
+        """The destinations it is published to, in order."""
 
     def audience(self) -> Role | None:
-        """The only role that gets it; None: whoever may subscribe."""
+        """The only role that receives it; None: all who may subscribe."""
         return None
 
 
 class SessionChange(PushEvent):
-    """Something about one session: to its own topic, and to everybody's."""
+    """A change of one session: published to the session's topic and to the topic of all sessions."""
 
     session_id: UUID
 
@@ -90,9 +90,9 @@ class SessionLate(SessionChange):
 
 
 class SessionUpdated(SessionChange):
-    """A sign of life, an answer, feedback, or a field that is neither status nor time.
+    """Activity, an answer, feedback, or a field that is neither status nor schedule.
 
-    Names what changed and leaves out the values: the topic is the candidate's too, and scores and decisions are not.
+    Names the changed fields without values: candidates read this topic too, and may not see scores and decisions.
     """
 
     type = "session.updated"
@@ -101,7 +101,7 @@ class SessionUpdated(SessionChange):
 
 
 class SessionsCleaned(PushEvent):
-    """Retention removed something: how much, by what it was. Lists are to be fetched anew."""
+    """Retention removed rows: how many, by kind. Clients fetch their lists anew."""
 
     type = "session.cleaned"
     cleaned_at: datetime
@@ -112,7 +112,7 @@ class SessionsCleaned(PushEvent):
 
 
 class NotificationCreated(PushEvent):
-    """Something told: to one user's queue, or to everybody (or a role) as a broadcast."""
+    """A notification was delivered: to one user's queue, or to all (or a role) as a broadcast."""
 
     type = "notification.created"
     notification_id: int
@@ -144,7 +144,7 @@ class NotificationRead(PushEvent):
 
 
 class NotificationArchived(PushEvent):
-    """Some are in the inbox no more: put away by the user or, for whoever was told, expired or taken back."""
+    """Notifications left the inbox: archived by the user or, for all recipients, expired or withdrawn."""
 
     type = "notification.archived"
     user_id: int | None
@@ -171,7 +171,7 @@ class NotificationUnread(PushEvent):
 
 
 class ReportChange(PushEvent):
-    """Where somebody's report stands: to their own queue. ``attempts`` are those begun so far."""
+    """A user's report changed its status: to their own queue. ``attempts`` counts those started so far."""
 
     report_id: UUID
     user_id: int
@@ -183,7 +183,7 @@ class ReportChange(PushEvent):
 
 
 class ReportQueued(ReportChange):
-    """It waits to be made; again, with the reason, when an attempt came to nothing."""
+    """The report waits to be rendered; once more, with the reason, when an attempt failed."""
 
     type = "report.queued"
     parameters: dict[str, Any]
@@ -195,7 +195,7 @@ class ReportRunning(ReportChange):
 
 
 class ReportReady(ReportChange):
-    """``url`` is its file's, below this deployment's address."""
+    """The report's file can be fetched; ``url`` is below this deployment's address."""
 
     type = "report.ready"
     url: str
@@ -213,7 +213,7 @@ class ReportFailed(ReportChange):
 
 
 class FlowState(PushEvent):
-    """A flow run reached a state; ``result`` once it has one."""
+    """A flow run entered a state; ``result`` once the run has one."""
 
     type = "flow.state"
     flow: str
@@ -234,7 +234,7 @@ class FlowState(PushEvent):
 
 
 class AccountChanged(PushEvent):
-    """A user's tokens of before ended: every process closes their sockets."""
+    """A user's earlier tokens were revoked: every process closes their sockets."""
 
     type = "account.changed"
     user_id: int

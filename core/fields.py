@@ -1,4 +1,4 @@
-"""The kinds of input that every noun shares, with the rules that the database would otherwise find too late."""
+"""Field types that all inputs share, with the checks that would otherwise fail only in the database."""
 
 import re
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from core.errors import Invalid
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # whatever str.splitlines takes for a line's end, too
+_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # also every character at which str.splitlines splits
 _ADDRESS = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>()\[\],;:\\\"]{1,64}@[^@\s\x00-\x1f\x7f-\x9f<>()\[\],;:\\\"]{1,255}")
 
 
@@ -51,23 +51,23 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, max_length=10_000), AfterValidator(_no_controls)]
 """Text with line breaks, at most 10,000 characters."""
 Address = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254), AfterValidator(_address)]
-"""An email address (RFC 5321, section 4.5.3.1 for its length); international ones too."""
+"""An email address, internationalised ones included (length: RFC 5321, section 4.5.3.1)."""
 Zone = Annotated[str, AfterValidator(_zone)]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
-"""A point in time, given with its offset, kept in UTC."""
+"""A point in time: its offset is required, its value is converted to UTC."""
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """A bigint key."""
 Minutes = Annotated[int, Field(ge=1, le=7 * 1440)]
 
 
 class Input(BaseModel):
-    """What a client gives: unknown fields are refused by name."""
+    """A client's input: an unknown field is an error that names it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def changed_fields(given: Input, nullable: set[str]) -> dict[str, Any]:
-    """The fields a patch names, with their values. Raises Invalid when it names none, or empties what must be."""
+    """The fields that a patch sets, with their values. Raises Invalid when it sets none, or a required one to null."""
     named = {name: getattr(given, name) for name in sorted(given.model_fields_set)}
     if not named:
         raise Invalid("body", "names nothing to change")

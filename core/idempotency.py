@@ -1,4 +1,4 @@
-"""Requests that a client may repeat: the first answer is kept for a day and given again."""
+"""Requests that a client may repeat: the first response is stored for 24 hours and returned again."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -11,34 +11,34 @@ from sqlalchemy.orm import Session
 from core.errors import Invalid
 from core.models import IdempotencyKey
 
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 
 
 class StoredResponse(NamedTuple):
-    """What was answered: the HTTP status and the JSON body."""
+    """A stored response: the HTTP status and the JSON body."""
 
     status: int
     body: Any
 
 
 def hash_of(body: bytes) -> str:
-    """What tells two bodies apart."""
+    """The SHA-256 of a body, by which a repeated request is compared with the first."""
     return hashlib.sha256(body).hexdigest()
 
 
 def claim(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> StoredResponse | None:
-    """Take the key for this request, or give the answer it had.
+    """Claim the key for this request and return None, or return the response stored for it.
 
-    A request with the same key that still runs is waited for. Raises Invalid when the key came with another body.
+    Waits for a request with the same key that still runs. Raises Invalid when the key was used with another body.
     """
     kept = _existing(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
     return StoredResponse(kept.status or 500, kept.answer) if kept else None
 
 
 def first_requested_at(db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime) -> datetime:
-    """When the request with this key came first, within the day: tells it from an older one with the same key.
+    """When the request with this key first arrived, within the last 24 hours; an older one counts as another request.
 
-    For requests whose answer somebody else keeps. Raises Invalid when the key came with another body.
+    For requests whose response is stored elsewhere. Raises Invalid when the key was used with another body.
     """
     kept = _existing(db, user_id=user_id, route=route, key=key, body_hash=body_hash, now=now)
     return kept.created_at if kept else now
@@ -47,10 +47,10 @@ def first_requested_at(db: Session, *, user_id: int, route: str, key: str, body_
 def _existing(
     db: Session, *, user_id: int, route: str, key: str, body_hash: str, now: datetime
 ) -> IdempotencyKey | None:
-    """The row of the request that has the key; None: it is this one's now."""
+    """The row of the earlier request with the key; None: this request has claimed it."""
     k = IdempotencyKey
     same = (k.user_id == user_id, k.route == route, k.key == key)
-    db.execute(delete(k).where(*same, k.created_at < now - KEPT))
+    db.execute(delete(k).where(*same, k.created_at < now - RETENTION))
     claimed = db.execute(
         insert(k)
         .values(user_id=user_id, route=route, key=key, body_hash=body_hash, created_at=now)
@@ -65,8 +65,8 @@ def _existing(
     return kept
 
 
-def keep(db: Session, answer: StoredResponse, *, user_id: int, route: str, key: str) -> None:
-    """Keep the answer with the claimed key; it is there once the transaction commits, and only then."""
+def store_response(db: Session, answer: StoredResponse, *, user_id: int, route: str, key: str) -> None:
+    """Store the response with the claimed key, in the caller's transaction."""
     k = IdempotencyKey
     same = (k.user_id == user_id, k.route == route, k.key == key)
     db.execute(update(k).where(*same).values(status=answer.status, answer=answer.body))

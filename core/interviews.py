@@ -1,4 +1,4 @@
-"""Interviews: the template that sessions follow, with its questions inside it."""
+"""Interviews: the templates of sessions, each with its questions."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -23,7 +23,7 @@ Hours = Annotated[int, Field(ge=1, le=24 * 90)]
 
 
 class QuestionIn(Input):
-    """One question; with ``id`` it is the one that exists."""
+    """One question; with ``id`` an existing one."""
 
     id: Id | None = None
     text: Prose
@@ -38,7 +38,7 @@ Questions = Annotated[tuple[QuestionIn, ...], Field(max_length=200)]
 
 
 class NewInterview(Input):
-    """An interview to make; minutes are the patience of each rule."""
+    """An interview to create; the ``…_minutes`` are the time limits of the status rules."""
 
     title: Line
     position: Line
@@ -55,7 +55,7 @@ class NewInterview(Input):
 
 
 class InterviewPatch(Input):
-    """What may be changed of an interview; ``questions`` is the whole new list, in order."""
+    """The fields of an interview that may be changed; ``questions`` is the whole new list, in order."""
 
     title: Line | None = None
     position: Line | None = None
@@ -72,7 +72,7 @@ class InterviewPatch(Input):
 
 
 def create(db: Session, given: NewInterview, *, by: Viewer) -> Interview:
-    """Make an interview with its questions. Raises Forbidden and Invalid."""
+    """Create an interview with its questions. Raises Forbidden and Invalid."""
     require(by, *STAFF)
     for place, question in enumerate(given.questions):
         if question.id is not None:
@@ -85,10 +85,10 @@ def create(db: Session, given: NewInterview, *, by: Viewer) -> Interview:
 
 
 def change(db: Session, interview_id: int, given: InterviewPatch, *, by: Viewer) -> Interview:
-    """Change an interview; its waiting sessions are judged by the new minutes from the next sweep on.
+    """Change an interview; the new minutes apply to its unfinished sessions from the next sweep on.
 
-    A planned end stays as it was planned. Raises Forbidden, NotFound, Invalid, and Conflict when a question to be
-    left out has answers.
+    The scheduled end of a session stays. Raises Forbidden, NotFound, Invalid, and Conflict when a question to be
+    removed has answers.
     """
     require(by, *STAFF)
     query = select(Interview).where(Interview.id == interview_id, Interview.deleted_at.is_(None))
@@ -98,10 +98,10 @@ def change(db: Session, interview_id: int, given: InterviewPatch, *, by: Viewer)
     questions: tuple[QuestionIn, ...] | None = named.pop("questions", None)
     if named:
         db.execute(update(Interview).where(Interview.id == interview_id).values(**_columns(named)))
-        waiting = (InterviewSession.interview_id == interview_id, InterviewSession.sweep_at.is_not(None))
-        # in everybody's order: two that lock the same sessions must not wait for each other
-        held = select(InterviewSession.id).where(*waiting).order_by(InterviewSession.id).with_for_update()
-        ids = db.scalars(held).all()
+        swept = (InterviewSession.interview_id == interview_id, InterviewSession.sweep_at.is_not(None))
+        # by id, as everywhere: two transactions that lock the same sessions must not wait for each other
+        locked = select(InterviewSession.id).where(*swept).order_by(InterviewSession.id).with_for_update()
+        ids = db.scalars(locked).all()
         wake_sweep = update(InterviewSession).where(text("sessions.id = ANY(CAST(:ids AS uuid[]))"))
         db.execute(wake_sweep.values(sweep_at=text("to_timestamp(0)")), {"ids": array(ids)})
     if questions is not None:
@@ -143,7 +143,9 @@ def _replace_questions(db: Session, interview_id: int, questions: Sequence[Quest
     named = [question.id for question in questions if question.id is not None]
     for place, question in enumerate(questions):
         if question.id is not None and (question.id not in kept or named.count(question.id) > 1):
-            raise Invalid(f"questions.{place}.id", f"{question.id} is not (or twice) a question of this interview")
+            raise Invalid(
+                f"questions.{place}.id", f"{question.id} is not a question of this interview, or is named twice"
+            )
     try:
         with db.begin_nested():
             _order_questions(db, kept, named)
@@ -162,7 +164,7 @@ def _replace_questions(db: Session, interview_id: int, questions: Sequence[Quest
 
 
 def _order_questions(db: Session, kept: dict[int, Question], named: Sequence[int]) -> None:
-    """Delete what is not named, and move the rest beyond every place, since places are unique at every moment."""
+    """Delete the questions not named; move the others past all ordinals in use, which are unique at every moment."""
     for id_, question in kept.items():
         if id_ not in named:
             db.delete(question)

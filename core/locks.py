@@ -1,4 +1,4 @@
-"""Numbers of advisory locks and names of NOTIFY channels: what processes meet at in PostgreSQL, in one place."""
+"""Numbers of advisory locks and names of NOTIFY channels, which all processes share through PostgreSQL."""
 
 from typing import Final
 
@@ -14,4 +14,4 @@ DEMO_LOCK: Final = 100
 PUSH_CHANNEL: Final = "greenroom_push"
 """NOTIFY on it says that push events were committed."""
 WORK_CHANNEL: Final = "greenroom_work"
-"""NOTIFY on it says that something became due sooner than dispatchers know."""
+"""NOTIFY on it says that work became due sooner than the dispatchers' next planned check."""

@@ -1,4 +1,4 @@
-"""Logs of one process: readable on a terminal, one JSON object a line otherwise; never a secret."""
+"""Logging of one process: readable on a terminal, one JSON object a line otherwise; secrets are masked."""
 
 import json
 import logging
@@ -20,20 +20,20 @@ _QUIET = ("httpx", "httpcore", "websockets", "alembic.runtime.migration")
 
 
 def setup(part: str, *, level: int = logging.INFO) -> None:
-    """Send this process's logs to its standard error, marked with the part's name; safe to call again.
+    """Log to this process's standard error, with the part's name in each line; safe to call again.
 
-    What is passed as ``extra`` becomes a field of its own: ``session_id``, ``run_id``, ``request_id``, …
+    Each item of ``extra`` becomes a field of its own: ``session_id``, ``run_id``, ``request_id``, …
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Readable(part) if sys.stderr.isatty() else Json(part))
+    handler.setFormatter(ReadableFormatter(part) if sys.stderr.isatty() else JsonFormatter(part))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for name in _QUIET:  # a line for each request or connection drowns what matters
+    for name in _QUIET:  # they log a line for each request or connection, which hides the lines that matter
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line: ts, level, part, logger, message, the extra fields, and the exception if any."""
 
     def __init__(self, part: str) -> None:
@@ -55,8 +55,8 @@ class Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class Readable(logging.Formatter):
-    """The same for eyes: time, level, part, message, then the fields."""
+class ReadableFormatter(logging.Formatter):
+    """The same as a line for people: time, level, part, message, then the fields."""
 
     def __init__(self, part: str) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Readable(logging.Formatter):
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What was passed as ``extra``, masked."""
+    """The items of ``extra``, with secrets masked."""
     extra = {name: value for name, value in vars(record).items() if name not in _OWN}
     return {
         name: MASK if _SECRET_NAME.search(name) else mask(value) if isinstance(value, str) else value
@@ -79,7 +79,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def mask(text: str) -> str:
-    """The text without passwords in URLs, tokens and authorisation headers."""
+    """The text with passwords in URLs, tokens and authorisation headers masked."""
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
     return text

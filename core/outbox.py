@@ -1,4 +1,4 @@
-"""The outbox: what a transaction announces, written as its last statements in commit order."""
+"""The outbox: the push events of a transaction, written as its last statements, in commit order."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ _KEY = "outbox"
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
-    """One row of the log, as readers get it; ``payload`` is JSON."""
+class PushMessage:
+    """One row of ``push_events``, as readers get it; ``payload`` is JSON."""
 
     id: int
     destination: str
@@ -29,31 +29,31 @@ class Pushed:
     created_at: datetime
 
     def body(self) -> bytes:
-        """The message's body: the envelope around the payload; a user's queue is named as its owner sees it."""
+        """The message's body: an envelope around the payload, with the destination as clients name it."""
         at = self.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        seen = seen_as(self.destination)
+        seen = client_destination(self.destination)
         return (
             f'{{"id":{self.id},"type":"{self.type}","at":"{at}","destination":"{seen}","data":{self.payload}}}'
         ).encode()
 
 
-def seen_as(destination: str) -> str:
-    """The destination as clients know it: a user's queue without whose it is."""
+def client_destination(destination: str) -> str:
+    """The destination as clients name it: a user's queue without the user's id."""
     if destination.startswith("/user/"):
         return "/user" + destination[destination.index("/", len("/user/")) :]
     return destination
 
 
 def publish(db: Session, change: PushEvent, *, dedupe_key: str | None = None) -> None:
-    """Announce a change when this transaction commits; a rolled-back savepoint forgets it.
+    """Publish an event when this transaction commits; the rollback of a savepoint drops those published in it.
 
-    A ``dedupe_key`` seen before makes it nothing, so it goes with events of one destination only.
+    An event whose ``dedupe_key`` was used before is not written; only for events with one destination.
     """
     _collected(db).append((change, dedupe_key))
 
 
 def publish_many(db: Session, changes: Iterable[PushEvent]) -> None:
-    """Announce several changes, in order."""
+    """Publish several events, in order."""
     _collected(db).extend((change, None) for change in changes)
 
 
@@ -62,22 +62,22 @@ Compute = Callable[[Session, Sequence[Any]], Finish]
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
+class _LateEvents:
     compute: Compute
     subjects: tuple[Hashable, ...]
 
 
 def publish_late(db: Session, compute: Compute, *subjects: Hashable) -> None:
-    """Announce what ``compute`` makes of the subjects, each once a transaction, when nobody else can commit a push.
+    """Publish the events that ``compute`` returns for the subjects, each subject once a transaction.
 
-    It is called after all other work, and what it gives is called under the outbox's lock: that sees every
-    transaction whose pushes have lower ids, and it stalls every publisher, so it has to be quick. Neither may publish.
+    ``compute`` runs after all other work; the ``Finish`` it returns runs under the outbox's lock, where it sees every
+    transaction whose push events have lower ids. It delays every publisher, so it has to be quick. Neither may publish.
     """
     if subjects:
-        _collected(db).append((_Later(compute, subjects), None))
+        _collected(db).append((_LateEvents(compute, subjects), None))
 
 
-_Collected = list[tuple[PushEvent | _Later, str | None]]
+_Collected = list[tuple[PushEvent | _LateEvents, str | None]]
 
 
 def _collected(db: Session) -> _Collected:
@@ -95,7 +95,7 @@ def _write(db: Session) -> None:
     rows: list[tuple[Any, ...]] = []
     late: dict[Compute, dict[Hashable, None]] = {}
     for change, key in collected:
-        if isinstance(change, _Later):
+        if isinstance(change, _LateEvents):
             late.setdefault(change.compute, {}).update(dict.fromkeys(change.subjects))
         else:
             rows += _rows(change, key)
@@ -109,7 +109,7 @@ def _write(db: Session) -> None:
     if not rows:
         return
     columns = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-    database.insert_many(db, PushEventRow, columns, once="(dedupe_key) WHERE dedupe_key IS NOT NULL")
+    database.insert_many(db, PushEventRow, columns, conflict_target="(dedupe_key) WHERE dedupe_key IS NOT NULL")
     db.execute(text("SELECT pg_notify(:channel, '')"), {"channel": PUSH_CHANNEL})
 
 
@@ -129,7 +129,7 @@ def _mark(db: Session, transaction: SessionTransaction) -> None:
 
 @event.listens_for(Session, "after_soft_rollback")
 def _forget(db: Session, transaction: SessionTransaction) -> None:
-    # A failed flush is a transaction of its own; what it takes with it is all since the savepoint around it.
+    # A failed flush is a transaction of its own; what must be dropped is all since the savepoint around it.
     undone: SessionTransaction = transaction
     while not undone.nested and undone.parent is not None:
         undone = undone.parent
@@ -137,11 +137,11 @@ def _forget(db: Session, transaction: SessionTransaction) -> None:
 
 
 _marks: WeakKeyDictionary[SessionTransaction, int] = WeakKeyDictionary()
-"""How much was collected when each savepoint began."""
+"""How many events were collected when each savepoint began."""
 
 
 def wake(db: Session) -> None:
-    """Let the dispatchers look for work as soon as this transaction commits, and not before."""
+    """Notify the dispatchers, when this transaction commits, that there may be work due."""
     db.execute(text("SELECT pg_notify(:channel, '')"), {"channel": WORK_CHANNEL})
 
 
@@ -149,20 +149,20 @@ READ_AFTER = """
     SELECT id, destination, audience, type, payload::text, created_at
     FROM push_events WHERE id > %(cursor)s ORDER BY id LIMIT %(limit)s
 """
-"""The reader's query, as psycopg takes it: the relay runs it on its own asynchronous connection."""
+"""The query of readers, in psycopg's parameter style: the relay runs it on its own asynchronous connection."""
 
 
-def read_after(db: Session, cursor: int, *, limit: int = 1000) -> Sequence[Pushed]:
+def read_after(db: Session, cursor: int, *, limit: int = 1000) -> Sequence[PushMessage]:
     """The rows of the log after ``cursor``, in commit order, at most ``limit``."""
     rows = db.connection().exec_driver_sql(READ_AFTER, {"cursor": cursor, "limit": limit})
-    return [Pushed(*row) for row in rows]
+    return [PushMessage(*row) for row in rows]
 
 
-NEWEST = """
+NEWEST_ID = """
     SELECT greatest((SELECT max(id) FROM push_events), (SELECT pruned_through FROM push_log), 0)
 """
 
 
-def newest(db: Session) -> int:
-    """The newest id of the log, 0 when nothing was ever pushed: where a reader of a snapshot subscribes from."""
-    return int(db.execute(text(NEWEST)).scalar_one())
+def newest_id(db: Session) -> int:
+    """The newest id of the log, 0 when nothing was ever published: the cursor for a client that has read a snapshot."""
+    return int(db.execute(text(NEWEST_ID)).scalar_one())

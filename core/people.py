@@ -1,4 +1,4 @@
-"""Users and candidates: made and changed by staff."""
+"""Users and candidates: created and changed by staff."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ Person = TypeVar("Person", User, Candidate)
 
 
 class NewUser(Input):
-    """Somebody who will sign in."""
+    """A user to create."""
 
     email: Address
     name: Line
@@ -33,7 +33,7 @@ class NewUser(Input):
 
 
 class UserPatch(Input):
-    """What may be changed of a user; a raised ``token_version`` ends their tokens and sockets."""
+    """The fields of a user that may be changed; a raised ``token_version`` revokes tokens and closes sockets."""
 
     email: Address | None = None
     name: Line | None = None
@@ -45,7 +45,7 @@ class UserPatch(Input):
 
 
 class NewCandidate(Input):
-    """Somebody to be interviewed."""
+    """A candidate to create."""
 
     email: Address
     name: Line
@@ -56,7 +56,7 @@ class NewCandidate(Input):
 
 
 class CandidatePatch(Input):
-    """What may be changed of a candidate."""
+    """The fields of a candidate that may be changed."""
 
     email: Address | None = None
     name: Line | None = None
@@ -73,9 +73,9 @@ _NULLABLE = {"quiet_from", "quiet_until", "source", "user_id", "applied_at", "hi
 
 
 def create_user(db: Session, given: NewUser, *, by: Viewer) -> User:
-    """Make a user. Raises Forbidden, and Conflict when a living user has the address."""
+    """Create a user. Raises Forbidden, and Conflict when a user who is not deleted has the address."""
     require(by, *STAFF)
-    _may_give(by, given.role)
+    _check_may_assign(by, given.role)
     _check_quiet(given.quiet_from, given.quiet_until)
     user = User(**given.model_dump())
     with _one_address(db, User, given.email):
@@ -86,24 +86,24 @@ def create_user(db: Session, given: NewUser, *, by: Viewer) -> User:
 
 
 def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now: datetime) -> User:
-    """Change a user; a new role or a raised token version closes their sockets, new quiet hours move reminders.
+    """Change a user; a new role or token version closes their sockets, new quiet hours or zone move their reminders.
 
-    Raises as ``create_user``, and NotFound.
+    Raises what ``create_user`` raises, and NotFound.
     """
     require(by, *STAFF)
     named = changed_fields(given, _NULLABLE)
 
-    def held() -> User:
-        return _living(db, User, user_id, "user", lock=True)
+    def lock_row() -> User:
+        return _existing(db, User, user_id, "user", lock=True)
 
     reminded: Collection[UUID] = ()
     if named.keys() & _HOURS:
-        user, reminded = reminders.lock_user(db, user_id, held)
+        user, reminded = reminders.lock_user(db, user_id, lock_row)
     else:
-        user = held()
-    _may_give(by, user.role)
+        user = lock_row()
+    _check_may_assign(by, user.role)
     if "role" in named:
-        _may_give(by, named["role"])
+        _check_may_assign(by, named["role"])
     version = named.get("token_version")
     if version is not None:
         if version <= user.token_version or version > 2**31 - 1:
@@ -124,7 +124,7 @@ def change_user(db: Session, user_id: int, given: UserPatch, *, by: Viewer, now:
 
 
 def create_candidate(db: Session, given: NewCandidate, *, by: Viewer, now: datetime) -> Candidate:
-    """Make a candidate. Raises Forbidden, Invalid, and Conflict when a living candidate has the address."""
+    """Create a candidate. Raises Forbidden, Invalid, and Conflict when one who is not deleted has the address."""
     require(by, *STAFF)
     _check_sign_in(db, given.user_id)
     candidate = Candidate(**given.model_dump() | {"applied_at": given.applied_at or now})
@@ -136,18 +136,21 @@ def create_candidate(db: Session, given: NewCandidate, *, by: Viewer, now: datet
 
 
 def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, by: Viewer, now: datetime) -> Candidate:
-    """Change a candidate; a new sign-in brings its quiet hours. Raises as ``create_candidate``, and NotFound."""
+    """Change a candidate; reminders follow the quiet hours of a new ``user_id``.
+
+    Raises what ``create_candidate`` raises, and NotFound.
+    """
     require(by, *STAFF)
     named = changed_fields(given, _NULLABLE)
 
-    def held() -> Candidate:
-        return _living(db, Candidate, candidate_id, "candidate", lock=True)
+    def lock_row() -> Candidate:
+        return _existing(db, Candidate, candidate_id, "candidate", lock=True)
 
     reminded: Collection[UUID] = ()
     if "user_id" in named:
-        candidate, reminded = reminders.lock_candidate(db, candidate_id, held)
+        candidate, reminded = reminders.lock_candidate(db, candidate_id, lock_row)
     else:
-        candidate = held()
+        candidate = lock_row()
     _check_sign_in(db, named.get("user_id"))
     with _one_address(db, Candidate, named.get("email"), named.get("user_id")):
         for name, value in named.items():
@@ -158,32 +161,32 @@ def change_candidate(db: Session, candidate_id: int, given: CandidatePatch, *, b
 
 
 def get_user(db: Session, user_id: int, *, by: Viewer) -> User:
-    """One living user. Raises Forbidden and NotFound."""
+    """One user who is not deleted. Raises Forbidden and NotFound."""
     require(by, *STAFF)
-    return _living(db, User, user_id, "user")
+    return _existing(db, User, user_id, "user")
 
 
 def get_candidate(db: Session, candidate_id: int, *, by: Viewer) -> Candidate:
-    """One living candidate. Raises Forbidden and NotFound."""
+    """One candidate who is not deleted. Raises Forbidden and NotFound."""
     require(by, *STAFF)
-    return _living(db, Candidate, candidate_id, "candidate")
+    return _existing(db, Candidate, candidate_id, "candidate")
 
 
 def users(db: Session, *, by: Viewer, role: Role | None, after: int, limit: int) -> Sequence[User]:
-    """Living users by id, after the given one."""
+    """Users who are not deleted, by id, after the given one."""
     require(by, *STAFF)
     query = select(User).where(User.deleted_at.is_(None), User.id > after).order_by(User.id).limit(limit)
     return db.scalars(query.where(User.role == role) if role else query).all()
 
 
 def candidates(db: Session, *, by: Viewer, after: int, limit: int) -> Sequence[Candidate]:
-    """Living candidates by id, after the given one."""
+    """Candidates who are not deleted, by id, after the given one."""
     require(by, *STAFF)
     query = select(Candidate).where(Candidate.deleted_at.is_(None), Candidate.id > after)
     return db.scalars(query.order_by(Candidate.id).limit(limit)).all()
 
 
-def _living(db: Session, model: type[Person], id_: int, noun: str, *, lock: bool = False) -> Person:
+def _existing(db: Session, model: type[Person], id_: int, noun: str, *, lock: bool = False) -> Person:
     query = select(model).where(model.id == id_, model.deleted_at.is_(None))
     found = db.scalar(query.with_for_update() if lock else query)
     if found is None:
@@ -191,7 +194,7 @@ def _living(db: Session, model: type[Person], id_: int, noun: str, *, lock: bool
     return found
 
 
-def _may_give(by: Viewer, role: str) -> None:
+def _check_may_assign(by: Viewer, role: str) -> None:
     if by.role != "admin" and role in STAFF:
         raise Forbidden(f"Only an admin makes or changes a user who is {role}.")
 
@@ -217,7 +220,7 @@ def _check_sign_in(db: Session, user_id: int | None) -> None:
 def _one_address(
     db: Session, model: type[User] | type[Candidate], email: str | None, user_id: int | None = None
 ) -> Iterator[None]:
-    """A savepoint in which a taken address or sign-in becomes a conflict that names the other row."""
+    """A savepoint that turns a duplicate address or ``user_id`` into a Conflict that names the other row."""
     try:
         with db.begin_nested():
             yield

@@ -1,4 +1,4 @@
-"""What people want to be told and how: each category, in the app and by mail."""
+"""Notification preferences: by user, category and channel (in the app, by mail)."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ Delivery = Literal["instant", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One kind of thing that people are told: which roles, on which channels, and what holds unless they say otherwise.
+    """One category of notifications: which roles receive it, on which channels, and the default of each channel.
 
-    What is about one's own interview time cannot be turned off by those whose time it is.
+    Categories about one's own interview time (``own_time``) cannot be turned off by candidates and interviewers.
     """
 
     roles: tuple[Role, ...]
@@ -59,45 +59,45 @@ CATEGORIES: Final[dict[str, Category]] = {
     "mail_uncertain": Category(("admin",)),
     "announcement": Category(ROLES),
 }
-"""Everything the house tells people (DOMAIN, "Who is told what"); announcements are what staff write themselves."""
+"""Every category of notifications (docs/domain.md, "Who is told what"); announcements are written by staff."""
 
-_FREE: Final = Category(ROLES)
+_UNLISTED: Final = Category(ROLES)
 OPTIONAL_MAILS: Final = tuple(
     name for name, category in CATEGORIES.items() if "email" in category.channels and not category.own_time
 )
-"""Categories of which somebody may get no mails."""
+"""Categories whose mails may be turned off."""
 
 
-def always(category: str) -> bool:
-    """Whether what is addressed to one person in this category reaches them whatever they prefer."""
-    return CATEGORIES.get(category, _FREE).own_time
+def is_mandatory(category: str) -> bool:
+    """Whether notifications of this category reach a person they are addressed to whatever the preferences."""
+    return CATEGORIES.get(category, _UNLISTED).own_time
 
 
 def may_turn_off(category: str, role: Role) -> bool:
-    """Whether somebody of this role may turn the category off: only what is not about their own interview time."""
-    return not (always(category) and role in _PARTIES)
+    """Whether a user of this role may turn the category off: not when it is about their own interview time."""
+    return not (is_mandatory(category) and role in _PARTIES)
 
 
-def wants(db: Session, user_id: int, category: str, channel: Channel) -> bool:
-    """Whether to tell this user, by themselves, of something in this category on this channel."""
-    return not unwanted(db, [(user_id, category)], channel)
+def is_enabled(db: Session, user_id: int, category: str, channel: Channel) -> bool:
+    """Whether this user receives notifications addressed to them, of this category, on this channel."""
+    return not find_turned_off(db, [(user_id, category)], channel)
 
 
-def unwanted(db: Session, wished: Collection[tuple[int, str]], channel: Channel) -> set[tuple[int, str]]:
-    """Those of the pairs of user and category that are not to be told on this channel, in one query.
+def find_turned_off(db: Session, pairs: Collection[tuple[int, str]], channel: Channel) -> set[tuple[int, str]]:
+    """The pairs of user and category that are turned off on this channel, found by one query.
 
-    Without any query when nothing among them can be turned off.
+    Runs no query when none of the categories can be turned off.
     """
-    optional = {pair for pair in wished if not always(pair[1])}
+    optional = {pair for pair in pairs if not is_mandatory(pair[1])}
     if not optional:
         return set()
     users, categories = (sorted(set(values)) for values in zip(*optional, strict=True))
-    found = db.execute(_WISHES, {"users": array(users), "categories": array(categories), "channel": channel})
-    wishes: dict[tuple[int, str], str] = {(user_id, category): delivery for user_id, category, delivery in found}
-    return {pair for pair in optional if wishes.get(pair, _default(pair[1], channel)) == "off"}
+    found = db.execute(_PREFERENCES, {"users": array(users), "categories": array(categories), "channel": channel})
+    stored: dict[tuple[int, str], str] = {(user_id, category): delivery for user_id, category, delivery in found}
+    return {pair for pair in optional if stored.get(pair, _default(pair[1], channel)) == "off"}
 
 
-_WISHES = text("""
+_PREFERENCES = text("""
     SELECT user_id, category, delivery FROM notification_preferences
     WHERE user_id = ANY(CAST(:users AS bigint[])) AND category = ANY(CAST(:categories AS text[]))
         AND channel = :channel
@@ -105,11 +105,11 @@ _WISHES = text("""
 
 
 def _default(category: str, channel: Channel) -> Delivery:
-    return "off" if channel in CATEGORIES.get(category, _FREE).off_by_default else "instant"
+    return "off" if channel in CATEGORIES.get(category, _UNLISTED).off_by_default else "instant"
 
 
 class Preference(BaseModel):
-    """What one user gets of one category; null: it does not come that way at all."""
+    """One user's preference for one category; null: the category never uses that channel."""
 
     category: str
     in_app: Delivery | None
@@ -117,8 +117,8 @@ class Preference(BaseModel):
     may_turn_off: bool
 
 
-class Wish(Input):
-    """A change to one category: the channels it names. What is shown may be given back as it was."""
+class PreferenceChange(Input):
+    """A change to one category, on the channels it names; accepts a ``Preference`` as it was returned, too."""
 
     category: str
     in_app: Delivery | None = None
@@ -133,18 +133,18 @@ class Wish(Input):
         return value
 
 
-def of(db: Session, viewer: Viewer) -> list[Preference]:
-    """The viewer's preferences: every category that people of their role are told of."""
+def for_viewer(db: Session, viewer: Viewer) -> list[Preference]:
+    """The viewer's preferences, for every category that their role receives."""
     p = NotificationPreference
     rows = db.execute(select(p.category, p.channel, p.delivery).where(p.user_id == viewer.id))
-    wishes: dict[tuple[str, str], Delivery] = {(category, channel): delivery for category, channel, delivery in rows}
+    stored: dict[tuple[str, str], Delivery] = {(category, channel): delivery for category, channel, delivery in rows}
 
     def delivery(name: str, channel: Channel) -> Delivery | None:
         if channel not in CATEGORIES[name].channels:
             return None
         if not may_turn_off(name, viewer.role):
             return "instant"
-        return wishes.get((name, channel), _default(name, channel))
+        return stored.get((name, channel), _default(name, channel))
 
     return [
         Preference(
@@ -158,19 +158,19 @@ def of(db: Session, viewer: Viewer) -> list[Preference]:
     ]
 
 
-def change(db: Session, given: Collection[Wish], *, by: Viewer) -> None:
-    """Keep the viewer's wishes; categories and channels they do not name stay as they are.
+def update(db: Session, given: Collection[PreferenceChange], *, by: Viewer) -> None:
+    """Store the viewer's changes; categories and channels that they do not name stay as they are.
 
-    Raises Invalid for what cannot be turned off, does not come on that channel, or is not for their role.
+    Raises Invalid for a category that cannot be turned off, never uses that channel, or is not for the viewer's role.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for place, wish in enumerate(given):
-        for channel, delivery in (("in_app", wish.in_app), ("email", wish.email)):
+    for place, change in enumerate(given):
+        for channel, delivery in (("in_app", change.in_app), ("email", change.email)):
             if delivery is None:
                 continue
-            _check(f"items.{place}", wish.category, channel, delivery, by.role)
-            row = {"user_id": by.id, "category": wish.category, "channel": channel, "delivery": delivery}
-            rows[wish.category, channel] = row
+            _check(f"items.{place}", change.category, channel, delivery, by.role)
+            row = {"user_id": by.id, "category": change.category, "channel": channel, "delivery": delivery}
+            rows[change.category, channel] = row
     if not rows:
         return
     # Sorted, so that two requests of one user lock the same rows in the same order.

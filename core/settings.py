@@ -17,7 +17,7 @@ PREFIX = "GREENROOM_"
 
 
 class Settings(BaseSettings):
-    """The settings, checked; ``load()`` turns what is wrong into ``BadSettings``."""
+    """The settings, validated; ``load()`` turns validation errors into ``BadSettings``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
@@ -42,8 +42,8 @@ class Settings(BaseSettings):
         None, min_length=32, repr=False, description="signs the links in mails; absent: JWT_SECRET does"
     )
     email_queue_capacity: int = Field(100, ge=0, description="on-demand mails that may wait; 0: any number")
-    report_concurrency: int = Field(2, ge=1, le=5, description="reports that a dispatcher makes at once")
-    report_queue_capacity: int = Field(50, ge=0, description="reports asked for that may be unfinished; 0: any number")
+    report_concurrency: int = Field(2, ge=1, le=5, description="reports that a dispatcher renders at once")
+    report_queue_capacity: int = Field(50, ge=0, description="requested reports that may be unfinished; 0: any number")
     retention_days: int = Field(30, ge=1, description="days that abandoned and expired sessions stay in lists")
     timezone: str = Field("UTC", description="the platform's zone for schedules and daily reports")
     host: str = Field("127.0.0.1", description="the address the API listens on")
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).netloc):
             raise ValueError(f"must be a URL like {schemes[0]}://host/…")
         if value is not None:
-            # Raises ValueError for what is no port: nobody else would say whose it is.
+            # Raises ValueError for an invalid port here, where the setting's name is still known.
             _ = urlsplit(value).port
         if value is not None and info.field_name == "database_url":
             _check_conninfo(value)
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         return value
 
     def session_page(self, session_id: object) -> str:
-        """Where a session opens for who may see it: ``SESSION_URL``, or the board."""
+        """The address of a session's page, for those who may see it: ``SESSION_URL``, or the board."""
         return (self.session_url or self.public_url.rstrip("/") + "/#session/{id}").replace("{id}", str(session_id))
 
     @property
@@ -161,9 +161,9 @@ class Settings(BaseSettings):
             ) from None
 
     def secret(self) -> str | None:
-        """The HS256 secret: the set one, or the one the local stack keeps; None when only JWKS is set.
+        """The HS256 secret: ``JWT_SECRET``, or the one that the local stack stored; None when only JWKS is set.
 
-        Raises BadSettings when there is neither.
+        Raises BadSettings when there is none of the three.
         """
         if self.jwt_secret:
             return self.jwt_secret
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
 
 _SENDER = re.compile(r"[^\x00-\x1f\x7f-\x9f<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+")
 _PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=\?)[^\"]+")
-"""Where a URL may hold one: before the host, or in the query, under whatever misspelt name."""
+"""Where a URL may hold a password: before the host, or in the query, where its name may be misspelt."""
 
 
 def _check_conninfo(url: str) -> None:
@@ -190,7 +190,7 @@ def _check_conninfo(url: str) -> None:
 
 
 def _mail_host(public_url: str) -> str:
-    """The host for addresses of our own; one that is an IPv6 address would need brackets that few programs take."""
+    """The host of our own mail addresses; not an IPv6 address, whose brackets few mail programs accept."""
     host = urlsplit(public_url).hostname or "localhost"
     return "localhost" if ":" in host else host
 
@@ -198,12 +198,12 @@ def _mail_host(public_url: str) -> str:
 def load() -> Settings:
     """Read the settings from the environment and ``.env``.
 
-    Raises BadSettings, with every wrong setting's name and the reason.
+    Raises BadSettings with the name of every invalid setting and the reason.
     """
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [dict(e) for e in error.errors() if e["type"] != "default_factory_not_called"]  # follows from another
+        wrong = [dict(e) for e in error.errors() if e["type"] != "default_factory_not_called"]  # caused by another
         raise BadSettings({_name(e): _reason(e) for e in wrong}) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings({".env": f"cannot be read: {error}"}) from None

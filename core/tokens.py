@@ -1,4 +1,4 @@
-"""Bearer tokens: made for the demo and for ops, checked at every edge (RFC 7519)."""
+"""Bearer tokens (RFC 7519): created for the demo and for operators, verified by HTTP and STOMP."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,7 +19,7 @@ _PUBLIC_KEY = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class Claims(BaseModel):
-    """What a token says, once its signature and times were checked."""
+    """A token's claims, after its signature and times were verified."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     sub: int = Field(ge=1, le=2**63 - 1)
@@ -28,7 +28,7 @@ class Claims(BaseModel):
     ver: int | None = None
 
 
-def make(sub: int, role: str, *, version: int, now: datetime, lifetime: timedelta = LIFETIME) -> str:
+def create_token(sub: int, role: str, *, version: int, now: datetime, lifetime: timedelta = LIFETIME) -> str:
     """A token for the user, signed with the secret. Raises BadSettings when there is none."""
     secret = settings().secret()
     if secret is None:
@@ -37,8 +37,8 @@ def make(sub: int, role: str, *, version: int, now: datetime, lifetime: timedelt
     return jwt.encode(claims, secret, algorithm=_HMAC[0])
 
 
-def read(token: str, *, config: Settings | None = None) -> Claims:
-    """The claims of a token whose signature and expiry hold.
+def verify(token: str, *, config: Settings | None = None) -> Claims:
+    """The claims of a token, after its signature and expiry are verified.
 
     Raises NotSignedIn with the reason, never the token; Unavailable while the issuer's keys cannot be read.
     """
@@ -55,11 +55,11 @@ def read(token: str, *, config: Settings | None = None) -> Claims:
         raise NotSignedIn("token expired") from None
     except ValidationError as error:
         raise NotSignedIn(f"The token's {error.errors()[0]['loc'][0]} is not valid.") from None
-    except (jwt.PyJWTError, TypeError) as error:  # TypeError: the header's algorithm does not go with the key
+    except (jwt.PyJWTError, TypeError) as error:  # TypeError: the header's algorithm does not fit the key
         raise NotSignedIn(f"The token is not valid: {type(error).__name__}.") from None
 
 
-# Our ids are numbers, and not every issuer writes them as strings (RFC 7519, section 4.1.2): Claims reads both.
+# Our ids are numbers, and not every issuer writes them as strings (RFC 7519, section 4.1.2): Claims accepts both.
 _OPTIONS: jwt.types.Options = {"require": ["sub", "exp"], "verify_aud": False, "verify_sub": False}
 
 
@@ -72,12 +72,12 @@ def _key(url: str, token: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _keys(url: str) -> jwt.PyJWKClient:
-    # The set is cached, each key is not: cached keys never expire, and one that was withdrawn would go on signing.
+    # The key set is cached (300 s), single keys are not: those never expire, and a revoked key would stay valid.
     return jwt.PyJWKClient(url, cache_keys=False, lifespan=300, timeout=5)
 
 
 def sign_in(db: Session, token: str) -> tuple[Viewer, datetime]:
-    """Who the token's bearer is now, and when the token ends (UTC). Raises NotSignedIn."""
-    claims = read(token)
-    viewer = viewers.of(db, claims.sub, version=claims.ver, issued_at=claims.iat)
+    """The token's user as of now, and when the token expires (UTC). Raises NotSignedIn."""
+    claims = verify(token)
+    viewer = viewers.load(db, claims.sub, version=claims.ver, issued_at=claims.iat)
     return viewer, claims.exp.astimezone(UTC)

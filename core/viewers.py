@@ -1,4 +1,4 @@
-"""Who asks: a user as the ``users`` table knows them now, whatever their token says."""
+"""The viewer: the signed-in user who makes a request, as the ``users`` table (not the token) describes them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,10 +31,10 @@ def require(viewer: Viewer, *roles: Role) -> None:
         raise Forbidden(f"This needs the role {' or '.join(roles)}; you are {viewer.role}.")
 
 
-def of(db: Session, user_id: int, *, version: int | None, issued_at: datetime | None) -> Viewer:
-    """The user that a checked token names.
+def load(db: Session, user_id: int, *, version: int | None, issued_at: datetime | None) -> Viewer:
+    """The user that a verified token names.
 
-    ``version`` must be the present one; a token without it (an outside issuer's) must have been issued at or
+    ``version`` must be the user's current one; a token without it (an outside issuer's) must have been issued at or
     after the last raise. Raises NotSignedIn.
     """
     user = db.scalar(select(User).where(User.id == user_id, User.deleted_at.is_(None)))
@@ -52,5 +52,5 @@ def of(db: Session, user_id: int, *, version: int | None, issued_at: datetime | 
 
 
 def by_email(db: Session, email: str) -> User | None:
-    """The living user with this address, in any case of letters."""
+    """The user with this address who is not deleted; upper and lower case are the same."""
     return db.scalar(select(User).where(func.lower(User.email) == func.lower(email), User.deleted_at.is_(None)))

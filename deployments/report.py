@@ -49,7 +49,10 @@ async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progres
     if not build.prints(kind):
         progress.at(1, "reading sessions")
         return await asyncio.to_thread(
-            build.write_rows, kind, parameters, wrote=lambda size: progress.at(2, f"reading sessions, {_size(size)}")
+            build.write_rows,
+            kind,
+            parameters,
+            on_progress=lambda size: progress.at(2, f"reading sessions, {_size(size)}"),
         )
     async with Engine(at_once=1) as engine:
         progress.at(0, "starting the browser")

@@ -7,7 +7,7 @@ from core.clock import utcnow
 from core.db import transaction
 from core.errors import Invalid
 from core.models import ROLES, User
-from core.tokens import make
+from core.tokens import create_token
 from core.viewers import by_email
 
 DEMO_USERS = (1, 2, 3, 4)
@@ -26,7 +26,7 @@ def token_for(*, email: str | None, sub: int | None, role: str | None) -> str:
         user = by_email(db, email) if email is not None else _by_id(db, sub or 0)
         if user is None:
             raise Invalid("--sub" if email is None else "--user", f"there is no user {sub if email is None else email}")
-        return make(user.id, role or user.role, version=user.token_version, now=utcnow())
+        return create_token(user.id, role or user.role, version=user.token_version, now=utcnow())
 
 
 def _by_id(db: Session, user_id: int) -> User | None:
@@ -39,4 +39,4 @@ def demo_tokens() -> list[tuple[str, str, str]]:
     """Role, email and token of the demo's four users."""
     with transaction() as db:
         users = [user for id_ in DEMO_USERS if (user := db.get(User, id_))]
-        return [(u.role, u.email, make(u.id, u.role, version=u.token_version, now=utcnow())) for u in users]
+        return [(u.role, u.email, create_token(u.id, u.role, version=u.token_version, now=utcnow())) for u in users]

@@ -16,4 +16,4 @@ async def send_reminders(now: datetime | None = None, dry_run: bool = False) -> 
 
     now: what was due at this time instead of the scheduled one. dry_run: count and show a sample, change nothing.
     """
-    return await job(reminders.remind, now=now, dry_run=dry_run)
+    return await job(reminders.plan_and_send, now=now, dry_run=dry_run)

@@ -62,7 +62,7 @@ async def connect(connection: Connection, frame: Frame) -> None:
     except TimeoutError:
         raise Unavailable("The log of pushes cannot be read yet; try again.") from None
     # In a thread: an outside issuer's keys may have to be fetched.
-    claims = await run_in_threadpool(tokens.read, token)
+    claims = await run_in_threadpool(tokens.verify, token)
     connection.join(claims.sub)
     viewer, until = await _in_transaction(lambda db: tokens.sign_in(db, token))
     connection.signed_in(viewer, until)

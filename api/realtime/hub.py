@@ -17,7 +17,7 @@ from api.realtime.relay import LOG, LogBatch, Position
 from api.realtime.stomp import message
 from core.events import ACCOUNTS
 from core.models import Role
-from core.outbox import Pushed, seen_as
+from core.outbox import PushMessage, client_destination
 
 _BREATH_BYTES: Final = 65536
 _BREATH_BYTES_TO_ALL: Final = 2**20
@@ -36,7 +36,7 @@ class Consumer(Protocol):
 class LogObserver(Protocol):
     """Somebody who has to know of every row that is routed (``api.realtime.unread``)."""
 
-    def routing(self, row: Pushed) -> None:
+    def routing(self, row: PushMessage) -> None:
         """The row is being routed. Never raises."""
 
     def restored(self) -> None:
@@ -89,7 +89,7 @@ class Hub:
                         await self._route_gently(batch.rows)
                         batch.taken.set()
 
-    async def _route_gently(self, rows: Sequence[Pushed]) -> None:
+    async def _route_gently(self, rows: Sequence[PushMessage]) -> None:
         place = 0
         while place < len(rows):
             with self.cork if len(rows) - place > 1 else nullcontext():
@@ -98,7 +98,7 @@ class Hub:
             # the queue of a consumer who only had no time to read.
             await asyncio.sleep(0)
 
-    def _route_breath(self, rows: Sequence[Pushed], place: int) -> int:
+    def _route_breath(self, rows: Sequence[PushMessage], place: int) -> int:
         """Route the rows from this place on until they are enough for one breath; gives the place of the next."""
         said = given = 0
         while place < len(rows) and said < _BREATH_BYTES and given < _BREATH_BYTES_TO_ALL:
@@ -162,7 +162,7 @@ class Hub:
         if not there:
             self._subscriptions.pop(subscription.key, None)
 
-    def route(self, rows: Iterable[Pushed]) -> int:
+    def route(self, rows: Iterable[PushMessage]) -> int:
         """Give each row to its destination's subscriptions, in order; gives the bytes that were delivered."""
         given = 0
         for row in rows:
@@ -192,7 +192,7 @@ class Hub:
             given += len(frame)
         return given
 
-    def _account_changed(self, row: Pushed) -> None:
+    def _account_changed(self, row: PushMessage) -> None:
         data = json.loads(row.payload)
         for consumer in tuple(self._users.get(data["user_id"], ())):
             consumer.account_changed(data["token_version"], data["role"])
@@ -206,5 +206,5 @@ class Hub:
 def unstored(kind: str, destination: str, data: dict[str, Any], cursor: int) -> bytes:
     """The body of a message that is not in the log; its id is the newest routed one, so that resuming stays right."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = {"id": cursor, "type": kind, "at": at, "destination": seen_as(destination), "data": data}
+    body = {"id": cursor, "type": kind, "at": at, "destination": client_destination(destination), "data": data}
     return json.dumps(body, separators=(",", ":")).encode()

@@ -10,7 +10,7 @@ import psycopg
 from broadcaster import BroadcastBackend, Event
 
 from core.locks import PUSH_CHANNEL
-from core.outbox import NEWEST, READ_AFTER, Pushed
+from core.outbox import NEWEST_ID, READ_AFTER, PushMessage
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Position:
 class LogBatch:
     """Rows of the log, in commit order. No more are read until its reader has ``taken`` it."""
 
-    rows: Sequence[Pushed]
+    rows: Sequence[PushMessage]
     taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -120,7 +120,7 @@ class OutboxBackend(BroadcastBackend):
         )
         self._connection = connection
         await connection.execute(f"LISTEN {PUSH_CHANNEL}")
-        newest = int(await _value(connection, NEWEST) or 0)
+        newest = int(await _value(connection, NEWEST_ID) or 0)
         before = self._cursor
         if before is None:
             self._cursor = newest
@@ -135,7 +135,7 @@ class OutboxBackend(BroadcastBackend):
 
     async def _read(self, connection: psycopg.AsyncConnection[Any]) -> LogBatch | None:
         found = await connection.execute(READ_AFTER, {"cursor": self._cursor, "limit": _BATCH})
-        rows = [Pushed(*row) for row in await found.fetchall()]
+        rows = [PushMessage(*row) for row in await found.fetchall()]
         self._failures = 0
         self._caught_up = len(rows) < _BATCH
         self.working.set()

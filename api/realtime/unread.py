@@ -14,7 +14,7 @@ from core.db import snapshot
 from core.events import BROADCASTS, NotificationUnread, user_queue
 from core.models import Role
 from core.notifications import counts
-from core.outbox import Pushed
+from core.outbox import PushMessage
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class UnreadCounter:
         self._logged: dict[str, int] | None = None
         """While counts are made here: the id of the newest that the log brought to each queue since it was begun."""
 
-    def routing(self, row: Pushed) -> None:
+    def routing(self, row: PushMessage) -> None:
         """Take note of a row that is being routed."""
         if row.destination == BROADCASTS:
             self._roles.add(row.audience)  # type: ignore[arg-type]  # a check constraint of its column
@@ -97,4 +97,4 @@ class UnreadCounter:
 
 def _count_users(users: list[int]) -> tuple[int, dict[int, int]]:
     with snapshot() as db:
-        return outbox.newest(db), counts(db, users)
+        return outbox.newest_id(db), counts(db, users)

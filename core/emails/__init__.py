@@ -1,8 +1,8 @@
-"""Mails: what they say, the queue, and what became of each."""
+"""Mails: their contents, the queue, and queries of their status."""
 
 from core.emails.on_demand import NewAttachment, NewEmail, queue_on_demand
 from core.emails.queries import EmailFilter, cancel, get, page, retry
-from core.emails.queue.enqueue import Queued
+from core.emails.queue.enqueue import QueuedMail
 from core.emails.report_mails import queue_daily_report, queue_report_ready, report_page
 from core.emails.session_mails import (
     ReminderMail,
@@ -21,7 +21,7 @@ __all__ = [
     "EmailFilter",
     "NewAttachment",
     "NewEmail",
-    "Queued",
+    "QueuedMail",
     "ReminderMail",
     "cancel",
     "get",

@@ -1,4 +1,4 @@
-"""Addresses and lines as they may stand in a mail: nothing breaks out, nothing hides, every script survives."""
+"""Addresses and header lines safe for a mail: no injected lines, no hidden or reordered text, all scripts allowed."""
 
 import re
 import unicodedata
@@ -11,43 +11,43 @@ import idna
 from core.errors import Invalid
 from core.settings import settings
 
-_ENDS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _HIDDEN = re.compile(r"[\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-"""What reorders or hides text; joiners and direction marks stay, since names and emoji need them."""
+"""Characters that reorder or hide text; joiners and direction marks stay, since names and emoji need them."""
 _LINKED = re.compile(r"(?<=\w)\.(?=\w\w)|(?<=:)/|(?<=\w)@(?=\w)")
 _RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
-_NO_LOCAL = re.compile(r"[\s\x00-\x20\x7f-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff@]")
+_NOT_IN_LOCAL_PART = re.compile(r"[\s\x00-\x20\x7f-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff@]")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?", re.ASCII)
 _NAMED = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]+)>\s*")
 
 
 class EnvelopeAddress(NamedTuple):
-    """An address as SMTP takes it; ``smtputf8`` when only a server with that extension can (RFC 6531)."""
+    """An address in the form for SMTP; ``smtputf8``: the server must support that extension (RFC 6531)."""
 
     address: str
     smtputf8: bool
 
 
 class Sender(NamedTuple):
-    """Who mails are from; ``address`` as SMTP's MAIL takes it, ``name`` also signs the mails."""
+    """Who mails are from; ``address`` in the form for SMTP's MAIL, ``name`` also signs the mails."""
 
     name: str
     address: str
 
 
 def one_line(value: str, limit: int = 200) -> str:
-    """The text as one line without controls and without what reorders it, at most ``limit`` characters."""
-    line = _HIDDEN.sub("", _ENDS.sub(" ", value)).strip()
+    """The text as one line without control, hidden and reordering characters, at most ``limit`` characters."""
+    line = _HIDDEN.sub("", _BREAKS.sub(" ", value)).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def safe_name(value: str) -> str:
-    """A person's name for a mail: one line, and nothing in it that a mail program would make a link."""
+    """A person's name for a mail: one line, with nothing that a mail program would turn into a link."""
     line = one_line(value, 100)
-    # a name is the one thing in a mail that a stranger chooses; a word joiner shows nothing and stops linking
+    # names are chosen by strangers; a word joiner is invisible and prevents linking
     line = _LINKED.sub(lambda found: found[0] + "\u2060", line)
-    # isolated, so that it does not pull the digits after it, a time's, to its own direction
+    # in isolating marks, so that right-to-left text does not reorder digits after it, such as a time's
     return f"\u2068{line}\u2069" if _RIGHT_TO_LEFT.search(line) else line
 
 
@@ -55,11 +55,11 @@ def safe_name(value: str) -> str:
 def envelope(address: str) -> EnvelopeAddress:
     """The address for SMTP and headers: the domain in ASCII (IDNA 2008), an odd local part quoted.
 
-    Raises Invalid when it is no address.
+    Raises Invalid when it is not an address.
     """
     local, at, domain = address.strip().rpartition("@")
     local = unicodedata.normalize("NFC", local)
-    if not at or not local or _NO_LOCAL.search(local) or len(local.encode()) > 64:
+    if not at or not local or _NOT_IN_LOCAL_PART.search(local) or len(local.encode()) > 64:
         raise Invalid("address", "is no email address")
     wide = not local.isascii()
     if not wide and not _DOT_ATOM.fullmatch(local):
@@ -69,8 +69,8 @@ def envelope(address: str) -> EnvelopeAddress:
     return EnvelopeAddress(f"{local}@{ascii_host(domain)}", wide)
 
 
-def reachable(address: str | None) -> str | None:
-    """The address, unless it is none."""
+def valid_address(address: str | None) -> str | None:
+    """The address if it is valid, else None."""
     try:
         return address if address and envelope(address) else None
     except Invalid:
@@ -79,7 +79,7 @@ def reachable(address: str | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def ascii_host(host: str) -> str:
-    """A host's name in ASCII (IDNA 2008). Raises Invalid when it is none."""
+    """A host name in ASCII (IDNA 2008). Raises Invalid when it is not valid."""
     try:
         plain = host if host.isascii() else idna.encode(host, uts46=True).decode()
     except (idna.IDNAError, UnicodeError):
@@ -96,7 +96,7 @@ def default_sender() -> Sender:
 
 @lru_cache(maxsize=8)
 def sender(mail_from: str) -> Sender:
-    """ "Name <address>", or an address alone, in its parts. Raises Invalid."""
+    """The parts of "Name <address>", or of an address alone. Raises Invalid."""
     found = _NAMED.fullmatch(mail_from)
     if found is None:
         return Sender("", envelope(mail_from).address)
@@ -108,6 +108,6 @@ def sender(mail_from: str) -> Sender:
 
 @lru_cache(maxsize=8)
 def message_host(public_url: str) -> str:
-    """The host that our Message-IDs end in: that of ``PUBLIC_URL``, in ASCII."""
+    """The host part of our Message-IDs: that of ``PUBLIC_URL``, in ASCII."""
     host = urlsplit(public_url).hostname or "localhost"
     return f"[{host}]" if ":" in host else ascii_host(host)

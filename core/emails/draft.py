@@ -1,4 +1,4 @@
-"""What a mail is before it is queued: to whom, what it says, what goes with it."""
+"""A mail before it is queued: recipient, contents and attachments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Literal
 from core.emails.kinds import EmailKind
 
 Party = Literal["candidate", "interviewer", "other"]
-"""As whom someone is written to; ``other`` for who is no party of the session: a report's requester."""
+"""The recipient's part in the session; ``other`` for those who have none, such as a report's requester."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Somebody to write to, in their own zone; ``user_id`` once they can sign in."""
+    """The recipient of a mail, with their zone; ``user_id`` once they can sign in."""
 
     address: str
     name: str | None = None
@@ -23,7 +23,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that goes with a mail; ``text/calendar`` also becomes the invitation mail programs act on."""
+    """A file attached to a mail; ``text/calendar`` also becomes the invitation that mail programs act on."""
 
     filename: str
     content_type: str
@@ -34,8 +34,8 @@ class Attachment:
 class Draft:
     """A rendered mail to one address, as the queue stores it.
 
-    ``headers`` are those beyond what ``core.emails.mime`` writes itself; ``category`` is what preferences and
-    suppressions are asked for.
+    ``headers`` are those that ``core.emails.mime`` does not write itself; preferences and suppressions are checked
+    for ``category``.
     """
 
     kind: EmailKind

@@ -1,4 +1,4 @@
-"""Every kind of mail and what is true of it: the one table from which queue, rendering, API and database derive.
+"""Every kind of mail and its properties: the one table from which queue, rendering, API and database derive theirs.
 
 A new kind is a row here and a folder of templates of its name (docs/how-to/add-a-mail.md).
 """
@@ -12,27 +12,28 @@ from core.models import STATUSES, Email, SessionStatus
 from core.models.base import one_of
 
 CalendarMethod = Literal["REQUEST", "CANCEL", "PUBLISH"]
-"""REQUEST makes or changes the event, CANCEL takes it out; PUBLISH shows it to who may have lost the invitation,
-without asking them to answer again (RFC 5546)."""
+"""REQUEST creates or changes the event, CANCEL removes it; PUBLISH shows it to recipients who may have lost the
+invitation, without asking them to reply again (RFC 5546)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailKind:
-    """What is true of every mail of a kind."""
+    """The properties of all mails of a kind."""
 
     priority: int
-    """What goes first when many wait: the smaller number."""
+    """The order of sending when many are due: the smaller number first."""
     category: str | None = None
-    """What preferences and suppressions are asked for; None: the mail itself says (an invitation's is the state)."""
+    """The category that preferences and suppressions are checked for; None: set by each mail (an invitation: by the
+    session's state)."""
     calendar: CalendarMethod | None = None
-    """How the session's event is attached, if at all."""
+    """The method of the attached calendar event; None: none is attached."""
     resent_when_uncertain: bool = False
-    """Worse missed than got twice; mail programs take the second for the first by its Message-ID."""
+    """For mails worse missed than received twice; mail programs recognize the second copy by its Message-ID."""
     true_in: tuple[SessionStatus, ...] = ()
-    """Of a kind that says when a session is: the states of the session in which that is still true. One that waits is
-    cancelled in every other state, and when the session is rescheduled."""
+    """For kinds that state a session's schedule: the states of the session in which they are still true. A queued mail
+    is cancelled when the session is in another state, or was rescheduled."""
     on_demand_in: tuple[SessionStatus, ...] = ()
-    """States of the session in which staff may ask for it; none: they never may."""
+    """States of the session in which staff may request the mail; empty: never."""
 
 
 _STANDING = tuple(status for status in STATUSES if status not in ("cancelled", "expired"))
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     EmailKind = str
     OnDemandKind = str
 else:
-    # what pydantic, and with it the OpenAPI document, needs; a type checker cannot read the table
+    # for pydantic and the OpenAPI document; a type checker cannot evaluate the table
     EmailKind = Literal[tuple(KINDS)]
     OnDemandKind = Literal["generic", *(name for name, kind in KINDS.items() if kind.on_demand_in)]
 

@@ -1,4 +1,4 @@
-"""A stored mail as the bytes that are sent: the same bytes at every attempt."""
+"""Builds the MIME message of a stored mail: the same bytes at every attempt."""
 
 import re
 from base64 import b64encode
@@ -13,7 +13,7 @@ from uuid import UUID
 from core.emails.addresses import Sender, default_sender, envelope, one_line
 
 LINE = 76
-"""Characters a line of a body or a folded header may have (RFC 2045, RFC 2047); 998 is the limit of SMTP."""
+"""Maximum characters of a line of a body or a folded header (RFC 2045, RFC 2047); SMTP's limit is 998."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*", re.ASCII)
@@ -22,18 +22,18 @@ _TYPE = re.compile(r"([a-z0-9][a-z0-9.+-]{0,60})/([a-z0-9][a-z0-9.+-]{0,80})", r
 _METHOD = re.compile(r";\s*method=\"?(REQUEST|CANCEL|PUBLISH|REPLY)\b", re.IGNORECASE)
 _ACTED_ON = frozenset({"REQUEST", "CANCEL", "REPLY"})
 _NO_TEXT = bytes({*range(32), 127} - {*b"\t\n\r"})
-_OURS = frozenset(
+_RESERVED = frozenset(
     {
         *("from", "to", "cc", "bcc", "sender", "return-path", "subject", "date", "message-id", "reply-to"),
         *("mime-version", "content-type", "content-transfer-encoding", "content-disposition"),
         *("auto-submitted", "x-auto-response-suppress"),
     }
 )
-"""Headers, in small letters, that are written here, or that a mail may not bring along."""
+"""Headers, in lower case, that are written here or that a mail may not set."""
 
 
 class RenderedMail(Protocol):
-    """What is read of a row of ``emails``; any object with these columns will do."""
+    """The columns read of a row of ``emails``; any object with these attributes will do."""
 
     @property
     def id(self) -> UUID: ...
@@ -58,7 +58,7 @@ class RenderedMail(Protocol):
 
 
 class RenderedFile(Protocol):
-    """What is read of a row of ``email_attachments``; a draft's attachment will do."""
+    """The columns read of a row of ``email_attachments``; a draft's attachment will do."""
 
     @property
     def filename(self) -> str: ...
@@ -69,15 +69,15 @@ class RenderedFile(Protocol):
 
 
 def build(email: RenderedMail, attachments: Iterable[RenderedFile] = (), *, sender: Sender | None = None) -> bytes:
-    """The mail as SMTP's DATA takes it, with CRLF; ``sender`` is the house when absent.
+    """The message for SMTP's DATA, with CRLF; ``sender`` is ``default_sender()`` when absent.
 
-    ASCII but for an address whose local part is not: ``core.emails.addresses.envelope(address)`` gives the address
-    for RCPT and says whether SMTPUTF8 is needed; ``house().address`` is the one for MAIL. Raises Invalid for an
-    address, ValueError for a header or a Message-ID, that cannot be written.
+    ASCII, except for an address with a non-ASCII local part: ``core.emails.addresses.envelope(address)`` gives the
+    address for RCPT and says whether SMTPUTF8 is needed; ``default_sender().address`` is the one for MAIL. Raises
+    Invalid for an invalid address, ValueError for an invalid header or Message-ID.
     """
     name, address = sender or default_sender()
     if not _MESSAGE_ID.fullmatch(email.message_id):
-        raise ValueError(f"mail {email.id} has a Message-ID that is none")
+        raise ValueError(f"mail {email.id} has an invalid Message-ID")
     lines = [
         _header("From", _mailbox(name, address)),
         _header("To", _mailbox(email.to_name or "", envelope(email.to_address).address)),
@@ -85,14 +85,14 @@ def build(email: RenderedMail, attachments: Iterable[RenderedFile] = (), *, send
         f"Date: {format_datetime(email.created_at.astimezone(UTC))}",
         f"Message-ID: {email.message_id}",
         "MIME-Version: 1.0",
-        "Auto-Submitted: auto-generated",  # RFC 3834: no vacation replies; the next says so to Exchange
+        "Auto-Submitted: auto-generated",  # RFC 3834: no vacation replies; the next header means the same to Exchange
         "X-Auto-Response-Suppress: OOF, AutoReply",
     ]
     if email.reply_to:
         lines.append(_header("Reply-To", envelope(email.reply_to).address))
     for key, value in email.headers.items():
-        if not _TOKEN.fullmatch(key) or key.lower() in _OURS:
-            raise ValueError(f"mail {email.id} has a header that it may not have")
+        if not _TOKEN.fullmatch(key) or key.lower() in _RESERVED:
+            raise ValueError(f"mail {email.id} has an invalid or reserved header")
         lines.append(_header(key, unstructured(str(value), len(key) + 2)))
     part = _content(email, tuple(attachments))
     return "\r\n".join((*lines, *part.headers, "", "")).encode() + part.body
@@ -111,28 +111,30 @@ class _Part:
 
 
 def _content(email: RenderedMail, files: tuple[RenderedFile, ...]) -> _Part:
-    shown = []
+    alternatives = []
     if email.text_body is not None or email.html_body is None:
-        shown.append(_text("plain", email.text_body or ""))
+        alternatives.append(_text("plain", email.text_body or ""))
     if email.html_body is not None:
-        shown.append(_text("html", email.html_body))
-    # Outlook acts on an invitation only among the alternatives, and others want it as a file: so it is both.
+        alternatives.append(_text("html", email.html_body))
+    # Outlook acts on an invitation only among the alternatives, other programs only as a file: so it is sent as both.
     for file in files:
         method = _calendar_method(file)
         if method in _ACTED_ON:
-            shown.append(_calendar(file, method))
+            alternatives.append(_calendar(file, method))
             break
-    whole = shown[0] if len(shown) == 1 else _multipart("alternative", shown, f"{email.id.hex}a")
+    whole = alternatives[0] if len(alternatives) == 1 else _multipart("alternative", alternatives, f"{email.id.hex}a")
     if files:
-        whole = _multipart("mixed", [whole, *(_attached(file) for file in files)], f"{email.id.hex}m")
+        whole = _multipart("mixed", [whole, *(_attachment(file) for file in files)], f"{email.id.hex}m")
     return whole
 
 
 def _multipart(kind: str, parts: list[_Part], boundary: str) -> _Part:
-    # "=_" is in neither quoted-printable nor base64, so no body can hold the boundary
-    mark = f"=_{boundary}"
-    body = b"".join(f"--{mark}\r\n".encode() + part.dump() + b"\r\n" for part in parts)
-    return _Part((f'Content-Type: multipart/{kind};\r\n boundary="{mark}"',), body + f"--{mark}--\r\n".encode())
+    # "=_" occurs in neither quoted-printable nor base64, so no body can contain the boundary
+    delimiter = f"=_{boundary}"
+    body = b"".join(f"--{delimiter}\r\n".encode() + part.dump() + b"\r\n" for part in parts)
+    return _Part(
+        (f'Content-Type: multipart/{kind};\r\n boundary="{delimiter}"',), body + f"--{delimiter}--\r\n".encode()
+    )
 
 
 def _text(subtype: str, text: str) -> _Part:
@@ -141,11 +143,12 @@ def _text(subtype: str, text: str) -> _Part:
 
 
 def _encoded(text: str) -> tuple[str, bytes]:
-    """The text as bytes that every server passes on as they are, and how."""
+    """The transfer encoding, and the text in it: bytes that every server relays unchanged."""
     data = text.encode(errors="replace").replace(b"\r\n", b"\n").replace(b"\r", b"\n").translate(None, _NO_TEXT)
-    if len(data) > 1.25 * len(text):  # other than Latin: shorter, and no harder to read in the raw
+    # in a script other than Latin, base64 is shorter, and quoted-printable would be no easier to read
+    if len(data) > 1.25 * len(text):
         return "base64", _base64(data.replace(b"\n", b"\r\n"))
-    # its own line breaks are those of the text's first line, so they are changed afterwards
+    # b2a_qp takes the line break it adds from the text's first line, so all are changed to CRLF afterwards
     return "quoted-printable", b2a_qp(data, istext=True).replace(b"\n", b"\r\n")
 
 
@@ -166,14 +169,14 @@ def _calendar(file: RenderedFile, method: str) -> _Part:
     return _Part(headers, _base64(file.content))
 
 
-def _attached(file: RenderedFile) -> _Part:
+def _attachment(file: RenderedFile) -> _Part:
     name = filename(file.filename)
-    # Some programs read the one parameter and some the other, and neither as the other is written (RFC 2047, RFC 2231).
-    called = name if name.isascii() else "\r\n ".join(_encoded_words(name))
-    saved = f'filename="{name}"' if name.isascii() else f"filename*=UTF-8''{quote(name, safe='')}"
+    # Some programs read ``name`` and some ``filename``, and each has its own encoding (RFC 2047, RFC 2231).
+    name_parameter = name if name.isascii() else "\r\n ".join(_encoded_words(name))
+    filename_parameter = f'filename="{name}"' if name.isascii() else f"filename*=UTF-8''{quote(name, safe='')}"
     headers = (
-        f'Content-Type: {_type(file)};\r\n name="{called}"',
-        f"Content-Disposition: attachment;\r\n {saved}",
+        f'Content-Type: {_type(file)};\r\n name="{name_parameter}"',
+        f"Content-Disposition: attachment;\r\n {filename_parameter}",
         "Content-Transfer-Encoding: base64",
     )
     return _Part(headers, _base64(file.content))
@@ -197,23 +200,23 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
-_LONGEST_NAME, _MOST_BYTES = 120, 255
-"""Characters of a file's name, and its bytes: what file systems take, and thrice that is a line that SMTP takes."""
+_MAX_NAME_CHARS, _MAX_NAME_BYTES = 120, 255
+"""Characters and bytes of a file name: the limit of file systems; three times the bytes fit SMTP's line limit."""
 
 
 def filename(given: str) -> str:
-    """A file's name without a path, at most 120 characters, its ending kept; "file" when nothing is left."""
+    """A file name without a path, at most 120 characters, with its extension kept; "file" when nothing is left."""
     name = one_line(re.split(r"[/\\]", given)[-1], 1000).replace('"', "'").lstrip(".").strip()
     stem, dot, ending = name.rpartition(".")
     if not dot or len(ending) > 10:
         stem, dot, ending = name, "", ""
     ending = dot + ending
-    kept = stem[: _LONGEST_NAME - len(ending)].encode()[: _MOST_BYTES - len(ending.encode())]
+    kept = stem[: _MAX_NAME_CHARS - len(ending)].encode()[: _MAX_NAME_BYTES - len(ending.encode())]
     return (kept.decode(errors="ignore") + ending).strip() or "file"
 
 
 def unstructured(value: str, used: int = 0) -> str:
-    """A header's text, folded, encoded words (RFC 2047) where it is not plain ASCII; ``used`` columns are taken."""
+    """A header's text, folded, in encoded words (RFC 2047) where it is not ASCII, after ``used`` columns."""
     line = one_line(value, 2000)
     if line.isascii() and "=?" not in line and all(len(word) <= 900 for word in line.split(" ")):
         return _fold(line.split(" "), used)
@@ -221,7 +224,7 @@ def unstructured(value: str, used: int = 0) -> str:
 
 
 def _mailbox(name: str, address: str) -> str:
-    """A display name with its address; ``address`` is an envelope's or a sender's."""
+    """A display name with its address; ``address`` is from an EnvelopeAddress or a Sender."""
     line = one_line(name, 150)
     if not line:
         return address
@@ -235,7 +238,7 @@ def _mailbox(name: str, address: str) -> str:
 
 
 def _encoded_words(line: str) -> Iterator[str]:
-    """The text as encoded words of at most 60 characters, cut between characters; spaces between them are none."""
+    """The text as encoded words of up to 60 characters, split between characters; spaces between words do not count."""
     chunk = b""
     for character in line:
         coded = character.encode(errors="replace")

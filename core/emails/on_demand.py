@@ -1,4 +1,4 @@
-"""Mails that staff ask for: their own words, or what a session's candidate or interviewer is told, once more."""
+"""Mails that staff request: with a text of their own, or a session's mail to its candidate or interviewer once more."""
 
 import re
 from base64 import b64decode
@@ -16,15 +16,15 @@ from core.emails.addresses import envelope
 from core.emails.content import render_generic, session_details
 from core.emails.draft import Attachment, Recipient
 from core.emails.kinds import KINDS, OnDemandKind
-from core.emails.queue.enqueue import NewMail, Queued, enqueue
-from core.emails.session_mails import Side, session_mail
+from core.emails.queue.enqueue import NewMail, QueuedMail, enqueue
+from core.emails.session_mails import SessionParty, session_mail
 from core.errors import Conflict, Invalid, NotFound
 from core.fields import Address, Input, Line
 from core.models import InterviewSession
 from core.viewers import STAFF, Viewer, require
 
-LARGEST = 10 * 1024 * 1024
-"""Bytes of all attachments of a mail together; many servers take no more."""
+MAX_ATTACHMENT_BYTES = 10 * 1024 * 1024
+"""Bytes of all attachments of a mail together; many servers accept no more."""
 
 _TYPE = re.compile(
     r"(?!multipart/|message/)[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,80}(; ?[a-z-]+=[\w.-]+)*", re.I
@@ -32,7 +32,7 @@ _TYPE = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def _decoded(value: Any) -> Any:
+def _decode_base64(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -54,19 +54,19 @@ def _content_type(value: str) -> str:
 
 
 MailText = Annotated[str, StringConstraints(min_length=1, max_length=200_000), AfterValidator(_no_controls)]
-"""What a mail says: at most 200,000 characters."""
+"""The text of a mail: at most 200,000 characters."""
 
 
 class NewAttachment(Input):
-    """A file to send along; ``content`` is base64."""
+    """A file to attach; ``content`` is base64."""
 
     filename: Line
     content_type: Annotated[str, AfterValidator(_content_type)] = "application/octet-stream"
-    content: Annotated[bytes, BeforeValidator(_decoded)]
+    content: Annotated[bytes, BeforeValidator(_decode_base64)]
 
 
 class NewEmail(Input):
-    """A mail to send: ``generic`` with an address and words, the others with the session they are about."""
+    """A mail to send: ``generic`` with address, subject and text, the other kinds with the session they are about."""
 
     kind: OnDemandKind
     to: Address | None = None
@@ -75,17 +75,17 @@ class NewEmail(Input):
     html: MailText | None = None
     attachments: Annotated[tuple[NewAttachment, ...], Field(max_length=20)] = ()
     session_id: UUID | None = None
-    recipient: Side | None = Field(None, description="of a session's mail; the candidate unless given")
+    recipient: SessionParty | None = Field(None, description="of a session's mail; the candidate unless given")
 
 
 _GENERIC_FIELDS = ("to", "subject", "text", "html", "attachments")
 _SESSION_FIELDS = ("session_id", "recipient")
 
 
-def queue_on_demand(db: Session, given: NewEmail, *, by: Viewer, now: datetime) -> Queued:
-    """Queue a mail that staff ask for, each time they ask.
+def queue_on_demand(db: Session, given: NewEmail, *, by: Viewer, now: datetime) -> QueuedMail:
+    """Queue a mail that staff request, each time they request it.
 
-    Raises Forbidden, Invalid, NotFound, Conflict when the session's state or time makes the mail untrue, and QueueFull.
+    Raises Forbidden, Invalid, NotFound, QueueFull, and Conflict when the session's state or time makes the mail untrue.
     """
     require(by, *STAFF)
     if given.kind == "generic":
@@ -97,8 +97,8 @@ def queue_on_demand(db: Session, given: NewEmail, *, by: Viewer, now: datetime) 
     return enqueue(db, [mail], now=now, requested_by=by.id, on_demand=True)[0]
 
 
-def _check_fields(given: NewEmail, foreign: Iterable[str], *, needed: Iterable[str]) -> None:
-    for name in foreign:
+def _check_fields(given: NewEmail, unused: Iterable[str], *, needed: Iterable[str]) -> None:
+    for name in unused:
         if getattr(given, name):
             raise Invalid(name, f"does not go with kind {given.kind}")
     for name in needed:
@@ -107,9 +107,9 @@ def _check_fields(given: NewEmail, foreign: Iterable[str], *, needed: Iterable[s
 
 
 def _generic_mail(given: NewEmail, by: Viewer) -> NewMail:
-    assert given.to and given.subject and given.text  # noqa: S101, PT018 - _only has looked
-    if sum(len(file.content) for file in given.attachments) > LARGEST:
-        raise Invalid("attachments", f"are more than {LARGEST} bytes together")
+    assert given.to and given.subject and given.text  # noqa: S101, PT018 - by _check_fields
+    if sum(len(file.content) for file in given.attachments) > MAX_ATTACHMENT_BYTES:
+        raise Invalid("attachments", f"are more than {MAX_ATTACHMENT_BYTES} bytes together")
     files = tuple(Attachment(file.filename, file.content_type, file.content) for file in given.attachments)
     try:
         envelope(given.to)
@@ -128,16 +128,16 @@ def _generic_mail(given: NewEmail, by: Viewer) -> NewMail:
 
 def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
     s = InterviewSession
-    # Locked, though shared: who reschedules now waits until this mail can be found and cancelled.
-    living = select(s.status).where(s.id == given.session_id, s.deleted_at.is_(None)).with_for_update(read=True)
-    status = db.scalar(living)
+    # A shared lock: a concurrent reschedule waits until this mail is visible to it, and can be cancelled.
+    query = select(s.status).where(s.id == given.session_id, s.deleted_at.is_(None)).with_for_update(read=True)
+    status = db.scalar(query)
     found = session_details(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
     if found is None:
         raise NotFound("session", given.session_id)
-    fitting = KINDS[given.kind].on_demand_in
-    if status not in fitting:
+    allowed = KINDS[given.kind].on_demand_in
+    if status not in allowed:
         raise Conflict(
-            f"Session {found.session_id} is {status}; a mail of kind {given.kind} goes with {' or '.join(fitting)}.",
+            f"Session {found.session_id} is {status}; a mail of kind {given.kind} goes with {' or '.join(allowed)}.",
             session_id=found.session_id,
             old=status,
         )
@@ -148,7 +148,7 @@ def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
         until = found.scheduled_start
     if until is not None and until <= now:
         raise Conflict(
-            f"Session {found.session_id} has begun or expired: a mail of kind {given.kind} comes too late.",
+            f"Session {found.session_id} has started or expired: it is too late for a mail of kind {given.kind}.",
             session_id=found.session_id,
             old=status,
         )
@@ -159,7 +159,5 @@ def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
         raise Invalid("recipient", "a completion goes to the candidate")
     mail = session_mail(given.kind, found, recipient, now, expires_at=until, key=False)
     if mail.problem:
-        raise Conflict(
-            f"The {recipient.party}'s address cannot be written to: {mail.problem}.", session_id=found.session_id
-        )
+        raise Conflict(f"The {recipient.party}'s address cannot be used: {mail.problem}.", session_id=found.session_id)
     return mail

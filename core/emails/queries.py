@@ -1,4 +1,4 @@
-"""What became of mails, for staff: a page, one of them, another try by hand, taking one back."""
+"""Mails for staff: list, read, retry and cancel."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, defer
 
 from core import outbox
 from core.emails.kinds import FOLLOW_SCHEDULE, EmailKind
-from core.emails.queue.suppressions import suppressed
+from core.emails.queue.suppressions import find_suppressed
 from core.errors import Conflict, NotFound
 from core.fields import Input
 from core.models import Email, EmailAttachment, EmailStatus, InterviewSession
@@ -18,7 +18,7 @@ from core.viewers import STAFF, Viewer, require
 
 
 class EmailFilter(Input):
-    """Which mails to list; what needs people's attention is ``dead`` and ``uncertain``."""
+    """Which mails to list; those that need attention are ``dead`` and ``uncertain``."""
 
     status: tuple[EmailStatus, ...] = ()
     kind: tuple[EmailKind, ...] = ()
@@ -50,7 +50,7 @@ def page(db: Session, where: EmailFilter, *, by: Viewer, after: UUID | None, lim
 
 
 def get(db: Session, email_id: UUID, *, by: Viewer) -> tuple[Email, Sequence[AttachmentInfo]]:
-    """One mail as it will be, or was, sent. Raises Forbidden and NotFound."""
+    """One mail with its rendered contents. Raises Forbidden and NotFound."""
     require(by, *STAFF)
     found = db.scalar(select(Email).where(Email.id == email_id).execution_options(populate_existing=True))
     if found is None:
@@ -61,17 +61,17 @@ def get(db: Session, email_id: UUID, *, by: Viewer) -> tuple[Email, Sequence[Att
 
 
 def retry(db: Session, email_id: UUID, *, by: Viewer, now: datetime) -> None:
-    """Queue a dead or uncertain mail again, with its Message-ID and all its attempts before it.
+    """Queue a dead or uncertain mail again, with the same Message-ID; attempts are counted from 1 again.
 
-    Raises Forbidden, NotFound, and Conflict when it is in another state, or its time is over: it expired, its text was
-    pruned, its session has another schedule now, or its address is suppressed.
+    Raises Forbidden, NotFound, and Conflict when it has another status, has expired, its text was pruned, its session
+    has another schedule now, or its address is suppressed.
     """
     require(by, *STAFF)
     mail = _lock(db, email_id)
     if mail.status not in ("dead", "uncertain"):
-        raise _refuse(mail, "only a dead or uncertain one is tried again")
+        raise _refuse(mail, "only a dead or uncertain mail can be retried")
     if mail.expires_at is not None and mail.expires_at <= now:
-        raise _refuse(mail, f"its time ended at {mail.expires_at.isoformat()}")
+        raise _refuse(mail, f"it expired at {mail.expires_at.isoformat()}")
     if mail.text_body is None:
         raise _refuse(mail, "its text is no longer kept")
     if mail.kind in FOLLOW_SCHEDULE and mail.session_id is not None:
@@ -80,7 +80,7 @@ def retry(db: Session, email_id: UUID, *, by: Viewer, now: datetime) -> None:
             raise _refuse(mail, f"session {s.id} was rescheduled")
         if s.status not in ("invited", "scheduled") or s.deleted_at is not None:
             raise _refuse(mail, f"session {s.id} is {s.status}")
-    if reason := suppressed(db, [(mail.to_address, mail.category)]).get(0):
+    if reason := find_suppressed(db, [(mail.to_address, mail.category)]).get(0):
         raise _refuse(mail, f"its address gets no more mail ({reason})")
     mail.status, mail.due_at = "queued", now
     mail.attempts = 0
@@ -90,22 +90,22 @@ def retry(db: Session, email_id: UUID, *, by: Viewer, now: datetime) -> None:
 
 
 def cancel(db: Session, email_id: UUID, *, by: Viewer) -> None:
-    """Take back a mail that is queued, or being sent and not yet at DATA.
+    """Cancel a mail that is queued, or being sent and not yet at DATA.
 
-    Raises Forbidden, NotFound, and Conflict, naming the state, when it is too late.
+    Raises Forbidden, NotFound, and Conflict, naming the status, when it is too late.
     """
     require(by, *STAFF)
     mail = _lock(db, email_id)
     if mail.status not in ("queued", "sending") or mail.data_started_at is not None:
         begun = mail.status == "sending"
-        raise _refuse(mail, "its data is being sent" if begun else "only one that waits can be taken back")
+        raise _refuse(mail, "its data is being sent" if begun else "only a queued mail can be cancelled")
     mail.status = "cancelled"
     mail.lease_owner = mail.lease_until = None
     db.flush()
 
 
 def _lock(db: Session, email_id: UUID) -> Email:
-    """The mail, locked after its session, as everybody locks them."""
+    """The mail, locked after its session, as everywhere."""
     session_id = select(Email.session_id).where(Email.id == email_id).scalar_subquery()
     db.execute(select(InterviewSession.id).where(InterviewSession.id == session_id).with_for_update(read=True))
     query = select(Email).where(Email.id == email_id).with_for_update()

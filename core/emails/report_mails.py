@@ -1,4 +1,4 @@
-"""Mails that bring a report: its file where it is small enough, else a link that asks for a sign-in."""
+"""Mails with reports: the file is attached where it is small enough, else linked (the link requires signing in)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,32 +10,32 @@ from sqlalchemy.orm import Session
 
 from core.emails.content import ReportNotice, render_report
 from core.emails.draft import Attachment, Draft, Recipient
-from core.emails.queue.enqueue import NewMail, Queued, enqueue
+from core.emails.queue.enqueue import NewMail, QueuedMail, enqueue
 from core.errors import Invalid, NotFound
 from core.models import Report, ReportFile, ReportSlice
 from core.settings import settings
 
-ATTACHED_UP_TO = 5 * 1024 * 1024
-"""Bytes of all files of a mail; what does not fit goes as a link."""
+MAX_ATTACHED_BYTES = 5 * 1024 * 1024
+"""Bytes of all files of a mail; files that do not fit are linked."""
 
 
 def report_key(about: object, recipient: Recipient) -> str:
-    """The key that makes a report, or a day's, be mailed once to a recipient; an address is not readable in it."""
+    """The key by which a report, or a day's reports, are mailed once to a recipient; it does not show an address."""
     who = recipient.user_id or hashlib.sha256(recipient.address.lower().encode()).hexdigest()[:32]
     return f"report/{about}/{who}"
 
 
 def report_page(report_id: UUID) -> str:
-    """Where a browser opens a report, after a sign-in."""
+    """The address of a report's page, which requires signing in."""
     return f"{settings().public_url.rstrip('/')}/reports/{report_id}"
 
 
 def queue_report_ready(
     db: Session, report_id: UUID, *, now: datetime, title: str = "Report", to: Sequence[Recipient] = ()
-) -> list[Queued]:
-    """Mail a report that is ready, or tell that it failed: to whom it was asked for, or to the given recipients.
+) -> list[QueuedMail]:
+    """Mail that a report is ready or failed: to the address in the request, or to the given recipients.
 
-    Raises NotFound; nothing is queued for one that nobody wants mailed.
+    Raises NotFound. Queues nothing when there is no recipient.
     """
     report = db.get(Report, report_id, populate_existing=True)
     if report is None or report.status not in ("ready", "failed"):
@@ -45,15 +45,15 @@ def queue_report_ready(
 
 def queue_daily_report(
     db: Session, report_ids: Sequence[UUID], *, day: str, title: str, to: Sequence[Recipient], now: datetime
-) -> list[Queued]:
-    """Mail a day's reports that are ready, all in one mail, once to each recipient."""
+) -> list[QueuedMail]:
+    """Mail a day's finished reports, all in one mail, once to each recipient."""
     reports = [db.get_one(Report, id_, populate_existing=True) for id_ in report_ids]
     return _queue(db, reports, day, title, to, now)
 
 
 def _queue(
     db: Session, reports: Sequence[Report], about: object, title: str, to: Sequence[Recipient], now: datetime
-) -> list[Queued]:
+) -> list[QueuedMail]:
     if not to:
         return []
     notice = _notice(db, reports, title)
@@ -61,7 +61,7 @@ def _queue(
 
 
 def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: datetime) -> NewMail:
-    """The mail to one of them; to an address that is none it is dead from the start, and the others get theirs."""
+    """The mail to one recipient; for an invalid address it is stored as dead, so that the others get theirs."""
     problem = None
     try:
         draft = render_report(notice, recipient, now=now)
@@ -74,19 +74,19 @@ def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: dateti
 def _notice(db: Session, reports: Sequence[Report], title: str) -> ReportNotice:
     files: list[Attachment] = []
     links: list[tuple[str, str]] = []
-    room = ATTACHED_UP_TO
+    remaining = MAX_ATTACHED_BYTES
     for report in reports:
-        kept = db.get(ReportFile, report.id)
-        if kept is None:
+        file = db.get(ReportFile, report.id)
+        if file is None:
             continue
-        if kept.size <= room:
-            room -= kept.size
+        if file.size <= remaining:
+            remaining -= file.size
             slices = select(ReportSlice.content).where(ReportSlice.report_id == report.id)
             content = b"".join(db.scalars(slices.order_by(ReportSlice.ordinal)))
-            files.append(Attachment(kept.filename, kept.content_type, content))
+            files.append(Attachment(file.filename, file.content_type, content))
         else:
-            named = "Open the report" if len(reports) == 1 else f"Open {kept.filename}"
-            links.append((named, report_page(report.id)))
+            label = "Open the report" if len(reports) == 1 else f"Open {file.filename}"
+            links.append((label, report_page(report.id)))
     first = reports[0]
     problem = None
     if first.status == "failed":

@@ -1,6 +1,6 @@
-"""What the house itself mails, each kind one call in the caller's transaction; asked again, it is queued once.
+"""The mails about sessions, each kind one call in the caller's transaction; a repeated call queues nothing new.
 
-Sessions are locked by whoever changes them; rendering reads them as this transaction left them.
+Callers that change a session hold its lock; rendering reads it as this transaction left it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,16 +15,16 @@ from sqlalchemy.orm import Session
 from core.emails.content import SessionDetails, render, render_generic, session_details
 from core.emails.draft import Attachment, Draft, Recipient
 from core.emails.kinds import FOLLOW_SCHEDULE, EmailKind
-from core.emails.queue.enqueue import NewMail, Queued, enqueue
+from core.emails.queue.enqueue import NewMail, QueuedMail, enqueue
 from core.errors import Invalid, NotFound
 from core.models import User
 
-Side = Literal["candidate", "interviewer"]
-BOTH: tuple[Side, ...] = ("candidate", "interviewer")
+SessionParty = Literal["candidate", "interviewer"]
+PARTIES: tuple[SessionParty, ...] = ("candidate", "interviewer")
 
 
 def session_key(kind: EmailKind, session_id: UUID, version: int, recipient: Recipient, *more: str | int) -> str:
-    """The key that makes a session's mail be queued once for a schedule and a recipient."""
+    """The key by which a session's mail is queued once for each schedule and recipient."""
     who = recipient.party if recipient.party == "candidate" else f"{recipient.party}-{recipient.user_id}"
     return "/".join(map(str, (kind, session_id, version, who, *more)))
 
@@ -41,16 +41,16 @@ def queue_email(
     reply_to: str | None = None,
     attachments: tuple[Attachment, ...] = (),
     expires_at: datetime | None = None,
-) -> Queued:
-    """Queue a mail in one's own words. Raises Invalid for an address that is none."""
+) -> QueuedMail:
+    """Queue a mail with a given text. Raises Invalid for an invalid address."""
     draft = render_generic(to, subject=subject, text=text, html=html, reply_to=reply_to, attachments=attachments)
     return enqueue(db, [NewMail(draft, key, to.user_id, expires_at=expires_at)], now=now)[0]
 
 
-def queue_interview_invitation(db: Session, session_id: UUID, *, now: datetime) -> list[Queued]:
-    """Invite both sides to an invited or a scheduled session: once while it is invited, once when it is scheduled."""
+def queue_interview_invitation(db: Session, session_id: UUID, *, now: datetime) -> list[QueuedMail]:
+    """Invite both parties to an invited or a scheduled session: once while it is invited, once when it is scheduled."""
     a = _details(db, session_id)
-    return enqueue(db, [_invitation(a, recipient, now) for recipient in _both(a)], now=now)
+    return enqueue(db, [_invitation(a, recipient, now) for recipient in _recipients(a)], now=now)
 
 
 def queue_interview_reschedule(
@@ -62,68 +62,72 @@ def queue_interview_reschedule(
     previous_interviewer_id: int | None,
     missed: Collection[str] = (),
     reason: str | None = None,
-) -> list[Queued]:
-    """Tell of the session's new time: an interviewer who is new to it is invited, one who no longer has it taken off.
+) -> list[QueuedMail]:
+    """Mail the session's new time: a new interviewer is invited, the replaced one gets a removal notice.
 
-    Of a session that still has no time, candidates hear nothing, unless they ``missed`` their invitation: it was
-    withdrawn.
+    For a session that still has no time, the candidate gets no mail, unless they ``missed`` their invitation because it
+    was withdrawn.
     """
     a = _details(db, session_id)
     replaced = a.interviewer is None or a.interviewer.user_id != previous_interviewer_id
     mails: list[NewMail] = []
-    for side in BOTH:
-        recipient = a.recipient(side)
+    for party in PARTIES:
+        recipient = a.recipient(party)
         if recipient is None:
             continue
-        new = side == "interviewer" and replaced
+        new = party == "interviewer" and replaced
         if new or (a.scheduled_start is None and recipient.address in missed):
             mails.append(_invitation(a, recipient, now))
         elif a.scheduled_start is not None:
-            write = partial(render, "reschedule", a, now=now, previous_start=previous_start, reason=reason)
-            mails.append(session_mail("reschedule", a, recipient, now, write=write, expires_at=a.scheduled_end))
+            render_to = partial(render, "reschedule", a, now=now, previous_start=previous_start, reason=reason)
+            mails.append(session_mail("reschedule", a, recipient, now, render_to=render_to, expires_at=a.scheduled_end))
     if replaced:
         mails += _removal_notice(db, a, previous_interviewer_id, now)
     return enqueue(db, mails, now=now)
 
 
-def queue_removal_notice(db: Session, session_id: UUID, interviewer_id: int | None, *, now: datetime) -> list[Queued]:
-    """Take the session off the calendar of an interviewer who no longer has it."""
+def queue_removal_notice(
+    db: Session, session_id: UUID, interviewer_id: int | None, *, now: datetime
+) -> list[QueuedMail]:
+    """Mail an interviewer who was replaced or removed, with a cancellation of their calendar event."""
     return enqueue(db, list(_removal_notice(db, _details(db, session_id), interviewer_id, now)), now=now)
 
 
 def queue_interview_cancellation(
     db: Session, session_id: UUID, *, now: datetime, reason: str | None = None
-) -> list[Queued]:
-    """Tell both sides that the session will not take place."""
+) -> list[QueuedMail]:
+    """Mail both parties that the session will not take place."""
     a = _details(db, session_id)
-    write = partial(render, "cancellation", a, now=now, reason=reason)
+    render_to = partial(render, "cancellation", a, now=now, reason=reason)
     return enqueue(
-        db, [session_mail("cancellation", a, recipient, now, write=write) for recipient in _both(a)], now=now
+        db,
+        [session_mail("cancellation", a, recipient, now, render_to=render_to) for recipient in _recipients(a)],
+        now=now,
     )
 
 
 class ReminderMail(NamedTuple):
-    """A reminder to mail: of which session, to which side, how long before it; not sent after ``send_by``."""
+    """A reminder to mail: of which session, to which party, how long before it; not sent after ``send_by``."""
 
     about: SessionDetails
-    to: Side
+    to: SessionParty
     offset_minutes: int
     send_by: datetime
 
 
 def queue_interview_reminder(
-    db: Session, session_id: UUID, *, to: Side, offset_minutes: int, send_by: datetime, now: datetime
-) -> Queued | None:
-    """Remind one side of the session, once for an offset of a schedule; not sent after ``send_by``.
+    db: Session, session_id: UUID, *, to: SessionParty, offset_minutes: int, send_by: datetime, now: datetime
+) -> QueuedMail | None:
+    """Remind one party of the session, once for each offset of a schedule; not sent after ``send_by``.
 
-    None when there is nobody on that side.
+    Returns None when the session has no such party.
     """
     mail = ReminderMail(_details(db, session_id), to, offset_minutes, send_by)
     return queue_interview_reminders(db, [mail], now=now)[0]
 
 
-def queue_interview_reminders(db: Session, given: Sequence[ReminderMail], *, now: datetime) -> list[Queued | None]:
-    """Queue many reminders, a thousand in as many statements as one; None where there is nobody on that side."""
+def queue_interview_reminders(db: Session, given: Sequence[ReminderMail], *, now: datetime) -> list[QueuedMail | None]:
+    """Queue many reminders, a thousand in as many statements as one; None where the session has no such party."""
     recipients = [one.about.recipient(one.to) for one in given]
     mails = [
         session_mail("reminder", one.about, recipient, now, more=(one.offset_minutes,), expires_at=one.send_by)
@@ -134,8 +138,8 @@ def queue_interview_reminders(db: Session, given: Sequence[ReminderMail], *, now
     return [None if recipient is None else next(queued) for recipient in recipients]
 
 
-def queue_interview_complete(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> list[Queued]:
-    """Thank the candidates of completed sessions; a thousand cost as many statements as one."""
+def queue_interview_complete(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> list[QueuedMail]:
+    """Mail the candidates of completed sessions their thanks, a thousand in as many statements as one."""
     found = session_details(db, session_ids)
     mails = [session_mail("completion", a, a.candidate, now) for id_ in session_ids if (a := found.get(id_))]
     return enqueue(db, mails, now=now)
@@ -154,20 +158,20 @@ _WITHDRAW = text("""
     )
     RETURNING to_address
 """)
-"""Locks by id, as everybody does who locks several mails, and looks again once it has them."""
+"""Locks several mails in the order of their ids, as everywhere; conditions are checked again under the locks."""
 
 
 def withdraw(db: Session, session_id: UUID, *, why: str) -> list[str]:
-    """Cancel what tells of a schedule that no longer holds and was not sent; gives the addresses that will not get it.
+    """Cancel unsent mails about a schedule that no longer holds; returns the addresses that will not get them.
 
     The caller holds the session's lock. A mail whose data is being sent can no longer be stopped; an uncertain one
-    stays uncertain, and is not tried again.
+    stays uncertain, and is not retried.
     """
     given = {"session_id": session_id, "kinds": list(FOLLOW_SCHEDULE), "why": why}
     return list(db.scalars(_WITHDRAW, given))
 
 
-Write = Callable[[Recipient], Draft]
+RenderTo = Callable[[Recipient], Draft]
 
 
 def _details(db: Session, session_id: UUID) -> SessionDetails:
@@ -177,8 +181,8 @@ def _details(db: Session, session_id: UUID) -> SessionDetails:
     return found
 
 
-def _both(a: SessionDetails) -> Iterator[Recipient]:
-    return (recipient for side in BOTH if (recipient := a.recipient(side)))
+def _recipients(a: SessionDetails) -> Iterator[Recipient]:
+    return (recipient for party in PARTIES if (recipient := a.recipient(party)))
 
 
 def _invitation(a: SessionDetails, recipient: Recipient, now: datetime) -> NewMail:
@@ -192,18 +196,18 @@ def session_mail(
     recipient: Recipient,
     now: datetime,
     *,
-    write: Write | None = None,
+    render_to: RenderTo | None = None,
     more: tuple[str | int, ...] = (),
     expires_at: datetime | None = None,
     key: bool = True,
 ) -> NewMail:
-    """A session's mail to somebody.
+    """A session's mail to one recipient.
 
-    One that cannot be written, to an address that is none, is dead from the start: what caused it must go on.
+    A mail to an invalid address is stored as dead, so that the change that caused it can commit.
     """
     problem = None
     try:
-        draft = write(recipient) if write else render(kind, a, recipient, now=now)
+        draft = render_to(recipient) if render_to else render(kind, a, recipient, now=now)
     except Invalid as error:
         problem = str(error)
         draft = Draft(kind, recipient.address, recipient.name, a.reply_to, f"{a.title}: {kind}", "", None, "generic")
@@ -222,5 +226,5 @@ def _removal_notice(db: Session, a: SessionDetails, interviewer_id: int | None, 
     user = interviewer_id and db.scalar(select(User).where(User.id == interviewer_id, User.deleted_at.is_(None)))
     if user:
         former = Recipient(user.email, user.name, user.timezone, "interviewer", user.id)
-        # a key of its own: who has the session again by the time it is cancelled, must hear that too
+        # its own key: an interviewer who gets the session back must get its cancellation too
         yield session_mail("cancellation", a, former, now, more=("replaced",))

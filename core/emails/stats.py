@@ -1,4 +1,4 @@
-"""Mail in figures, for those who watch: how many in which state, how late, how soon accepted."""
+"""Statistics of the mail queue for monitoring: mails by status, delay of the oldest, time until accepted."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ RECENT_MAILS = 10_000
 
 
 class MailStats(NamedTuple):
-    """The mails that are kept, by the database's clock.
+    """Statistics of all stored mails, by the database's clock.
 
-    ``overdue_seconds`` is how long the mail that waits longest for an attempt has been due, 0 when none is.
-    ``accepted`` is from a mail's INSERT to the server's yes being written down, of the newest RECENT_MAILS made within
-    RECENT_MINUTES.
+    ``overdue_seconds`` is how long the oldest due mail has been waiting for an attempt, 0 when none is due.
+    ``accepted`` is the time from a mail's INSERT until its acceptance was written, for the newest RECENT_MAILS created
+    within RECENT_MINUTES.
     """
 
     by_status: tuple[StatusCount, ...]
@@ -40,7 +40,7 @@ _ACCEPTED = f"""
 
 
 def mail_stats(db: Session) -> MailStats:
-    """The figures now; one index is read through, in some hundred milliseconds a million mails."""
+    """The statistics now; scans one index, some hundred milliseconds for a million mails."""
     return MailStats(
         by_status=count_by_status(db, "emails", "kind"),
         overdue_seconds=max(0.0, float(db.execute(_OVERDUE).scalar_one())),

@@ -1,4 +1,4 @@
-"""One-click unsubscribing (RFC 8058): a signed link that needs no sign-in, and what a click on it does."""
+"""One-click unsubscribing (RFC 8058): signed links that need no sign-in, and what following one does."""
 
 import base64
 import binascii
@@ -18,19 +18,19 @@ from core.models import Candidate, Email, NotificationPreference, User
 from core.settings import settings
 
 _PURPOSE = b"greenroom: unsubscribe links, version 1"
-_LONGEST = 900
-"""Characters of a link: it stands in a header line of at most 998 (RFC 5322, section 2.1.1)."""
+_MAX_LINK_CHARS = 900
+"""Maximum characters of a link: it must fit in a header line of at most 998 (RFC 5322, section 2.1.1)."""
 
 
 class MailSubscription(NamedTuple):
-    """What a link ends: mails of one category to one address."""
+    """What a link unsubscribes from: mails of one category to one address."""
 
     address: str
     category: str
 
 
 class InvalidLink(NotFound):
-    """A link that was not made here, or was cut or changed on its way."""
+    """A link that was not signed here, or was truncated or changed."""
 
     def __init__(self) -> None:
         super().__init__("link", "like this")
@@ -44,39 +44,39 @@ _DESCRIPTIONS = {
 
 
 def describe(category: str) -> str:
-    """What mails of the category are, in words."""
+    """A description of the category's mails, for people."""
     return _DESCRIPTIONS.get(category, "mails of this kind")
 
 
-def link(address: str, category: str) -> str | None:
-    """The link that ends mails of the category to the address; whoever holds it may use it, for ever.
+def build_link(address: str, category: str) -> str | None:
+    """The link that unsubscribes the address from the category; it never expires, and anyone who has it may use it.
 
-    None when there is nothing to sign it with (JWKS_URL without LINK_SECRET), or it would be too long for a header.
+    None when there is no secret to sign it with (JWKS_URL without LINK_SECRET), or it would be too long for a header.
     """
     key = _key()
     if key is None:
         return None
-    said = f"{category}\n{address}".encode()
-    made = f"{settings().public_url.rstrip('/')}/unsubscribe/{_text(said)}.{_text(_sign(key, said))}"
-    return made if len(made) <= _LONGEST else None
+    payload = f"{category}\n{address}".encode()
+    url = f"{settings().public_url.rstrip('/')}/unsubscribe/{_text(payload)}.{_text(_sign(key, payload))}"
+    return url if len(url) <= _MAX_LINK_CHARS else None
 
 
-def read(signed: str) -> MailSubscription:
-    """What a link's last part ends. Raises NotALink."""
+def verify_link(signed: str) -> MailSubscription:
+    """The subscription in a link's last part, its signature verified. Raises InvalidLink."""
     key = _key()
-    said, _, signature = signed.partition(".")
-    if key is None or not hmac.compare_digest(_bytes(signature), _sign(key, _bytes(said))):
+    payload, _, signature = signed.partition(".")
+    if key is None or not hmac.compare_digest(_bytes(signature), _sign(key, _bytes(payload))):
         raise InvalidLink
-    category, _, address = _bytes(said).decode().partition("\n")
+    category, _, address = _bytes(payload).decode().partition("\n")
     return MailSubscription(address, category)
 
 
 def unsubscribe(db: Session, signed: str, *, now: datetime) -> MailSubscription:
-    """End what the link names, waiting mails included; again is nothing. Raises NotALink.
+    """Unsubscribe as the link says, queued mails included; a second time changes nothing. Raises InvalidLink.
 
-    For who can sign in it is their preference, which they can turn on again; for anybody else a suppression.
+    For users it turns off their preference, which they can turn on again; for anybody else it adds a suppression.
     """
-    subscription = read(signed)
+    subscription = verify_link(signed)
     same = func.lower(subscription.address)
     users: Sequence[int] = db.scalars(
         union(
@@ -87,17 +87,17 @@ def unsubscribe(db: Session, signed: str, *, now: datetime) -> MailSubscription:
         )
     ).all()
     if users:
-        wishes = [
+        rows = [
             {"user_id": id_, "category": subscription.category, "channel": "email", "delivery": "off"}
             for id_ in sorted(users)
         ]
-        row = insert(NotificationPreference).values(wishes)
+        row = insert(NotificationPreference).values(rows)
         keys = [NotificationPreference.user_id, NotificationPreference.category, NotificationPreference.channel]
         db.execute(row.on_conflict_do_update(index_elements=keys, set_={"delivery": "off"}))
     else:
         suppress(db, subscription.address, category=subscription.category, reason=UNSUBSCRIBED, now=now)
     waiting = (Email.status == "queued", func.lower(Email.to_address) == same, Email.category == subscription.category)
-    # Locked by id, as everybody does who locks several mails.
+    # Locked in the order of ids, as everywhere.
     locked = select(Email.id).where(*waiting).order_by(Email.id).with_for_update()
     db.execute(update(Email).where(Email.id.in_(locked)).values(status="suppressed", last_error=UNSUBSCRIBED))
     return subscription
@@ -107,13 +107,13 @@ def _key() -> bytes | None:
     try:
         secret = settings().link_secret or settings().secret()
     except BadSettings:
-        # A worker needs no token's secret for anything else: a mail without the link is better than no mail.
+        # A dispatcher needs the token secret for nothing else: a mail without the link is better than no mail.
         return None
     return hmac.digest(secret.encode(), _PURPOSE, hashlib.sha256) if secret else None
 
 
-def _sign(key: bytes, said: bytes) -> bytes:
-    return hmac.digest(key, said, hashlib.sha256)
+def _sign(key: bytes, payload: bytes) -> bytes:
+    return hmac.digest(key, payload, hashlib.sha256)
 
 
 def _text(raw: bytes) -> str:
@@ -121,7 +121,7 @@ def _text(raw: bytes) -> str:
 
 
 def _bytes(part: str) -> bytes:
-    """What base64url stands for; nothing for what is none, so that it matches no signature."""
+    """The decoded base64url; empty for invalid input, which matches no signature."""
     try:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError):

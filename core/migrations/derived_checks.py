@@ -11,7 +11,7 @@ DERIVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("emails", "kind"): tuple(KINDS),
     ("reports", "type"): tuple(REPORTS),
 }
-"""Table and column, and what the code knows for it."""
+"""Table and column, and the values that the code defines for it."""
 
 _READ = text("""
     SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = :name AND conrelid = to_regclass(:table)
@@ -19,9 +19,9 @@ _READ = text("""
 
 
 def widen(connection: Connection) -> None:
-    """Let each column hold what the code knows, where it does not yet; nothing that was allowed is taken away.
+    """Extend each CHECK by the values that the code defines and it does not allow yet; no value is removed.
 
-    An older release that still runs may write what only it knows. Rows are checked without a lock that stops writers.
+    An older release that still runs may write values that only it knows. Validating takes no lock that stops writers.
     """
     for (table, column), values in DERIVED.items():
         name = f"{table}_{column}_check"

@@ -1,4 +1,4 @@
-"""Runs migrations under one lock, so that two starts at once apply them once."""
+"""Runs migrations under one advisory lock, so that two processes starting at once apply each migration once."""
 
 from alembic import context
 from sqlalchemy import NullPool, create_engine, text

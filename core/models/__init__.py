@@ -1,4 +1,4 @@
-"""Every table of Greenroom, as DOMAIN describes them; times are UTC, names are the field's own."""
+"""Every table of Greenroom (docs/domain.md, "Tables"); times are UTC."""
 
 from core.models.base import Base
 from core.models.log import IdempotencyKey, JobCount, PushEventRow, PushLog

@@ -1,4 +1,4 @@
-"""What all tables share: naming, column kinds, the mark of deletion."""
+"""What all tables share: the naming of constraints, and column types."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 
 class Base(DeclarativeBase):
-    """The declarative base; names of constraints are fixed, so that an error can be told by its name."""
+    """The declarative base; names of constraints are fixed, because errors are identified by them."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,4 +1,4 @@
-"""The durable log of everything pushed, the counts that outlive it, and the answers already given."""
+"""The durable log of push events, the counts of job runs, and the stored responses of idempotent requests."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ class PushEventRow(Base):
     audience: Mapped[str | None]
     type: Mapped[str]
     payload: Mapped[Any] = mapped_column(JSON)
-    """JSON as written, not jsonb: it goes to sockets as it is."""
+    """json, not jsonb: its text is sent to sockets unchanged."""
     dedupe_key: Mapped[str | None]
     created_at: Mapped[Created]
     delivered_at: Mapped[datetime | None]
@@ -40,7 +40,7 @@ class PushEventRow(Base):
 
 
 class PushLog(Base):
-    """One row about the log: every id up to ``pruned_through`` is gone."""
+    """One row about the log: every id up to ``pruned_through`` was pruned."""
 
     __tablename__ = "push_log"
 
@@ -51,7 +51,7 @@ class PushLog(Base):
 
 
 class JobCount(Base):
-    """How often something has happened to a job, and when last: runs are forgotten, and counts must only grow."""
+    """How often something has happened to a job, and when last: runs are pruned, and counters must never decrease."""
 
     __tablename__ = "job_counts"
 
@@ -62,7 +62,7 @@ class JobCount(Base):
 
 
 class IdempotencyKey(Base):
-    """The answer to a request that a client may repeat for a day."""
+    """The response to a request that a client may repeat for 24 hours."""
 
     __tablename__ = "idempotency_keys"
 

@@ -14,7 +14,7 @@ EmailStatus = Literal["queued", "sending", "sent", "uncertain", "dead", "suppres
 
 
 class Email(Base):
-    """One mail to one address, as it will be sent, with where it stands."""
+    """One mail to one address, rendered, with its status."""
 
     __tablename__ = "emails"
 
@@ -35,7 +35,7 @@ class Email(Base):
     html_body: Mapped[str | None]
     headers: Mapped[EmptyObject]
     category: Mapped[str] = mapped_column(server_default="generic")
-    """What preferences and suppressions are asked for."""
+    """The category that preferences and suppressions are checked for."""
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     due_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
@@ -43,14 +43,14 @@ class Email(Base):
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     data_started_at: Mapped[datetime | None]
-    """Set by the fenced update before DATA: from here on a loss is uncertain."""
+    """Set by the fenced update before DATA: a connection lost after it makes the mail uncertain."""
     last_error: Mapped[str | None]
     created_at: Mapped[Created]
     sent_at: Mapped[datetime | None]
     uncertain_at: Mapped[datetime | None]
-    """When an attempt may have arrived and nobody knows; stays, whatever became of the mail later."""
+    """When an attempt became uncertain (it may have arrived); stays set, whatever the status is later."""
     retry_at: Mapped[datetime | None]
-    """When an uncertain mail is tried again by itself; none: it waits for people."""
+    """When an uncertain mail is retried automatically; null: it waits for a person."""
 
     __table_args__ = (
         one_of("status", get_args(EmailStatus)),
@@ -68,7 +68,7 @@ class Email(Base):
 
 
 class EmailAttachment(Base):
-    """A file that goes with a mail."""
+    """An attachment of a mail."""
 
     __tablename__ = "email_attachments"
 
@@ -95,7 +95,7 @@ class EmailSuppression(Base):
 
 
 class EmailPace(Base):
-    """One row: when the next mail may go, so that EMAIL_RATE holds for all dispatchers together."""
+    """One row: when the next mail may be sent, so that EMAIL_RATE holds for all dispatchers together."""
 
     __tablename__ = "email_pace"
 

@@ -1,4 +1,4 @@
-"""What people are told, and when: reminders, notifications, receipts, preferences."""
+"""Reminders, notifications, their receipts, and preferences."""
 
 from datetime import datetime
 from uuid import UUID
@@ -40,7 +40,7 @@ _DELIVERED = "status = 'delivered'"
 
 
 class Notification(Base):
-    """Something told to one user, to a role, or (both null) to all; people see it while it is ``delivered``."""
+    """A notification to one user, to a role, or (both null) to all; people see it while it is ``delivered``."""
 
     __tablename__ = "notifications"
 
@@ -53,7 +53,7 @@ class Notification(Base):
     data: Mapped[EmptyObject]
     session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id"))
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
-    """Who wrote it; null: the house did, because of something that happened."""
+    """Who wrote it; null: the system, because of an event."""
     not_before: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     status: Mapped[str] = mapped_column(server_default="pending")
@@ -92,9 +92,10 @@ class Notification(Base):
 
 
 class NotificationReceipt(Base):
-    """What one user did with one notification.
+    """When one user saw, read and archived one notification.
 
-    One's own has it from the start, unless its category is turned off; a broadcast's appears on first contact.
+    Exists from the start for a notification to that user, unless its category is turned off; for a broadcast from
+    the user's first action on it.
     """
 
     __tablename__ = "notification_receipts"
@@ -114,7 +115,7 @@ class NotificationReceipt(Base):
 
 
 class NotificationPreference(Base):
-    """One user's wish for one category on one channel; the daily report is off unless asked for."""
+    """One user's preference for one category on one channel; the daily report is off unless turned on."""
 
     __tablename__ = "notification_preferences"
 

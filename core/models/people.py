@@ -1,4 +1,4 @@
-"""Who signs in and who is interviewed."""
+"""Users, who sign in, and candidates, who are interviewed."""
 
 from datetime import datetime, time
 from typing import Literal, get_args
@@ -11,11 +11,11 @@ from core.models.base import Base, BigId, Created, one_of
 Role = Literal["admin", "recruiter", "interviewer", "candidate"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-LIVING = text("deleted_at IS NULL")
+NOT_DELETED = text("deleted_at IS NULL")
 
 
 class User(Base):
-    """Somebody who signs in; ``token_version`` is raised to end all their tokens."""
+    """A person who signs in; ``token_version`` is raised to revoke all their tokens."""
 
     __tablename__ = "users"
 
@@ -34,7 +34,7 @@ class User(Base):
 
     __table_args__ = (
         one_of("role", ROLES),
-        Index("users_email_living", text("lower(email)"), unique=True, postgresql_where=LIVING),
+        Index("users_email_living", text("lower(email)"), unique=True, postgresql_where=NOT_DELETED),
     )
 
 
@@ -55,4 +55,6 @@ class Candidate(Base):
     created_at: Mapped[Created]
     deleted_at: Mapped[datetime | None]
 
-    __table_args__ = (Index("candidates_email_living", text("lower(email)"), unique=True, postgresql_where=LIVING),)
+    __table_args__ = (
+        Index("candidates_email_living", text("lower(email)"), unique=True, postgresql_where=NOT_DELETED),
+    )

@@ -1,4 +1,4 @@
-"""Reports asked for, and their rendered bytes."""
+"""Requested reports, and their rendered files."""
 
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -14,7 +14,7 @@ ReportStatus = Literal["queued", "running", "ready", "failed"]
 
 
 class Report(Base):
-    """One request for one report, and where it stands."""
+    """One request for one report, and its status."""
 
     __tablename__ = "reports"
 
@@ -23,12 +23,12 @@ class Report(Base):
     status: Mapped[ReportStatus] = mapped_column(Text, server_default="queued")
     parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
     request_hash: Mapped[str]
-    """Hash of type, parameters and address: identical requests of one person in flight are one."""
+    """Hash of type, parameters and address: one user has one unfinished report for identical requests."""
     requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
-    """Nobody: the house itself asked, for a day or for an operator's run."""
+    """Null: the system, for a daily report or an operator's run."""
     email_to: Mapped[str | None]
     due_at: Mapped[Created]
-    """When it is made, or tried again."""
+    """When it is to be rendered, or retried."""
     data_as_of: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0")
     lease_owner: Mapped[str | None]
@@ -67,7 +67,7 @@ class ReportFile(Base):
 
 
 class ReportSlice(Base):
-    """A part of a file's bytes, so that a file larger than memory can be written and read."""
+    """A part of a file's bytes: a file larger than memory can be written and read slice by slice."""
 
     __tablename__ = "report_slices"
 

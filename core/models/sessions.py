@@ -1,4 +1,4 @@
-"""The interview as a template, and one candidate taking it."""
+"""Interviews (the templates) with their questions, and sessions with their events, answers and feedback."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.models.base import Base, BigId, Created, EmptyObject, one_of
-from core.models.people import LIVING, Candidate
+from core.models.people import NOT_DELETED, Candidate
 
 SessionStatus = Literal[
     "invited",
@@ -43,7 +43,7 @@ def _status_in(statuses: tuple[str, ...]) -> str:
 
 
 class Interview(Base):
-    """The template: what is asked, how long it takes, and the patience of every rule, in minutes."""
+    """The template of sessions: questions, duration, and the time limits of the status rules, in minutes."""
 
     __tablename__ = "interviews"
 
@@ -75,7 +75,7 @@ class Interview(Base):
 
 
 class Question(Base):
-    """One question of an interview; ``ordinal`` is its place."""
+    """One question of an interview; ``ordinal`` is its position, from 1."""
 
     __tablename__ = "questions"
 
@@ -104,10 +104,10 @@ class InterviewSession(Base):
     interview_id: Mapped[int] = mapped_column(ForeignKey("interviews.id"))
     interviewer_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     recruiter_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
-    """Who made it: mails about it answer to them."""
+    """Who created it: the Reply-To of its mails."""
     status: Mapped[str]
     status_at: Mapped[datetime]
-    """When the present status was entered."""
+    """When the session entered its present status."""
     scheduled_start: Mapped[datetime | None]
     scheduled_end: Mapped[datetime | None]
     schedule_version: Mapped[int] = mapped_column(server_default="1")
@@ -121,16 +121,16 @@ class InterviewSession(Base):
     ended_at: Mapped[datetime | None]
     no_show_party: Mapped[str | None]
     score: Mapped[Decimal | None] = mapped_column(Numeric(5, 2))
-    """0–100: weighted share of the points reached, over the answers that have a score."""
+    """0–100: the weighted share of the maximum points, over the answers that have a score."""
     decision: Mapped[str | None]
     decided_at: Mapped[datetime | None]
     legal_hold: Mapped[bool] = mapped_column(server_default="false")
     retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id"))
     late_version: Mapped[int | None]
-    """The schedule version whose lateness was announced."""
+    """The schedule version for which the "late" event was published."""
     feedback_overdue_at: Mapped[datetime | None]
     sweep_at: Mapped[datetime | None] = mapped_column(server_default=text("to_timestamp(0)"))
-    """The status sweep need not look before; a lower bound, so a sign of life does not move it."""
+    """The status sweep need not check the session before; a lower bound, so activity does not move it."""
     created_at: Mapped[Created]
     deleted_at: Mapped[datetime | None]
 
@@ -181,14 +181,14 @@ class InterviewSession(Base):
             "id",
             postgresql_where=text("interviewer_id IS NOT NULL"),
         ),
-        Index("sessions_by_status", "status", "id", postgresql_where=LIVING),
+        Index("sessions_by_status", "status", "id", postgresql_where=NOT_DELETED),
         Index("sessions_by_start", "scheduled_start", postgresql_where=text("scheduled_start IS NOT NULL")),
         Index("sessions_by_retry", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     )
 
 
 class SessionEvent(Base):
-    """A session's history, append-only: what happened, by whom, why."""
+    """One entry of a session's append-only history: what happened, by whom and why."""
 
     __tablename__ = "session_events"
 
@@ -212,7 +212,7 @@ class SessionEvent(Base):
 
 
 class Answer(Base):
-    """One question's answer and its score; a person's score stands beside the AI's, not over it."""
+    """The answer to one question and its score; a person's score is a second row, and does not replace the AI's."""
 
     __tablename__ = "answers"
 

@@ -1,4 +1,4 @@
-"""Notifications: told to one user, to a role or to all, in the transaction of what caused them; and their inbox."""
+"""Notifications to one user, to a role or to all, created in the transaction of their cause; and users' inboxes."""
 
 from core.notifications.create import NewNotification, create, withdraw
 from core.notifications.deliver import deliver_due, next_due

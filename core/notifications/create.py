@@ -1,4 +1,4 @@
-"""Notifications that staff write: to a user, a role or everybody, now or later."""
+"""Notifications that staff write: to a user, a role or all, for now or later."""
 
 from datetime import datetime
 from typing import Annotated, cast
@@ -14,19 +14,19 @@ from core.errors import Conflict, Invalid, NotFound
 from core.fields import Id, Input, Line, Moment, Prose
 from core.models import InterviewSession, Notification, Role, User
 from core.notifications.notify import Delivery, deliver
-from core.notifications.withdraw import Withdrawn, announce_withdrawn
+from core.notifications.withdraw import WithdrawnNotification, publish_withdrawn
 from core.viewers import STAFF, Viewer, require
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 _EXACT = Field(gt=-(2**53), lt=2**53, allow_inf_nan=False)
-"""Numbers that JavaScript reads as they were written."""
+"""Numbers that JavaScript represents exactly."""
 Fact = Prose | StrictBool | Annotated[StrictInt, _EXACT] | Annotated[float, _EXACT] | None
 
 
 class NewNotification(Input):
-    """A notification to write; with neither ``user_id`` nor ``role`` it is for everybody.
+    """A notification to create; with neither ``user_id`` nor ``role`` it is for all.
 
-    A ``dedupe_key`` makes it once, however often it is asked for; ``data`` are facts for programs.
+    With a ``dedupe_key`` it is created once, however often it is requested; ``data`` is for programs.
     """
 
     user_id: Id | None = None
@@ -42,17 +42,17 @@ class NewNotification(Input):
 
 
 def create(db: Session, given: NewNotification, *, by: Viewer, now: datetime) -> Notification:
-    """Write a notification: delivered at once, or pending until its ``not_before``.
+    """Create a notification: delivered at once, or pending until its ``not_before``.
 
-    One whose dedupe key was used is the one that was made then. Raises Forbidden and Invalid.
+    When its dedupe key was used before, returns the notification created then. Raises Forbidden and Invalid.
     """
     require(by, *STAFF)
     _check(db, given, now)
     due = given.not_before is None or given.not_before <= now
-    # A key of its own name space: nobody can take a key away from what the house will have to say.
+    # Prefixed, so that no client can use up a key of the system's own notifications.
     key = f"api/{given.dedupe_key}" if given.dedupe_key else f"made/{uuid4()}"
     n = Notification
-    made = db.scalar(
+    inserted = db.scalar(
         insert(n)
         .values(
             **given.model_dump(exclude={"not_before", "dedupe_key"}),
@@ -66,15 +66,15 @@ def create(db: Session, given: NewNotification, *, by: Viewer, now: datetime) ->
         .returning(n.id)
     )
     row = db.scalars(select(n).where(n.dedupe_key == key).execution_options(populate_existing=True)).one()
-    if made is not None and due:
-        deliver(db, [delivery(row)], now=now)
-    if made is not None and (row.status == "pending" or row.expires_at):
+    if inserted is not None and due:
+        deliver(db, [to_delivery(row)], now=now)
+    if inserted is not None and (row.status == "pending" or row.expires_at):
         outbox.wake(db)
     return row
 
 
-def delivery(row: Notification) -> Delivery:
-    """What is announced of a notification that becomes visible."""
+def to_delivery(row: Notification) -> Delivery:
+    """The Delivery of a notification that becomes visible."""
     return Delivery(
         row.id,
         row.user_id,
@@ -89,9 +89,10 @@ def delivery(row: Notification) -> Delivery:
 
 
 def withdraw(db: Session, notification_id: int, *, by: Viewer, now: datetime) -> None:
-    """Take back a notification that somebody wrote: it is not delivered, or it leaves every inbox.
+    """Withdraw a notification that staff wrote: it is not delivered, or it leaves every inbox.
 
-    Raises Forbidden, NotFound (also when a recruiter did not write it), and Conflict when it is over already.
+    Raises Forbidden, NotFound (for a recruiter also when somebody else wrote it), and Conflict when it was withdrawn
+    before or has expired.
     """
     require(by, *STAFF)
     n = Notification
@@ -103,10 +104,10 @@ def withdraw(db: Session, notification_id: int, *, by: Viewer, now: datetime) ->
         raise NotFound("notification", notification_id)
     if row.status not in ("pending", "delivered"):
         raise Conflict(f"Notification {row.id} is {row.status} already.", old=row.status)
-    was, row.status, row.deleted_at = row.status, "cancelled", now
+    previous, row.status, row.deleted_at = row.status, "cancelled", now
     db.flush()
-    if was == "delivered":
-        announce_withdrawn(db, [Withdrawn(row.id, row.user_id, cast(Role | None, row.role))], now=now)
+    if previous == "delivered":
+        publish_withdrawn(db, [WithdrawnNotification(row.id, row.user_id, cast(Role | None, row.role))], now=now)
 
 
 def _check(db: Session, given: NewNotification, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What time does to notifications: the pending become due, and what is valid for a time expires."""
+"""Delivers pending notifications when they become due, and expires those past their ``expires_at``."""
 
 from datetime import datetime
 from typing import Any
@@ -8,19 +8,19 @@ from sqlalchemy.orm import Session
 
 from core.db import transaction
 from core.notifications.notify import Delivery, deliver
-from core.notifications.withdraw import Withdrawn, announce_withdrawn
+from core.notifications.withdraw import WithdrawnNotification, publish_withdrawn
 from core.results import SAMPLE, JobResult
 
 BATCH = 500
 
 
 def deliver_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> JobResult:
-    """Expire what is past its time, then deliver every pending notification whose ``not_before`` has come.
+    """Expire notifications past their ``expires_at``, then deliver the pending ones whose ``not_before`` has come.
 
-    Each batch is claimed, written and announced in a transaction of its own, and what somebody else has claimed is
-    left to them: run twice or at once, each is delivered once. What is over goes by the database's clock, so that a
-    late run delivers nothing stale. ``dry_run`` writes nothing. The result counts what was ``delivered`` and what
-    ``expired``; ``skipped`` are those that expired undelivered.
+    Each batch is claimed, written and published in its own transaction, and rows that another process has claimed are
+    left to it: however many passes run, each is delivered once. Expiry is checked by the database's clock too, so that
+    a late run delivers nothing stale. ``dry_run`` writes nothing. The result counts ``delivered`` and ``expired``;
+    ``skipped`` are those that expired undelivered.
     """
     result = JobResult(now=now, dry_run=dry_run)
     if dry_run:
@@ -40,7 +40,7 @@ def deliver_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> 
 
 
 def next_due(db: Session) -> datetime | None:
-    """When ``deliver_due`` has something to do next; None: nothing is planned."""
+    """When ``deliver_due`` next has work to do; None: no notification is pending or will expire."""
     due: datetime | None = db.execute(_NEXT).scalar_one()
     return due
 
@@ -53,16 +53,16 @@ _NEXT = text("""
     )
 """)
 
-_OVER = "status IN ('pending', 'delivered') AND expires_at <= greatest(CAST(:now AS timestamptz), clock_timestamp())"
+_EXPIRED = "status IN ('pending', 'delivered') AND expires_at <= greatest(CAST(:now AS timestamptz), clock_timestamp())"
 _DUE = "status = 'pending' AND not_before <= :now"
 
 _EXPIRE = text(f"""
-    WITH over AS MATERIALIZED (
-        SELECT id, status FROM notifications WHERE {_OVER}
+    WITH expired AS MATERIALIZED (
+        SELECT id, status FROM notifications WHERE {_EXPIRED}
         ORDER BY expires_at, id LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE notifications n SET status = 'expired' FROM over WHERE n.id = over.id
-    RETURNING n.id, n.user_id, n.role, over.status
+    UPDATE notifications n SET status = 'expired' FROM expired WHERE n.id = expired.id
+    RETURNING n.id, n.user_id, n.role, expired.status
 """)  # noqa: S608 - made of the constants above
 
 _DELIVER = text(f"""
@@ -79,15 +79,21 @@ _DELIVER = text(f"""
 
 
 def _expire(db: Session, result: JobResult, given: dict[str, Any]) -> int:
-    over = db.execute(_EXPIRE, given).all()
-    announce_withdrawn(
-        db, [Withdrawn(id_, user_id, role) for id_, user_id, role, was in over if was == "delivered"], now=given["now"]
+    expired = db.execute(_EXPIRE, given).all()
+    publish_withdrawn(
+        db,
+        [
+            WithdrawnNotification(id_, user_id, role)
+            for id_, user_id, role, previous in expired
+            if previous == "delivered"
+        ],
+        now=given["now"],
     )
-    result.found += len(over)
-    result.done += len(over)
-    result.counts["expired"] += len(over)
-    result.skipped += sum(was == "pending" for *_, was in over)
-    return len(over)
+    result.found += len(expired)
+    result.done += len(expired)
+    result.counts["expired"] += len(expired)
+    result.skipped += sum(previous == "pending" for *_, previous in expired)
+    return len(expired)
 
 
 def _deliver(db: Session, result: JobResult, given: dict[str, Any]) -> int:
@@ -101,15 +107,16 @@ def _deliver(db: Session, result: JobResult, given: dict[str, Any]) -> int:
 
 
 _PREVIEW = text(f"""
-    SELECT count(*) FILTER (WHERE NOT over), count(*) FILTER (WHERE over), count(*) FILTER (WHERE over AND pending)
+    SELECT count(*) FILTER (WHERE NOT expired), count(*) FILTER (WHERE expired),
+           count(*) FILTER (WHERE expired AND pending)
     FROM (
-        SELECT ({_OVER}) IS TRUE AS over, status = 'pending' AS pending
-        FROM notifications WHERE ({_OVER}) OR ({_DUE})
+        SELECT ({_EXPIRED}) IS TRUE AS expired, status = 'pending' AS pending
+        FROM notifications WHERE ({_EXPIRED}) OR ({_DUE})
     ) AS due
 """)  # noqa: S608 - made of the constants above
 
 _PREVIEW_SAMPLE = text(f"""
-    SELECT id AS notification_id, title FROM notifications WHERE {_DUE} AND ({_OVER}) IS NOT TRUE
+    SELECT id AS notification_id, title FROM notifications WHERE {_DUE} AND ({_EXPIRED}) IS NOT TRUE
     ORDER BY not_before, id LIMIT :sample
 """)  # noqa: S608 - made of the constants above
 

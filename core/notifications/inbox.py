@@ -13,18 +13,18 @@ from core.errors import NotFound
 from core.events import NotificationArchived, NotificationRead
 from core.models import Role
 from core.notifications import unread
-from core.preferences import Wish
+from core.preferences import PreferenceChange
 from core.viewers import Viewer
 
 Box = Literal["inbox", "unread", "archived"]
-"""Which part of the inbox: what is not archived, what of that is not read, or what is archived."""
+"""Which part of the inbox: notifications not archived, those of them not read, or the archived ones."""
 
 _EVENT_IDS = 500
-"""Ids in one announcement of a read-all, so that none grows beyond a few kilobytes."""
+"""Ids in one push event of a read-all, so that none grows beyond a few kilobytes."""
 
 
-class Item(NamedTuple):
-    """One notification as its reader sees it."""
+class InboxItem(NamedTuple):
+    """One notification with the viewer's receipt."""
 
     id: int
     user_id: int | None
@@ -41,7 +41,7 @@ class Item(NamedTuple):
     archived_at: datetime | None
 
 
-_ITEM = """
+_INBOX_ITEM = """
     SELECT n.id, n.user_id, n.role, n.category, n.title, n.body, n.data, n.session_id, n.delivered_at, n.expires_at,
            r.seen_at, r.read_at, r.archived_at
     FROM notifications n
@@ -52,7 +52,7 @@ _SINCE = "n.delivered_at >= (SELECT created_at FROM users WHERE id = :viewer)"
 _OWN = "AND n.user_id = :viewer AND r.user_id IS NOT NULL"
 _TO_ALL = f"AND n.user_id IS NULL AND n.role IS NULL AND {_SINCE}"
 _TO_ROLE = f"AND n.user_id IS NULL AND n.role = :role AND {_SINCE}"
-_WANTED = """
+_NOT_TURNED_OFF = """
     AND (n.user_id IS NOT NULL OR NOT EXISTS (
         SELECT FROM notification_preferences p
         WHERE p.user_id = :viewer AND p.category = n.category AND p.channel = 'in_app' AND p.delivery = 'off'))
@@ -66,67 +66,67 @@ _AFTER = "AND (n.delivered_at, n.id) < (SELECT delivered_at, id FROM notificatio
 _NEWEST = "ORDER BY delivered_at DESC, id DESC LIMIT :limit"
 
 
-def _each(rest: str) -> str:
-    """The three places an inbox is made of, each with the same further conditions."""
-    return " UNION ALL ".join(f"({_ITEM} {whose} {rest})" for whose in (_OWN, _TO_ALL, _TO_ROLE))
+def _union(conditions: str) -> str:
+    """The three sources of an inbox (own, to all, to the role), each with the same further conditions."""
+    return " UNION ALL ".join(f"({_INBOX_ITEM} {source} {conditions})" for source in (_OWN, _TO_ALL, _TO_ROLE))
 
 
 _PAGES = {
-    (box, more): text(f"{_each(f'{_WANTED} {where} {_AFTER if more else str()} {_NEWEST}')} {_NEWEST}")
+    (box, more): text(f"{_union(f'{_NOT_TURNED_OFF} {where} {_AFTER if more else str()} {_NEWEST}')} {_NEWEST}")
     for box, where in _BOXES.items()
     for more in (False, True)
 }
-_ONE = text(_each("AND n.id = :id"))
+_ONE = text(_union("AND n.id = :id"))
 
 
-def page(db: Session, box: Box, *, by: Viewer, after: int, limit: int) -> Sequence[Item]:
+def page(db: Session, box: Box, *, by: Viewer, after: int, limit: int) -> Sequence[InboxItem]:
     """The viewer's notifications in this part of the inbox, newest first, after the given one (0: from the start)."""
     given = {"viewer": by.id, "role": by.role, "limit": limit} | ({"after": after} if after else {})
-    return [Item._make(row) for row in db.execute(_PAGES[box, bool(after)], given)]
+    return [InboxItem._make(row) for row in db.execute(_PAGES[box, bool(after)], given)]
 
 
-def get(db: Session, notification_id: int, *, by: Viewer) -> Item:
-    """One notification to the viewer. Raises NotFound, also when it is not theirs to see."""
+def get(db: Session, notification_id: int, *, by: Viewer) -> InboxItem:
+    """One notification to the viewer. Raises NotFound, also when they may not see it."""
     row = db.execute(_ONE, {"viewer": by.id, "role": by.role, "id": notification_id}).one_or_none()
     if row is None:
         raise NotFound("notification", notification_id)
-    return Item._make(row)
+    return InboxItem._make(row)
 
 
-def mark_seen(db: Session, items: Collection[Item], *, by: Viewer, now: datetime) -> None:
-    """Remember that these were shown to the viewer; it changes no count and is pushed to nobody."""
-    if fresh := sorted(item.id for item in items if item.seen_at is None):
-        db.execute(_SEEN, {"viewer": by.id, "now": now, "ids": fresh})
+def mark_seen(db: Session, items: Collection[InboxItem], *, by: Viewer, now: datetime) -> None:
+    """Store that these were shown to the viewer; it changes no count and publishes nothing."""
+    if unseen := sorted(item.id for item in items if item.seen_at is None):
+        db.execute(_SEEN, {"viewer": by.id, "now": now, "ids": unseen})
 
 
 # Receipts are locked in the order of their ids, here and in every statement, or two tabs of one user could wait for
 # each other.
 _SEEN = text("""
     INSERT INTO notification_receipts AS r (user_id, notification_id, seen_at)
-    SELECT :viewer, id, :now FROM unnest(CAST(:ids AS bigint[])) AS given(id) ORDER BY id
+    SELECT :viewer, id, :now FROM unnest(CAST(:ids AS bigint[])) AS shown(id) ORDER BY id
     ON CONFLICT (user_id, notification_id) DO UPDATE SET seen_at = excluded.seen_at WHERE r.seen_at IS NULL
 """)
 
 
 def mark_read(db: Session, notification_id: int, *, by: Viewer, now: datetime) -> None:
-    """Mark one notification read; again is nothing. Raises NotFound."""
+    """Mark one notification as read; a second time changes nothing. Raises NotFound."""
     get(db, notification_id, by=by)
     if _mark(db, "read_at", notification_id, by, now):
         outbox.publish(db, NotificationRead(user_id=by.id, notification_ids=(notification_id,), read_at=now))
-        unread.announce(db, by.id)
+        unread.publish_counts(db, by.id)
 
 
 def mark_archived(db: Session, notification_id: int, *, by: Viewer, now: datetime) -> None:
-    """Put one notification away, so that it counts no more; again is nothing. Raises NotFound."""
+    """Archive one notification: it no longer counts as unread; a second time changes nothing. Raises NotFound."""
     get(db, notification_id, by=by)
     if _mark(db, "archived_at", notification_id, by, now):
         archived = NotificationArchived(user_id=by.id, role=None, notification_ids=(notification_id,), archived_at=now)
         outbox.publish(db, archived)
-        unread.announce(db, by.id)
+        unread.publish_counts(db, by.id)
 
 
 def _mark(db: Session, column: Literal["read_at", "archived_at"], id_: int, by: Viewer, now: datetime) -> bool:
-    """Set the time, the first time; whoever does something with a notification has also seen it."""
+    """Set the time if it is not set (True: it was not); a notification read or archived counts as seen."""
     marked = db.execute(_MARKS[column], {"viewer": by.id, "id": id_, "now": now})
     return marked.one_or_none() is not None
 
@@ -145,20 +145,20 @@ _MARKS = {
 
 
 def read_all(db: Session, *, by: Viewer, now: datetime) -> int:
-    """Mark everything read that the viewer has not read; gives how many those were."""
+    """Mark all the viewer's unread notifications as read; returns how many there were."""
     given = {"viewer": by.id, "role": by.role, "now": now}
     ids = db.execute(_READ_ALL, given).scalars().all()
     for start in range(0, len(ids), _EVENT_IDS):
-        some = tuple(ids[start : start + _EVENT_IDS])
-        outbox.publish(db, NotificationRead(user_id=by.id, notification_ids=some, read_at=now))
+        ids_of_event = tuple(ids[start : start + _EVENT_IDS])
+        outbox.publish(db, NotificationRead(user_id=by.id, notification_ids=ids_of_event, read_at=now))
     if ids:
-        unread.announce(db, by.id)
+        unread.publish_counts(db, by.id)
     return len(ids)
 
 
 _READ_ALL = text(f"""
     INSERT INTO notification_receipts AS r (user_id, notification_id, seen_at, read_at)
-    SELECT :viewer, id, :now, :now FROM ({_each(f"{_WANTED} {_BOXES['unread']}")}) AS unread ORDER BY id
+    SELECT :viewer, id, :now, :now FROM ({_union(f"{_NOT_TURNED_OFF} {_BOXES['unread']}")}) AS unread ORDER BY id
     ON CONFLICT (user_id, notification_id)
         DO UPDATE SET read_at = excluded.read_at, seen_at = coalesce(r.seen_at, excluded.seen_at)
         WHERE r.read_at IS NULL AND r.archived_at IS NULL
@@ -166,10 +166,10 @@ _READ_ALL = text(f"""
 """)  # noqa: S608 - made of the constants above
 
 
-def change_preferences(db: Session, given: Collection[Wish], *, by: Viewer) -> None:
-    """Keep the viewer's wishes. What is turned off in the app leaves the inbox, so their count is pushed.
+def change_preferences(db: Session, given: Collection[PreferenceChange], *, by: Viewer) -> None:
+    """Store the viewer's preferences. Categories turned off in the app leave the inbox, so the new count is pushed.
 
     Raises Invalid.
     """
-    preferences.change(db, given, by=by)
-    unread.announce(db, by.id)
+    preferences.update(db, given, by=by)
+    unread.publish_counts(db, by.id)

@@ -1,4 +1,4 @@
-"""Telling people what happened, by the thousand in a few statements."""
+"""Creates and delivers notifications, a thousand in a few statements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from core.notifications import unread
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notification to make; with neither ``user_id`` nor ``role`` it is for everybody.
+    """One notification to create; with neither ``user_id`` nor ``role`` it is for all.
 
-    ``data`` is JSON for programs: what the words are about.
+    ``data`` is JSON for programs: what title and body are about.
     """
 
     category: str
@@ -33,9 +33,9 @@ class Notice:
 
 
 def notify(db: Session, notices: Sequence[Notice], *, now: datetime) -> int:
-    """Make the notifications and announce them; one whose dedupe key exists is nothing. Gives how many were new.
+    """Create the notifications and publish them; one whose dedupe key exists is left out. Returns how many were new.
 
-    A user's own gets its receipt at once, which is what makes it count as unread; a broadcast fans out no rows.
+    One to a user gets its receipt at once, which makes it count as unread; a broadcast creates no rows for its users.
     """
     columns: dict[str, Any] = {
         "user_id": [one.user_id for one in notices],
@@ -51,8 +51,8 @@ def notify(db: Session, notices: Sequence[Notice], *, now: datetime) -> int:
     }
     if any(one.data for one in notices):
         columns["data"] = [dict(one.data or {}) for one in notices]
-    made = insert_many(db, Notification, columns, once="(dedupe_key)", returning=("dedupe_key", "id"))
-    ids: dict[str, int] = dict(made)
+    inserted = insert_many(db, Notification, columns, conflict_target="(dedupe_key)", returning=("dedupe_key", "id"))
+    ids: dict[str, int] = dict(inserted)
     new = [one for one in notices if one.dedupe_key in ids]
     deliver(
         db,
@@ -82,14 +82,14 @@ class Delivery(NamedTuple):
 
 
 def deliver(db: Session, delivered: Sequence[Delivery], *, now: datetime) -> None:
-    """Give what became visible its receipts, and announce it with the new counts.
+    """Create the receipts of notifications that became visible, and publish them with the new unread counts.
 
-    What somebody does not want in the app gets neither: it is in nobody's inbox.
+    A notification whose category its user has turned off in the app gets neither: it is in no inbox.
     """
     own = [(one.user_id, one.category) for one in delivered if one.user_id is not None]
-    unwanted = preferences.unwanted(db, own, "in_app")
-    wanted = [one for one in delivered if one.user_id is None or (one.user_id, one.category) not in unwanted]
-    receipts = [(one.user_id, one.id) for one in wanted if one.user_id is not None]
+    turned_off = preferences.find_turned_off(db, own, "in_app")
+    visible = [one for one in delivered if one.user_id is None or (one.user_id, one.category) not in turned_off]
+    receipts = [(one.user_id, one.id) for one in visible if one.user_id is not None]
     users = [user_id for user_id, _ in receipts]
     insert_many(db, NotificationReceipt, {"user_id": users, "notification_id": [id_ for _, id_ in receipts]})
     outbox.publish_many(
@@ -107,7 +107,7 @@ def deliver(db: Session, delivered: Sequence[Delivery], *, now: datetime) -> Non
                 delivered_at=now,
                 expires_at=one.expires_at,
             )
-            for one in wanted
+            for one in visible
         ),
     )
-    unread.announce(db, *users)
+    unread.publish_counts(db, *users)

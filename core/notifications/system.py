@@ -1,6 +1,6 @@
-"""What the system tells people of its own work: reports to who asked for them, jobs and mails in trouble to admins.
+"""The system's notifications about its own work: reports to their requesters, failing jobs and mails to admins.
 
-(DOMAIN, "Who is told what"; what sessions tell is in ``core.sessions.notices``.)
+(docs/domain.md, "Who is told what"; those about sessions are in ``core.sessions.notices``.)
 """
 
 from datetime import datetime
@@ -18,7 +18,7 @@ _MAIL_TROUBLE = {
 
 
 def report_notice(report_id: UUID, kind: str, *, ready: bool, requested_by: int) -> Notice:
-    """To who asked: the report is ready, or it failed. ``kind`` is its type, as requests name it."""
+    """To the requester: the report is ready, or it failed. ``kind`` is its type, as requests name it."""
     name = kind.replace("_", " ").replace("pdf", "PDF").replace("csv", "CSV")
     return Notice(
         category="report_ready" if ready else "report_failed",
@@ -31,7 +31,7 @@ def report_notice(report_id: UUID, kind: str, *, ready: bool, requested_by: int)
 
 
 def job_failed(run_id: UUID, job: str) -> Notice:
-    """To admins: a job's run failed; once a run."""
+    """To admins: a run of a job failed; once a run."""
     return Notice(
         category="job_failed",
         title=f"Job failed: {job}",
@@ -43,11 +43,11 @@ def job_failed(run_id: UUID, job: str) -> Notice:
 
 
 def job_late(run_id: UUID, job: str, *, since: datetime | None) -> Notice:
-    """To admins: a job's runs do not start in time; once for all that are late since the last that began."""
+    """To admins: runs of a job do not start in time; once for all that are late since the last run that started."""
     return Notice(
         category="job_late",
         title=f"Job late: {job}",
-        body=f"A run of {job} has not started in time. Others that follow it are not told of one by one.",
+        body=f"A run of {job} has not started in time. Later ones are not reported one by one.",
         dedupe_key=_late_key(job, since),
         role="admin",
         data={"run_id": str(run_id), "deployment": job},
@@ -55,11 +55,11 @@ def job_late(run_id: UUID, job: str, *, since: datetime | None) -> Notice:
 
 
 def job_recovered(run_id: UUID, job: str, *, since: datetime | None) -> Notice:
-    """To admins: runs of a job that was late start again; once for each time that it was told to be late."""
+    """To admins: runs of a job that was late start again; once for each ``job_late``."""
     return Notice(
         category="job_back",
         title=f"Job runs again: {job}",
-        body=f"A run of {job} has started; it was told to be late.",
+        body=f"A run of {job} has started; it was reported late.",
         dedupe_key=f"{_late_key(job, since)}/over",
         role="admin",
         data={"run_id": str(run_id), "deployment": job},
@@ -71,14 +71,14 @@ def _late_key(job: str, since: datetime | None) -> str:
 
 
 def _mail_key(email: Email) -> str:
-    """The key that makes an attempt be told once; after a retry by hand attempts are counted from 1 again."""
+    """One dedupe key for each attempt; ``due_at``, because a retry by hand counts attempts from 1 again."""
     return f"mail/{email.id}/{email.status}/{email.due_at.isoformat()}/{email.attempts}"
 
 
 def notify_mail_trouble(db: Session, email: Email, *, now: datetime) -> None:
-    """Tell admins, in the transaction that made it so, that a mail is dead or uncertain: once for each attempt.
+    """Notify admins that a mail is dead or uncertain, in the transaction that set the status: once for each attempt.
 
-    A mail in any other state is nothing. Says which mail it is, and neither to whom nor why: that is in its list.
+    Does nothing for any other status. Names the mail, but neither address nor reason: the list of mails shows them.
     """
     if email.status not in _MAIL_TROUBLE:
         return

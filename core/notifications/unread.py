@@ -1,4 +1,4 @@
-"""How many notifications somebody has not read: always counted from the table, never kept beside it."""
+"""Users' counts of unread notifications: always counted from the tables, never stored."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,8 +9,8 @@ from core import outbox
 from core.db import array
 from core.events import BROADCASTS, NotificationUnread, user_queue
 
-# A broadcast has no rows of its users' own until they touch it, so it is counted by what is missing. Nobody has
-# missed what was told before they came.
+# A broadcast has no receipt of a user until their first action on it, so it is counted by missing receipts. Broadcasts
+# delivered before a user was created do not count for them.
 _COUNTS = text("""
     SELECT u.id, own.unread + broadcasts.unread AS unread, u.role,
            (SELECT coalesce(max(id), 0) FROM push_events) AS newest
@@ -44,44 +44,44 @@ _COUNTS = text("""
 
 
 def _count_users(db: Session, users: Iterable[int]) -> Sequence[Row[tuple[int, int, str, int]]]:
-    """Each user's id, count and role, and the newest push of the snapshot they were counted in."""
+    """Each user's id, count and role, and the newest push event in the snapshot in which they were counted."""
     return db.execute(_COUNTS, {"users": array(list(users))}).all()
 
 
 def counts(db: Session, users: Iterable[int]) -> dict[int, int]:
-    """How many each of the users has not read, in one query; somebody unknown is absent."""
+    """The unread count of each user, by one query; unknown users are absent."""
     return {row.id: row.unread for row in _count_users(db, users)}
 
 
 def count(db: Session, user_id: int) -> int:
-    """How many the user has not read: neither read nor archived, delivered and still valid, and not turned off."""
+    """The user's unread count: delivered, not expired, neither read nor archived, and not of a category turned off."""
     return counts(db, [user_id]).get(user_id, 0)
 
 
-def announce(db: Session, *users: int) -> None:
-    """Push the users' counts when this transaction commits: none is older than one that was pushed before it."""
+def publish_counts(db: Session, *users: int) -> None:
+    """Push the users' counts when this transaction commits: none is older than one with a lower id."""
     outbox.publish_late(db, _compute_counts, *users)
 
 
 def _compute_counts(db: Session, users: Sequence[int]) -> outbox.Finish:
-    """Count before the outbox's lock is taken, and under it again only for whom something was pushed in between.
+    """Count before the outbox's lock is taken; under it, recount only users for whom an event was pushed in between.
 
-    Whatever changes a count is pushed, to its user's queue or as a broadcast; and counting a long inbox takes a while.
+    Every change of a count is pushed to its user's queue or as a broadcast; and counting a long inbox takes a while.
     """
     before = _count_users(db, users)
 
     def finish() -> Iterable[NotificationUnread]:
         newest = min((row.newest for row in before), default=0)
-        pushed = {(destination, audience) for destination, audience in db.execute(_SINCE, {"newest": newest})}
+        pushed = {(destination, audience) for destination, audience in db.execute(_PUBLISHED_SINCE, {"newest": newest})}
         stale = [
             row.id
             for row in before
             if pushed & {(user_queue(row.id, "notifications"), None), (BROADCASTS, None), (BROADCASTS, row.role)}
         ]
-        again = counts(db, stale) if stale else {}
-        return [NotificationUnread(user_id=row.id, unread=again.get(row.id, row.unread)) for row in before]
+        recounted = counts(db, stale) if stale else {}
+        return [NotificationUnread(user_id=row.id, unread=recounted.get(row.id, row.unread)) for row in before]
 
     return finish
 
 
-_SINCE = text("SELECT DISTINCT destination, audience FROM push_events WHERE id > :newest")
+_PUBLISHED_SINCE = text("SELECT DISTINCT destination, audience FROM push_events WHERE id > :newest")

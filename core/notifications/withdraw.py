@@ -1,4 +1,4 @@
-"""Notifications that are over for whoever was told: expired, or taken back."""
+"""Publishes that notifications left their recipients' inboxes: expired or withdrawn."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from core.models import Role
 from core.notifications import unread
 
 
-class Withdrawn(NamedTuple):
+class WithdrawnNotification(NamedTuple):
     """A notification that was visible until this transaction."""
 
     id: int
@@ -21,16 +21,18 @@ class Withdrawn(NamedTuple):
     role: Role | None
 
 
-def announce_withdrawn(db: Session, gone: Sequence[Withdrawn], *, now: datetime) -> None:
-    """Announce that the notifications are in nobody's inbox any more, with the new counts of whose own they were.
+def publish_withdrawn(db: Session, withdrawn: Sequence[WithdrawnNotification], *, now: datetime) -> None:
+    """Publish that the notifications are in no inbox any more, with the new counts of the users they were addressed to.
 
-    After a broadcast's, each API process counts for its connected users.
+    For a broadcast, each API process counts for its connected users.
     """
-    for (user_id, role), some in groupby(sorted(gone, key=_recipient_key), key=lambda one: (one.user_id, one.role)):
+    for (user_id, role), some in groupby(
+        sorted(withdrawn, key=_recipient_key), key=lambda one: (one.user_id, one.role)
+    ):
         ids = tuple(one.id for one in some)
         outbox.publish(db, NotificationArchived(user_id=user_id, role=role, notification_ids=ids, archived_at=now))
-    unread.announce(db, *(one.user_id for one in gone if one.user_id is not None))
+    unread.publish_counts(db, *(one.user_id for one in withdrawn if one.user_id is not None))
 
 
-def _recipient_key(one: Withdrawn) -> tuple[int, str, int]:
+def _recipient_key(one: WithdrawnNotification) -> tuple[int, str, int]:
     return one.user_id or 0, one.role or "", one.id

@@ -1,4 +1,4 @@
-"""The hourly look: reminders that nobody planned, those that are due, and those that missed their window."""
+"""The hourly job: plans missing reminders, sends those due, and reports those that missed their window."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from core.reminders.sending import MISSED, send_due
 from core.results import SAMPLE, JobResult
 
 BATCH = 500
-REPORTED = timedelta(hours=1)
-"""How far back the run looks at least for what missed its window: as far as the run before it, if none was lost."""
+REPORT_PERIOD = timedelta(hours=1)
+"""How far back the report of missed reminders reaches at least: to the previous run, if none was lost."""
 
 
-def remind(*, now: datetime, dry_run: bool = False) -> JobResult:
-    """Plan what is missing, send what is due, report what missed its window. ``dry_run`` counts and writes nothing.
+def plan_and_send(*, now: datetime, dry_run: bool = False) -> JobResult:
+    """Plan missing reminders, send those due, report those that missed their window. ``dry_run`` writes nothing.
 
-    The result is that of ``send_due``, and counts as ``planned`` the reminders that were missing (in a dry run the
-    sessions that lack some), as ``missed`` those that missed their window in the hour before, or since the last run
-    that was completed, whoever found that; the sample shows some of these, if there are any.
+    The result is that of ``send_due``, and counts as ``planned`` the missing reminders (in a dry run the sessions that
+    lack some), as ``missed`` those that missed their window in the last hour, or since the last completed run,
+    whichever process found that; the sample shows some of these, if there are any.
     """
     planned = plan_missing(now=now, dry_run=dry_run)
     sent = send_due(now=now, dry_run=dry_run)
     with transaction() as db:
-        missed = db.execute(_MISSED, {"why": MISSED, "since": now - REPORTED, "now": now}).all()
+        missed = db.execute(_MISSED, {"why": MISSED, "since": now - REPORT_PERIOD, "now": now}).all()
     result = sent + JobResult(now=now, dry_run=dry_run, counts=Counter(planned=planned, missed=len(missed)))
     if missed:
         result.sample = [
@@ -46,7 +46,7 @@ _MISSED = text("""
     ORDER BY send_by, id LIMIT 10000
 """)
 
-_WITHOUT = """
+_LACKING_REMINDERS = """
     SELECT s.scheduled_start, s.id FROM sessions s JOIN interviews i ON i.id = s.interview_id
     WHERE s.status = 'scheduled' AND s.deleted_at IS NULL AND s.scheduled_start > :now
         AND (s.scheduled_start, s.id) > (:start, :id)
@@ -61,27 +61,27 @@ _WITHOUT = """
         )
     ORDER BY s.scheduled_start, s.id LIMIT :limit
 """
-_FIND, _CLAIM = text(_WITHOUT), text(_WITHOUT + " FOR UPDATE OF s SKIP LOCKED")
+_READ, _CLAIM = text(_LACKING_REMINDERS), text(_LACKING_REMINDERS + " FOR UPDATE OF s SKIP LOCKED")
 
 
 def plan_missing(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> int:
-    """Plan the reminders that scheduled sessions lack: imported ones, or whose interview got other offsets.
+    """Plan reminders of scheduled sessions that lack some: imported ones, or those whose interview got other offsets.
 
-    Gives how many were planned; of a dry run, how many sessions lack some. What others have locked is left.
+    Returns how many were planned (a dry run: how many sessions lack some). Skips sessions locked by others.
     """
     planned, after = 0, (datetime.fromtimestamp(0, UTC), UUID(int=0))
     more = True
     while more:
         with transaction() as db:
-            found = _found(db, after, now=now, batch=batch, lock=not dry_run)
+            found = _find_lacking(db, after, now=now, batch=batch, lock=not dry_run)
             planned += len(found) if dry_run else plan(db, [id_ for _, id_ in found], now=now)
         more = len(found) == batch
         after = found[-1] if found else after
     return planned
 
 
-def _found(
+def _find_lacking(
     db: Session, after: tuple[datetime, UUID], *, now: datetime, batch: int, lock: bool
 ) -> Sequence[tuple[datetime, UUID]]:
     given = {"now": now, "start": after[0], "id": after[1], "limit": batch}
-    return [(start, id_) for start, id_ in db.execute(_CLAIM if lock else _FIND, given)]
+    return [(start, id_) for start, id_ in db.execute(_CLAIM if lock else _READ, given)]

@@ -1,6 +1,6 @@
-"""Planning reminders with the schedule they tell of, in its transaction.
+"""Plans and voids reminders in the transaction that changes the schedule.
 
-Whoever plans or voids holds the sessions' locks; their reminders come next, their mails last, in everybody's order.
+Callers hold the sessions' locks. All lock in the same order: sessions, then their reminders, then their mails.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from core.models import Reminder
 from core.reminders.windows import QuietHours, window
 
 TOO_LATE = "too late"
-"""Why a reminder is skipped whose time was past when it was planned."""
+"""The reason of a skipped reminder that was already past when it was planned."""
 
 # A candidate who cannot sign in has no quiet hours.
 _SCHEDULES = text("""
@@ -36,9 +36,9 @@ _SCHEDULES = text("""
 
 
 def plan(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> int:
-    """Plan the reminders of those of these locked sessions that are scheduled; gives how many were new.
+    """Plan the reminders of these locked sessions, where they are scheduled; returns how many were new.
 
-    One whose time is past already is kept as ``skipped: too late``.
+    One that is already past is stored as ``skipped: too late``.
     """
     if not session_ids:
         return 0
@@ -52,10 +52,10 @@ def plan(db: Session, session_ids: Sequence[UUID], *, now: datetime) -> int:
             for name, value in zip(_COLUMNS, (*row, TOO_LATE if late else None), strict=True):
                 columns[name].append(value)
     key = "(session_id, schedule_version, recipient, offset_minutes)"
-    made = insert_many(db, Reminder, columns, once=key, returning=("status",))
-    if any(status == "planned" for (status,) in made):
+    inserted = insert_many(db, Reminder, columns, conflict_target=key, returning=("status",))
+    if any(status == "planned" for (status,) in inserted):
         outbox.wake(db)
-    return len(made)
+    return len(inserted)
 
 
 _COLUMNS = (
@@ -76,17 +76,17 @@ _VOID = text("""
 
 
 def void(db: Session, session_ids: Sequence[UUID], *, why: str) -> None:
-    """Take back what is planned for these locked sessions, a thousand in one statement."""
+    """Void the planned reminders of these locked sessions, a thousand in one statement."""
     if session_ids:
         db.execute(_VOID, {"ids": array(session_ids), "why": why})
 
 
 def replan(db: Session, session_id: UUID, *, now: datetime) -> None:
-    """Take back what tells of a rescheduled session's older time, and plan for the new one."""
+    """Void the planned reminders of a rescheduled session's older time, and plan those of the new one."""
     void(db, [session_id], why="the session was rescheduled")
     plan(db, [session_id], now=now)
 
 
 def quiet_hours(begin: time | None, end: time | None, zone: str | None) -> QuietHours | None:
-    """What a user's row says of when they are not to be reminded."""
+    """The quiet hours in a user's row; None: they have none."""
     return QuietHours(begin, end, times.zone(zone)) if begin and end and zone else None

@@ -1,4 +1,4 @@
-"""Planned reminders follow the quiet hours of those who get them, when these or their zone change."""
+"""Moves planned reminders when the quiet hours or the zone of their recipient change."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session
 from core import outbox
 from core.db import array
 from core.reminders.planning import TOO_LATE, quiet_hours
-from core.reminders.windows import MOVABLE, window
+from core.reminders.windows import MIN_MOVABLE_OFFSET, window
 
 T = TypeVar("T")
 
-_MOVABLE = int(MOVABLE.total_seconds()) // 60
+_MOVABLE_MINUTES = int(MIN_MOVABLE_OFFSET.total_seconds()) // 60
 _REMINDED_SESSIONS = f"""
     SELECT s.id FROM sessions s
     WHERE s.id IN ({{}}) AND s.status = 'scheduled' AND s.deleted_at IS NULL AND EXISTS (
         SELECT FROM reminders r
-        WHERE r.session_id = s.id AND r.status = 'planned' AND r.offset_minutes >= {_MOVABLE}
+        WHERE r.session_id = s.id AND r.status = 'planned' AND r.offset_minutes >= {_MOVABLE_MINUTES}
     )
     ORDER BY s.id
 """  # noqa: S608 - made of the constants of this module
@@ -35,9 +35,9 @@ _THEIR_CANDIDATE = text("SELECT FROM candidates WHERE user_id = :id FOR UPDATE")
 
 
 def lock_user(db: Session, user_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
-    """Lock the sessions of which this user is to be reminded, then what ``lock`` locks of the user; gives both.
+    """Lock the sessions with planned reminders to this user, then the user by ``lock``; returns its result and the ids.
 
-    Everybody locks sessions before people. Once the user is held, nobody can book with their older hours.
+    Sessions are locked before people everywhere. Once the user is locked, no one can plan with their older hours.
     """
 
     def locked() -> T:
@@ -48,7 +48,7 @@ def lock_user(db: Session, user_id: int, lock: Callable[[], T]) -> tuple[T, Coll
 
 
 def lock_candidate(db: Session, candidate_id: int, lock: Callable[[], T]) -> tuple[T, Collection[UUID]]:
-    """The same for a candidate, who may get a user with quiet hours, or lose them."""
+    """The same for a candidate, whose ``user_id`` (and with it the quiet hours) may be set or removed."""
     return _lock(db, _CANDIDATE, candidate_id, lock)
 
 
@@ -59,39 +59,40 @@ def _lock(db: Session, query: str, id_: int, lock: Callable[[], T]) -> tuple[T, 
             locked = lock()
             if sessions.issuperset(db.scalars(text(query), {"id": id_})):
                 return locked, sessions
-            attempt.rollback()  # one was booked meanwhile; with its lock after the person's we might wait for ever
+            attempt.rollback()  # a session was booked meanwhile; locking it after the person could deadlock
 
 
 # A candidate who cannot sign in has no quiet hours.
-_PLANNED: TextClause = text(f"""
+_MOVABLE_REMINDERS: TextClause = text(f"""
     SELECT r.id, r.due_at, r.offset_minutes, s.scheduled_start, u.quiet_from, u.quiet_until, u.timezone
     FROM reminders r
     JOIN sessions s ON s.id = r.session_id
     JOIN candidates c ON c.id = s.candidate_id
     LEFT JOIN users u ON u.id = CASE r.recipient WHEN 'candidate' THEN c.user_id ELSE s.interviewer_id END
-    WHERE s.id = ANY(CAST(:ids AS uuid[])) AND r.status = 'planned' AND r.offset_minutes >= {_MOVABLE}
+    WHERE s.id = ANY(CAST(:ids AS uuid[])) AND r.status = 'planned' AND r.offset_minutes >= {_MOVABLE_MINUTES}
     ORDER BY r.id FOR UPDATE OF r
 """)  # noqa: S608 - our own number
 _MOVE = text("""
-    UPDATE reminders SET due_at = given.due_at, send_by = given.send_by, status = given.status, reason = given.reason
+    UPDATE reminders SET
+        due_at = changes.due_at, send_by = changes.send_by, status = changes.status, reason = changes.reason
     FROM unnest(CAST(:id AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:send_by AS timestamptz[]),
-                CAST(:status AS text[]), CAST(:reason AS text[])) AS given(id, due_at, send_by, status, reason)
-    WHERE reminders.id = given.id
+                CAST(:status AS text[]), CAST(:reason AS text[])) AS changes(id, due_at, send_by, status, reason)
+    WHERE reminders.id = changes.id
 """)
 
 
 def replan_for_quiet_hours(db: Session, session_ids: Collection[UUID], *, now: datetime) -> int:
-    """Move what is planned for these held sessions to where the quiet hours now have it; gives how many moved.
+    """Move the planned reminders of these locked sessions by the new quiet hours; returns how many moved.
 
-    As when it is planned, one whose time is past then is ``skipped: too late``.
+    As in ``plan``, one that is then already past becomes ``skipped: too late``.
     """
     if not session_ids:
         return 0
     db.flush()
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "due_at", "send_by", "status", "reason")}
-    for id_, was, offset, start, *quiet in db.execute(_PLANNED, {"ids": array(list(session_ids))}):
+    for id_, previous, offset, start, *quiet in db.execute(_MOVABLE_REMINDERS, {"ids": array(list(session_ids))}):
         due_at, send_by = window(start, timedelta(minutes=offset), quiet_hours(*quiet))
-        if due_at != was:
+        if due_at != previous:
             late = due_at < now
             row = id_, due_at, send_by, "skipped" if late else "planned", TOO_LATE if late else None
             for name, value in zip(columns, row, strict=True):

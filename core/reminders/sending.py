@@ -1,4 +1,4 @@
-"""Sending reminders that are due: claimed with their sessions, checked again, and made a mail and a notification."""
+"""Sends due reminders: claims them with their sessions, checks both again, queues mails, creates notifications."""
 
 import logging
 from collections import Counter
@@ -12,9 +12,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from core.db import array, transaction
-from core.emails import Queued, ReminderMail, queue_interview_reminders
+from core.emails import QueuedMail, ReminderMail, queue_interview_reminders
 from core.emails.content import SessionDetails, session_details, times
-from core.emails.session_mails import Side
+from core.emails.session_mails import SessionParty
 from core.models import Email
 from core.notifications import Notice, notify
 from core.notifications.system import notify_mail_trouble
@@ -24,28 +24,32 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 MISSED = "missed its window"
-VOID = ("the session is not scheduled any more", "the session has another schedule", "the interview has no such offset")
+VOID_REASONS = (
+    "the session is not scheduled any more",
+    "the session has another schedule",
+    "the interview has no such offset",
+)
 
 
-class Due(NamedTuple):
+class DueReminder(NamedTuple):
     """A claimed reminder; ``problem`` says why it is not sent."""
 
     id: int
     session_id: UUID
     version: int
-    party: Side
+    party: SessionParty
     offset_minutes: int
     send_by: datetime
     problem: str | None
 
 
 def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> JobResult:
-    """Send every reminder whose time has come by ``now`` and is not over; skip the others, with the reason.
+    """Send every reminder that is due at ``now`` and still within its window; skip the others, with the reason.
 
-    Each batch is claimed, with its sessions, written and announced in one transaction. What somebody else has locked is
-    left to the next pass, so run twice or at once each reminder is sent once. Whether its window is over goes by the
-    database's clock. ``dry_run`` writes nothing. The result counts by outcome, and as ``locked`` those that somebody
-    else had locked and that are still due.
+    Each batch is claimed with its sessions, written and published in one transaction. Rows locked by others are left to
+    the next pass, so however many passes run, each reminder is sent once. The end of the window is checked by the
+    database's clock. ``dry_run`` writes nothing. The result counts by outcome, and as ``locked`` those that another
+    process had locked and that are still due.
     """
     sent = JobResult(now=now, dry_run=dry_run)
     if dry_run:
@@ -65,7 +69,7 @@ def send_due(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> Job
 
 
 def next_due(db: Session) -> datetime | None:
-    """When the next reminder is due; None: nothing is planned."""
+    """When the next reminder is due; None: none is planned."""
     due: datetime | None = db.execute(text("SELECT min(due_at) FROM reminders WHERE status = 'planned'")).scalar_one()
     return due
 
@@ -82,9 +86,9 @@ _LOCKED = text("""
 """)
 _PROBLEM = f"""
     CASE
-        WHEN s.status <> 'scheduled' OR s.deleted_at IS NOT NULL THEN '{VOID[0]}'
-        WHEN s.schedule_version <> r.schedule_version THEN '{VOID[1]}'
-        WHEN NOT r.offset_minutes = ANY(i.reminder_offsets) THEN '{VOID[2]}'
+        WHEN s.status <> 'scheduled' OR s.deleted_at IS NOT NULL THEN '{VOID_REASONS[0]}'
+        WHEN s.schedule_version <> r.schedule_version THEN '{VOID_REASONS[1]}'
+        WHEN NOT r.offset_minutes = ANY(i.reminder_offsets) THEN '{VOID_REASONS[2]}'
         WHEN greatest(CAST(:now AS timestamptz), clock_timestamp()) > r.send_by THEN '{MISSED}'
     END
 """
@@ -97,49 +101,51 @@ _DUE = f"""
 _CLAIMED = text(_DUE.format("r.id = ANY(CAST(:ids AS bigint[]))"))
 
 
-def claim(db: Session, *, now: datetime, limit: int) -> list[Due]:
-    """Lock what is due together with its sessions, and look at both again.
+def claim(db: Session, *, now: datetime, limit: int) -> list[DueReminder]:
+    """Lock due reminders together with their sessions, then read both again.
 
-    The second statement sees what was committed until the locks were had: a cancel that came first is seen.
+    The second statement sees what was committed before the locks were taken, such as a cancellation.
     """
     ids = list(db.scalars(_CLAIM, {"now": now, "limit": limit}))
     if not ids:
         return []
-    return [Due._make(row) for row in db.execute(_CLAIMED, {"ids": array(ids), "now": now})]
+    return [DueReminder._make(row) for row in db.execute(_CLAIMED, {"ids": array(ids), "now": now})]
 
 
-def _complete(db: Session, sent: JobResult, claimed: Sequence[Due]) -> None:
+def _complete(db: Session, sent: JobResult, claimed: Sequence[DueReminder]) -> None:
     outcomes: dict[int, tuple[str, str | None]] = {
-        due.id: ("void" if due.problem in VOID else "skipped", due.problem) for due in claimed if due.problem
+        due.id: ("void" if due.problem in VOID_REASONS else "skipped", due.problem) for due in claimed if due.problem
     }
-    good = [due for due in claimed if due.problem is None]
+    sendable = [due for due in claimed if due.problem is None]
     try:
         with db.begin_nested():
-            outcomes |= _send(db, good, now=sent.now)
+            outcomes |= _send(db, sendable, now=sent.now)
     except (OperationalError, InterfaceError):
         raise
     except Exception:
-        log.exception("reminders could not be written together; each is tried alone")
-        outcomes |= _complete_one_by_one(db, sent, good)
+        log.exception("a batch of reminders could not be written; trying them one by one")
+        outcomes |= _complete_one_by_one(db, sent, sendable)
     _write(db, outcomes)
     sent.found += len(claimed)
     for due in claimed:
         status, reason = outcomes[due.id]
-        word = "sent" if status == "sent" else reason or status
-        sent.counts[word] += 1
+        outcome = "sent" if status == "sent" else reason or status
+        sent.counts[outcome] += 1
         sent.done += status == "sent"
-        sent.skipped += status != "sent" and not word.startswith(_FAILED)
+        sent.skipped += status != "sent" and not outcome.startswith(_FAILED)
         if len(sent.sample) < SAMPLE:
-            sent.sample.append({"session_id": str(due.session_id), "to": due.party, "outcome": word})
+            sent.sample.append({"session_id": str(due.session_id), "to": due.party, "outcome": outcome})
 
 
 _FAILED = "could not be written"
 
 
-def _complete_one_by_one(db: Session, sent: JobResult, good: Sequence[Due]) -> dict[int, tuple[str, str | None]]:
-    """One that cannot be written must not keep the others from going."""
+def _complete_one_by_one(
+    db: Session, sent: JobResult, sendable: Sequence[DueReminder]
+) -> dict[int, tuple[str, str | None]]:
+    """Send the reminders in a savepoint each, so that one that cannot be written does not stop the others."""
     outcomes: dict[int, tuple[str, str | None]] = {}
-    for due in good:
+    for due in sendable:
         try:
             with db.begin_nested():
                 outcomes |= _send(db, [due], now=sent.now)
@@ -152,20 +158,20 @@ def _complete_one_by_one(db: Session, sent: JobResult, good: Sequence[Due]) -> d
     return outcomes
 
 
-def _send(db: Session, good: Sequence[Due], *, now: datetime) -> dict[int, tuple[str, str | None]]:
-    """Queue the mails and tell the users; what became of each."""
-    found = session_details(db, list({due.session_id for due in good}))
-    mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in good]
+def _send(db: Session, sendable: Sequence[DueReminder], *, now: datetime) -> dict[int, tuple[str, str | None]]:
+    """Queue the mails and notify the users; returns status and reason by reminder id."""
+    found = session_details(db, list({due.session_id for due in sendable}))
+    mails = [ReminderMail(found[d.session_id], d.party, d.offset_minutes, d.send_by) for d in sendable]
     queued = queue_interview_reminders(db, mails, now=now)
-    notices = [_notices(found[due.session_id], due) for due in good]
+    notices = [_notice(found[due.session_id], due) for due in sendable]
     notify(db, [one for one in notices if one], now=now)
     for mail in queued:
         if mail is not None and mail.new and mail.status == "dead":
             notify_mail_trouble(db, db.get_one(Email, mail.id), now=now)
-    return {due.id: _outcome(mail, one) for due, mail, one in zip(good, queued, notices, strict=True)}
+    return {due.id: _outcome(mail, one) for due, mail, one in zip(sendable, queued, notices, strict=True)}
 
 
-def _outcome(mail: Queued | None, notices: Notice | None) -> tuple[str, str | None]:
+def _outcome(mail: QueuedMail | None, notices: Notice | None) -> tuple[str, str | None]:
     if mail is None:
         return "skipped", "there is nobody to remind"
     if mail.status in ("suppressed", "dead"):
@@ -173,37 +179,37 @@ def _outcome(mail: Queued | None, notices: Notice | None) -> tuple[str, str | No
     return "sent", None
 
 
-def _notices(a: SessionDetails, due: Due) -> Notice | None:
-    """The notification to one party; nothing to who cannot sign in."""
+def _notice(a: SessionDetails, due: DueReminder) -> Notice | None:
+    """The notification to one party; None for somebody who cannot sign in."""
     recipient = a.recipient(due.party)
     if recipient is None or recipient.user_id is None or a.scheduled_start is None:
         return None
     local = a.scheduled_start.astimezone(times.zone(recipient.timezone))
     start = f"{times.date(local)}, {local:%H:%M} {times.zone_name(local)}"
-    mine = due.party == "candidate"
+    to_candidate = due.party == "candidate"
     return Notice(
         category="reminder",
-        title="Your interview is coming up" if mine else "Interview coming up",
-        body=f"{a.title} is on {start}." if mine else f"{a.candidate.name}, {a.title}, is on {start}.",
+        title="Your interview is coming up" if to_candidate else "Interview coming up",
+        body=f"{a.title} is on {start}." if to_candidate else f"{a.candidate.name}, {a.title}, is on {start}.",
         dedupe_key=reminder_key(due.session_id, due.version, due.party, due.offset_minutes),
         user_id=recipient.user_id,
         session_id=due.session_id,
     )
 
 
-def reminder_key(session_id: UUID, version: int, party: Side, offset_minutes: int) -> str:
-    """The key that makes each offset's reminder be told once a schedule."""
+def reminder_key(session_id: UUID, version: int, party: SessionParty, offset_minutes: int) -> str:
+    """The dedupe key: one notification for each schedule, recipient and offset."""
     return f"{session_id}/{version}/reminder/{party}/{offset_minutes}"
 
 
 _WRITE = text("""
     UPDATE reminders SET
-        status = given.status, reason = given.reason,
-        sent_at = CASE WHEN given.status = 'sent' THEN clock_timestamp() END
+        status = changes.status, reason = changes.reason,
+        sent_at = CASE WHEN changes.status = 'sent' THEN clock_timestamp() END
     FROM unnest(
         CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:reasons AS text[])
-    ) AS given(id, status, reason)
-    WHERE reminders.id = given.id
+    ) AS changes(id, status, reason)
+    WHERE reminders.id = changes.id
 """)
 
 
@@ -226,6 +232,6 @@ def _preview(db: Session, sent: JobResult) -> None:
         sent.skipped += count if problem else 0
         sent.counts[problem or "would be sent"] += count
     for row in db.execute(_SAMPLE, {"now": sent.now, "sample": SAMPLE}):
-        due = Due._make(row)
+        due = DueReminder._make(row)
         outcome = due.problem or "would be sent"
         sent.sample.append({"session_id": str(due.session_id), "to": due.party, "outcome": outcome})

@@ -1,6 +1,6 @@
-"""Reports: asked for, made by whoever claims them, and brought to whom they belong.
+"""Reports: requested, rendered by the dispatcher that claims them, delivered to their requesters.
 
-What makes them is in ``core.reports.build``, apart, since only a dispatcher needs it.
+Rendering is in ``core.reports.build``, apart, since only a dispatcher needs it.
 """
 
 from core.reports.queries import ReportFilter, ReportView, get, get_file, outcome, page

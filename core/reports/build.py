@@ -1,4 +1,4 @@
-"""A report made: its data read in one snapshot, laid out and printed, or listed row by row."""
+"""Builds a report: reads its data in one snapshot, and lays it out for printing or writes it row by row."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,11 +15,11 @@ from core.reports.queue.outcomes import RenderedReport
 from core.reports.registry import CONTENT_TYPES, REPORTS
 
 READ_SECONDS = 60
-"""How long one statement of a report may take; a dashboard of a million sessions takes three."""
+"""Time limit of one statement of a report, in seconds; a dashboard of a million sessions takes three."""
 
 
 class PageLayout(NamedTuple):
-    """A report that is to be printed; ``filename`` is what its PDF is called."""
+    """A report that is ready to be printed; ``filename`` is its PDF's."""
 
     document: Document
     filename: str
@@ -27,60 +27,62 @@ class PageLayout(NamedTuple):
 
 
 def prints(kind: str) -> bool:
-    """Whether the report is printed, and not a list."""
+    """Whether the report is a printed one (PDF), not rows (CSV)."""
     return REPORTS[kind].format == "pdf"
 
 
 def lay_out(kind: str, parameters: dict[str, Any]) -> PageLayout:
-    """Gather a printed report's data and lay them out. Raises NotFound when what it is about is gone."""
+    """Read a printed report's data and lay it out. Raises NotFound when its subject does not exist."""
     with snapshot() as db:
         data = _read_data(db, kind, parameters, _begin(db))
     return data()
 
 
 def finish_pdf(laid_out: PageLayout, pdf: bytes) -> RenderedReport:
-    """The file of a report that was printed."""
+    """The file of a printed report."""
     spool = Spool()
     spool.write(pdf)
     return RenderedReport(spool, laid_out.filename, CONTENT_TYPES["pdf"], laid_out.as_of)
 
 
-def write_rows(kind: str, parameters: dict[str, Any], *, wrote: Callable[[int], None] | None = None) -> RenderedReport:
-    """The file of a report that is rows, with flat memory; ``wrote`` hears how many bytes there are so far."""
+def write_rows(
+    kind: str, parameters: dict[str, Any], *, on_progress: Callable[[int], None] | None = None
+) -> RenderedReport:
+    """The file of a CSV report, written with constant memory; ``on_progress`` is called with the bytes so far."""
     with snapshot() as db:
-        return _write_rows(db, kind, parameters, _begin(db), wrote)
+        return _write_rows(db, kind, parameters, _begin(db), on_progress)
 
 
 def lay_out_day(parameters: dict[str, Any]) -> tuple[PageLayout, RenderedReport]:
-    """A period's dashboard and its sessions, of one snapshot."""
+    """A period's dashboard and its sessions as CSV, from one snapshot."""
     with snapshot() as db:
         as_of = _begin(db)
         data = _read_data(db, "dashboard_pdf", parameters, as_of)
-        made = _write_rows(db, "dashboard_csv", parameters, as_of, None)
+        rows_file = _write_rows(db, "dashboard_csv", parameters, as_of, None)
     try:
-        return data(), made
+        return data(), rows_file
     except BaseException:
-        made.spool.close()
+        rows_file.spool.close()
         raise
 
 
 def _read_data(db: Session, kind: str, parameters: dict[str, Any], as_of: datetime) -> Callable[[], PageLayout]:
-    """What lays the data out, once the snapshot is no longer needed."""
+    """Read the data; the returned function lays it out, after the snapshot has been closed."""
     report = REPORTS[kind].pdf
     data = report.gather(db, parameters, as_of)
     return lambda: PageLayout(report.lay_out(data), filename(report.name(data), "pdf"), as_of)
 
 
 def _write_rows(
-    db: Session, kind: str, parameters: dict[str, Any], as_of: datetime, wrote: Callable[[int], None] | None
+    db: Session, kind: str, parameters: dict[str, Any], as_of: datetime, on_progress: Callable[[int], None] | None
 ) -> RenderedReport:
     report = REPORTS[kind].csv
     spool = Spool()
     try:
-        for some in report.list_rows(db, parameters):
-            spool.write(some)
-            if wrote is not None:
-                wrote(spool.size)
+        for chunk in report.list_rows(db, parameters):
+            spool.write(chunk)
+            if on_progress is not None:
+                on_progress(spool.size)
     except BaseException:
         spool.close()
         raise

@@ -1,4 +1,4 @@
-"""The pages of one candidate's analytics: when they came, how they scored, and what interviewers say."""
+"""The pages of one candidate's analytics: attendance, scores, and interviewers' feedback."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from core.reports.queue.parameters import period_of
 _RECOMMENDS = {"strong_yes": "Strong yes", "yes": "Yes", "no": "No", "strong_no": "Strong no"}
 _DECIDED = {"advance": "advances", "reject": "rejected", "hold": "on hold"}
 _PER_SESSION = 30
-"""Questions of a session in the table at most."""
+"""Maximum questions of a session in the table."""
 _FEEDBACK = 12
-"""Recommendations told in full at most, the newest."""
+"""Maximum recommendations shown in full, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class SessionScores:
 
 
 def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> CandidateReport:
-    """The candidate's data, without a period of all their time. Raises NotFound."""
+    """The candidate's data; without a period, of all time. Raises NotFound."""
     return metrics.candidate(db, parameters["candidate_id"], period_of(parameters), as_of=as_of)
 
 
 def name(data: CandidateReport) -> str:
-    """The file's name without its ending."""
+    """The file name without its extension."""
     return f"Candidate {data.name} {days(data.stamp.period)}"
 
 
@@ -94,7 +94,7 @@ def _lead(data: CandidateReport) -> Markup:
     n = data.stamp.n
     if not n:
         return Markup.escape("No session in this period.")
-    said = [f"{formatting.count(n, 'session').capitalize()}, {'none' if not done else f'{done:,}'} completed."]
+    sentences = [f"{formatting.count(n, 'session').capitalize()}, {'none' if not done else f'{done:,}'} completed."]
     scored = [line for line in data.sessions if line.score is not None]
     if scored:
         last = scored[-1]
@@ -107,14 +107,14 @@ def _lead(data: CandidateReport) -> Markup:
         )
     else:
         text = Markup.escape("No session is scored yet.")
-    said_of = ""
+    recommendation = ""
     if data.feedback:
         newest = max(data.feedback, key=lambda line: line.submitted_at)
         by = formatting.name(newest.interviewer, 40)
-        said_of = Markup(" {} recommends: {}.").format(
+        recommendation = Markup(" {} recommends: {}.").format(
             by, _RECOMMENDS.get(newest.recommendation, newest.recommendation).lower()
         )
-    return Markup.escape(" ".join(said)) + " " + text + said_of
+    return Markup.escape(" ".join(sentences)) + " " + text + recommendation
 
 
 def _personal_details(data: CandidateReport) -> list[tuple[str, str]]:
@@ -123,16 +123,16 @@ def _personal_details(data: CandidateReport) -> list[tuple[str, str]]:
     def on(at: datetime | None) -> str:
         return formatting.day(at, zone) if at else formatting.UNDEFINED
 
-    found = [("Mail", data.email), ("Source", data.source or formatting.UNDEFINED), ("Applied", on(data.applied_at))]
+    details = [("Mail", data.email), ("Source", data.source or formatting.UNDEFINED), ("Applied", on(data.applied_at))]
     if data.hired_at:
-        found.append(("Hired", on(data.hired_at)))
+        details.append(("Hired", on(data.hired_at)))
     if data.withdrawn_at:
-        found.append(("Withdrawn", on(data.withdrawn_at)))
-    return found
+        details.append(("Withdrawn", on(data.withdrawn_at)))
+    return details
 
 
 def tiles(data: CandidateReport) -> list[Tile]:
-    """The candidate in four figures."""
+    """The candidate's key figures."""
     scored = [line for line in data.sessions if line.score is not None]
     best = max((line.score or 0 for line in scored), default=None)
     passed = sum((line.score or 0) >= line.pass_score for line in scored)
@@ -173,7 +173,7 @@ def tiles(data: CandidateReport) -> list[Tile]:
 
 
 def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
-    """How long the candidate's sessions took from step to step, by their medians."""
+    """The median time from step to step of the candidate's sessions."""
     return [
         fact_tile(
             label,
@@ -205,7 +205,7 @@ def _steps(sessions: Sequence[SessionLine]) -> list[tuple[str, list[float]]]:
 
 def _session_scores(data: CandidateReport) -> list[SessionScores]:
     lines = {line.session_id: line for line in data.sessions}
-    found = []
+    sessions = []
     for session in dict.fromkeys(answer.session_id for answer in data.answers):
         answers = [answer for answer in data.answers if answer.session_id == session]
         ordinals = sorted({answer.ordinal for answer in answers})
@@ -216,8 +216,8 @@ def _session_scores(data: CandidateReport) -> list[SessionScores]:
         line = lines.get(session)
         at = line and (line.started_at or line.scheduled_start or line.invited_at)
         when = formatting.day(at, data.stamp.period.zone) if at else ""
-        found.append(SessionScores(line, when, rows, len(ordinals) - len(rows)))
-    return found
+        sessions.append(SessionScores(line, when, rows, len(ordinals) - len(rows)))
+    return sessions
 
 
 def _question_scores(answers: Sequence[AnswerLine]) -> QuestionScores:

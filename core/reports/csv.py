@@ -1,4 +1,4 @@
-"""The dashboard's sessions as CSV (RFC 4180): the rows its figures are made of, one a session."""
+"""The dashboard's sessions as CSV (RFC 4180): the rows that its figures count, one a session."""
 
 import csv
 import io
@@ -10,18 +10,18 @@ from sqlalchemy.orm import Session
 from core.db import array
 from core.reports.data import Period
 from core.reports.filenames import days
-from core.reports.metrics.moments import OF_PERIOD, over
-from core.reports.metrics.periods import clocks
+from core.reports.metrics.moments import OF_PERIOD, build_query
+from core.reports.metrics.periods import zone_offsets
 from core.reports.queue.parameters import required_period
 
 FETCHED = 2000
-"""Rows that are in memory at once."""
+"""Rows in memory at a time."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet may take a cell for a formula by."""
+"""First characters by which a spreadsheet may take a cell for a formula."""
 
 
 def _local_time(moment: str) -> str:
-    """A moment by the clocks of the period's zone, with their offset."""
+    """A time in the period's zone, with its offset, as SQL."""
     place = f"[width_bucket({moment}, CAST(:since AS timestamptz[]))]"
     return (
         f"to_char({moment} AT TIME ZONE 'UTC' + interval '1 minute' * (CAST(:minutes AS int[])){place},"
@@ -55,9 +55,9 @@ _COLUMNS = {
     "hired_at": _local_time("candidates.hired_at"),
 }
 TEXTS = ("candidate", "source", "interview", "position", "interviewer")
-"""The columns that hold what people wrote."""
+"""The columns with text that people entered."""
 
-# In the order of ids, which is that of their making: a cursor goes along the primary key, and sorts nothing.
+# In the order of ids, which is that of creation: the cursor follows the primary key, without a sort.
 _ROWS = f"""
     SELECT {", ".join(_COLUMNS.values())}
     FROM facts JOIN candidates ON candidates.id = facts.candidate_id
@@ -65,7 +65,7 @@ _ROWS = f"""
         LEFT JOIN users ON users.id = facts.interviewer_id
         LEFT JOIN feedback ON feedback.session_id = facts.id AND feedback.interviewer_id = facts.interviewer_id
     WHERE {OF_PERIOD} ORDER BY facts.id
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 
 def list_rows(db: Session, parameters: dict[str, Any]) -> Iterator[bytes]:
@@ -74,17 +74,17 @@ def list_rows(db: Session, parameters: dict[str, Any]) -> Iterator[bytes]:
 
 
 def name(parameters: dict[str, Any]) -> str:
-    """The file's name without its ending."""
+    """The file name without its extension."""
     return f"Sessions {days(required_period(parameters))}"
 
 
 def rows(db: Session, period: Period) -> Iterator[bytes]:
-    """The header, then every session that the dashboard of this period counts, in pieces of some hundred kilobytes.
+    """The header, then every session that the dashboard of this period counts, in chunks of some hundred kilobytes.
 
-    Read through a cursor of the server, so that memory stays the same for a million sessions; the transaction must
-    stay open meanwhile. Times are the zone's, to the second, with their offset.
+    Read through a server-side cursor, with constant memory for a million sessions; the transaction must stay open
+    meanwhile. Times are in the period's zone, to the second, with their offset.
     """
-    local = clocks(period.zone)
+    local = zone_offsets(period.zone)
     minutes = [round(seconds / 60) for seconds in local.seconds]
     given = {
         "start": period.start,
@@ -94,10 +94,10 @@ def rows(db: Session, period: Period) -> Iterator[bytes]:
         "offsets": array([_offset(ahead) for ahead in minutes]),
     }
     yield _lines([list(_COLUMNS)])
-    found = db.execute(over(_ROWS), given, execution_options={"stream_results": True, "yield_per": FETCHED})
-    for some in found.partitions(FETCHED):
+    found = db.execute(build_query(_ROWS), given, execution_options={"stream_results": True, "yield_per": FETCHED})
+    for chunk in found.partitions(FETCHED):
         yield _lines(
-            [[_safe(value) if place in _TEXT_COLUMNS else value for place, value in enumerate(row)] for row in some]
+            [[_safe(value) if place in _TEXT_COLUMNS else value for place, value in enumerate(row)] for row in chunk]
         )
 
 
@@ -111,7 +111,7 @@ def _lines(cells: list[list[Any]]) -> bytes:
 
 
 def _safe(value: str | None) -> str | None:
-    """The text, marked as such where a spreadsheet would compute it."""
+    """The text, prefixed with an apostrophe where a spreadsheet would evaluate it."""
     return "'" + value if value is not None and value.startswith(FORMULA) else value
 
 

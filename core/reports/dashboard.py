@@ -1,4 +1,4 @@
-"""The dashboard's pages: tiles, charts and lists from what was read for it."""
+"""The dashboard's pages: tiles, charts and lists."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -31,13 +31,13 @@ def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> Dashboar
 
 
 def name(data: Dashboard) -> str:
-    """The file's name without its ending."""
+    """The file name without its extension."""
     return f"Dashboard {days(data.stamp.period)}"
 
 
 def lay_out(data: Dashboard) -> Document:
     """The dashboard as charts and pages."""
-    span = formatting.span(data.stamp.period)
+    span = formatting.period_names(data.stamp.period)
     cards = [
         bars.funnel(data.funnel),
         stacks.outcomes(data.weeks, data.previous_weeks, data.stamp.period),
@@ -67,24 +67,26 @@ def lay_out(data: Dashboard) -> Document:
 
 
 def lead(data: Dashboard, span: formatting.PeriodNames) -> Markup:
-    """What the figures say, in two or three sentences; only what chance hardly makes is called a change."""
+    """The main findings in two or three sentences; only a statistically clear difference is called a change."""
     now, then = data.totals, data.previous
     if not data.stamp.n:
-        said = ["No session falls into this period."]
+        sentences = ["No session falls into this period."]
     else:
-        said = [_volume(now, then, span)]
-        moved = [*_moved(now, then)]
-        if moved:
-            said.append(formatting.listed(moved[:3]).capitalize() + ".")
+        sentences = [_completed_finding(now, then, span)]
+        changes = [*_changes(now, then)]
+        if changes:
+            sentences.append(formatting.join_words(changes[:3]).capitalize() + ".")
         elif now.show.whole >= formatting.FEW:
-            said.append(f"{formatting.ratio(now.show)} of the candidates expected came; nothing else clearly changed.")
-    text = Markup.escape(" ".join(said))
+            sentences.append(
+                f"{formatting.ratio(now.show)} of the candidates expected came; nothing else clearly changed."
+            )
+    text = Markup.escape(" ".join(sentences))
     if data.attention_count:
         text += Markup(' <a href="#attention">{}</a>.').format(_attention(data.attention_count))
     return text
 
 
-def _volume(now: Totals, then: Totals, span: formatting.PeriodNames) -> str:
+def _completed_finding(now: Totals, then: Totals, span: formatting.PeriodNames) -> str:
     done = formatting.completed(now.completed, "interview").capitalize()
     if significance.counts_differ(now.completed, then.completed) and then.completed >= formatting.FEW:
         change = 100 * (now.completed - then.completed) / then.completed
@@ -92,7 +94,7 @@ def _volume(now: Totals, then: Totals, span: formatting.PeriodNames) -> str:
     return f"{done}; {formatting.number(then.completed)} {span.earlier}."
 
 
-def _moved(now: Totals, then: Totals) -> Sequence[str]:
+def _changes(now: Totals, then: Totals) -> Sequence[str]:
     found: list[str] = []
     ratios: list[tuple[str, Callable[[Totals], Ratio]]] = [
         ("the show rate", lambda t: t.show),
@@ -105,7 +107,7 @@ def _moved(now: Totals, then: Totals) -> Sequence[str]:
         a, b = of(now), of(then)
         if significance.ratios_differ(a, b) and formatting.ratio(a) != formatting.ratio(b):
             found.append(
-                f"{label} {_way((a.value or 0) - (b.value or 0))} to {formatting.ratio(a)} from {formatting.ratio(b)}"
+                f"{label} {_verb((a.value or 0) - (b.value or 0))} to {formatting.ratio(a)} from {formatting.ratio(b)}"
             )
     spans: list[tuple[str, Callable[[Totals], Wait]]] = [
         ("the time to hire", lambda t: t.time_to_hire),
@@ -115,12 +117,12 @@ def _moved(now: Totals, then: Totals) -> Sequence[str]:
     for label, wait in spans:
         x, y = wait(now), wait(then)
         if significance.waits_differ(x, y) and formatting.hours(x.median) != formatting.hours(y.median):
-            way = _way((x.median or 0) - (y.median or 0))
-            found.append(f"{label} {way} to {formatting.hours(x.median)} from {formatting.hours(y.median)}")
+            direction = _verb((x.median or 0) - (y.median or 0))
+            found.append(f"{label} {direction} to {formatting.hours(x.median)} from {formatting.hours(y.median)}")
     return found
 
 
-def _way(change: float) -> str:
+def _verb(change: float) -> str:
     return "rose" if change > 0 else "fell"
 
 
@@ -144,7 +146,7 @@ def tiles(data: Dashboard) -> list[Tile]:
 
 
 def operations(data: Operations) -> list[Tile]:
-    """How the backstage did."""
+    """The tiles about reminders, mails and job runs."""
     reminders = data.reminders_in_time
     return [
         fact_tile(
@@ -161,25 +163,24 @@ def operations(data: Operations) -> list[Tile]:
 
 
 def notes(data: Dashboard) -> list[tuple[str, str]]:
-    """At most three things to act on, each with the figures that say so."""
+    """At most three things to act on, each with its figures."""
     found: list[tuple[str, str]] = []
     feedback, missed, work = data.totals.feedback_in_time, data.totals.no_show, data.operations
     late = feedback.whole - feedback.part
     if late:
-        said = (
-            f"{formatting.of(Ratio(late, feedback.whole))} of the feedback due came after its deadline or is missing."
-        )
-        found.append(("Ask for feedback", said))
+        share = formatting.share(Ratio(late, feedback.whole))
+        text = f"{share} of the feedback due came after its deadline or is missing."
+        found.append(("Ask for feedback", text))
     if missed.part:
-        said = f"{formatting.of(missed)} of the candidates expected did not come."
-        found.append(("Act on no-shows", said))
+        text = f"{formatting.share(missed)} of the candidates expected did not come."
+        found.append(("Act on no-shows", text))
     failed = [
         f"{formatting.count(n, 'mail')} {what}"
         for n, what in ((work.mails_dead, "could not be delivered"), (work.mails_uncertain, "may not have arrived"))
         if n
     ]
     if failed:
-        found.append(("Look after mail", formatting.listed(failed) + "."))
+        found.append(("Look after mail", formatting.join_words(failed) + "."))
     if work.late_runs:
         found.append(
             ("See why jobs ran late", f"{formatting.count(work.late_runs, 'run')} of scheduled jobs began late.")

@@ -1,4 +1,4 @@
-"""What a report hands to the printer: charts, and a page that places them."""
+"""The input of printing: a report's charts, and the page that contains them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class Chart:
     width: int
     height: int
     alt: str = ""
-    """What it shows, for who cannot see it."""
+    """The text alternative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A report before it is printed: its charts by name, and what writes the whole HTML page around their SVGs.
+    """A report before it is printed: its charts by name, and a function that writes the HTML page with their SVGs.
 
-    ``page`` is called with an SVG for every chart, safe to place as it is.
+    ``page`` is called with one SVG for each chart, safe to insert unescaped.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""What report files are called: names that any system takes."""
+"""Names of report files that every system accepts."""
 
 import re
 from datetime import timedelta
@@ -8,7 +8,7 @@ from core.reports.data import Period
 
 
 def days(period: Period) -> str:
-    """The period's first and last day, as its zone has them."""
+    """The period's first and last day in its zone."""
     zone = ZoneInfo(period.zone)
     first = period.start.astimezone(zone).date()
     last = (period.end - timedelta(microseconds=1)).astimezone(zone).date()
@@ -20,13 +20,13 @@ _NOT_IN_NAMES = re.compile(
 )
 _DAYS = re.compile(r" \d{4}-\d\d-\d\d(?: to \d{4}-\d\d-\d\d)?$", re.ASCII)
 _LONGEST, _MOST_BYTES = 80, 200
-"""In characters, and in bytes, of which file systems take 255: those of a name in most scripts are two to four."""
+"""Characters, and bytes (file systems allow 255; in most scripts a character has two to four)."""
 
 
 def filename(name: str, ending: str) -> str:
-    """A file's name that any system takes: without what separates, hides or reorders, and not too long."""
+    """A file name for every system: without separators, hidden and reordering characters, and not too long."""
     cleaned = re.sub(r"\s+", " ", _NOT_IN_NAMES.sub(" ", name)).strip(" .")
-    # the days at its end tell files of one name apart
+    # the days at the end are kept: they distinguish files with the same name
     days = found[0] if (found := _DAYS.search(cleaned)) else ""
     head = cleaned.removesuffix(days)[: _LONGEST - len(days)]
     head = head.encode()[: _MOST_BYTES - len(days)].decode(errors="ignore").rstrip(" .")

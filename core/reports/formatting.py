@@ -1,4 +1,4 @@
-"""How reports write numbers, times and names."""
+"""Formats numbers, times and names for reports."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from core.reports.data import Period, Ratio
 
 UNDEFINED = "–"
 FEW = 20
-"""Below this a figure is greyed, and nothing is claimed from it."""
+"""Below this n a figure is greyed, and no finding is based on it."""
 _MOMENT = timedelta(microseconds=1)
 _LONGEST = 60
 _PASSAGE, _LINES = 1200, 30
@@ -28,7 +28,7 @@ def number(value: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share with as many digits as its whole bears; all and nothing are said only where they are true."""
+    """A share with a decimal only from a whole of 200; 0% and 100% are printed only where they are exact."""
     if not whole:
         return UNDEFINED
     digits = 1 if whole >= 200 else 0
@@ -42,11 +42,11 @@ def percent(part: float, whole: float) -> str:
 
 
 def ratio(value: Ratio) -> str:
-    """As percent; "–" where it is undefined."""
+    """A ratio as percent; "–" where it is undefined."""
     return percent(value.part, value.whole)
 
 
-def of(value: Ratio) -> str:
+def share(value: Ratio) -> str:
     """A ratio inside a sentence: counts while they are few, else percent."""
     if value.whole and value.whole < FEW:
         return f"{value.part} of {value.whole}"
@@ -71,7 +71,7 @@ def all_of(n: int) -> str:
 
 
 def hours(value: float | None) -> str:
-    """A length of time in the unit that suits it: minutes, hours or days."""
+    """A duration, given in hours, in a suitable unit: minutes, hours or days."""
     if value is None:
         return UNDEFINED
     if value < 0:
@@ -85,47 +85,47 @@ def hours(value: float | None) -> str:
 
 
 def minutes(seconds: float | None) -> str:
-    """Seconds as people say them: 45 s, 3.5 min, 1.2 h."""
+    """A duration, given in seconds, in a suitable unit: 45 s, 3.5 min, 1.2 h."""
     if seconds is None:
         return UNDEFINED
     return f"{round(seconds)} s" if seconds < 90 else hours(seconds / 3600)
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def name(text: str, longest: int = _LONGEST) -> Markup:
-    """A name or title inside a sentence: escaped, on its own direction, shortened with an ellipsis."""
+    """A name or title inside a sentence: escaped, direction-isolated, shortened with an ellipsis."""
     return Markup("<bdi>{}</bdi>").format(shorten(text, longest))
 
 
 def shorten(text: str, longest: int) -> str:
-    """At most that many characters, on one line, cut where a reader sees the end of one."""
-    text = " ".join(shown(text).split())
+    """At most that many characters, on one line, never cut inside a combined character."""
+    text = " ".join(printable(text).split())
     if len(text) <= longest:
         return text
     at = longest - 1
-    while at > 1 and joined(text, at):
+    while at > 1 and is_combined(text, at):
         at -= 1
     return text[:at].rstrip() + "…"
 
 
 def passage(text: str) -> str:
-    """What somebody wrote in lines of their own, as much of it as has its place in a report."""
-    whole = "\n".join(shown(text).strip().splitlines())
+    """A text that somebody wrote, with its line breaks, shortened to what fits into a report."""
+    whole = "\n".join(printable(text).strip().splitlines())
     kept = "\n".join(whole[:_PASSAGE].splitlines()[:_LINES])
     return whole if len(kept) == len(whole) else kept.rstrip() + "…"
 
 
-def shown(text: str) -> str:
-    """Without what turns the direction of other text or cannot be printed."""
+def printable(text: str) -> str:
+    """The text without characters that change the direction of other text or cannot be printed."""
     return _UNSEEN.sub("", text)
 
 
-def joined(text: str, at: int) -> bool:
-    """Whether the character there and the one before it are seen as one, so that no cut may go between."""
+def is_combined(text: str, at: int) -> bool:
+    """Whether the character at ``at`` and the one before it are displayed as one, so that no cut may separate them."""
     return (
         unicodedata.category(text[at])[0] == "M"
         or text[at] == "\u200d"
@@ -136,19 +136,19 @@ def joined(text: str, at: int) -> bool:
 
 
 def day(at: datetime, zone: str) -> str:
-    """ "23 Nov 2026", by that zone's clocks."""
+    """ "23 Nov 2026", in that zone."""
     local = at.astimezone(ZoneInfo(zone))
     return f"{local.day} {local:%b %Y}"
 
 
 def moment(at: datetime, zone: str) -> str:
-    """ "23 Nov 2026 06:00", by that zone's clocks."""
+    """ "23 Nov 2026 06:00", in that zone."""
     return f"{day(at, zone)} {at.astimezone(ZoneInfo(zone)):%H:%M}"
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodNames:
-    """A period in words: as a title, as the subject of a sentence, and the one before it."""
+    """Names of a period for titles and sentences, and of the period before it."""
 
     title: str
     this: str
@@ -158,17 +158,17 @@ class PeriodNames:
 
     @property
     def earlier(self) -> str:
-        """When that was, at the end of a sentence."""
+        """The period before, as the end of a sentence."""
         return self.before if self.this == "day" else f"in {self.before}"
 
     @property
     def now(self) -> str:
-        """What a chart calls it beside the one before."""
+        """The period's name in a chart that compares it with the one before."""
         return f"this {self.this}" if " " not in self.this else "this period"
 
 
-def span(period: Period) -> PeriodNames:
-    """A day, a week, a month or a quarter by its name; anything else by its two ends."""
+def period_names(period: Period) -> PeriodNames:
+    """A day, a month, a quarter or a year by its name; any other period by its first and last day."""
     zone = ZoneInfo(period.zone)
     start, end = period.start.astimezone(zone), period.end.astimezone(zone)
     whole = (start.hour, start.minute, end.hour, end.minute) == (0, 0, 0, 0)
@@ -177,13 +177,13 @@ def span(period: Period) -> PeriodNames:
     days = (end.date() - start.date()).days if whole else 0
     if days < 1:
         return PeriodNames(_range(start, end - _MOMENT), "period", "the period before", interval)
-    title, this = _named(start, end, days)
+    title, this = _period_title(start, end, days)
     before = f"the {this} before" if this in {"day", "week"} else f"the {days:,} days before"
     return PeriodNames(title, this, before, interval)
 
 
-def _named(start: datetime, end: datetime, days: int) -> tuple[str, str]:
-    """What whole days are called: as a title, and as what kind of time."""
+def _period_title(start: datetime, end: datetime, days: int) -> tuple[str, str]:
+    """The title of a period of whole days, and the kind of period it is."""
     months = 12 * (end.year - start.year) + end.month - start.month if start.day == end.day == 1 else 0
     if days == 1:
         return _range(start, start), "day"

@@ -16,7 +16,7 @@ from core.reports.pages import Tile, TileComparison, document, fact_tile
 from core.reports.queue.parameters import required_period
 
 _ROWS = 36
-"""Questions in the table at most."""
+"""Maximum questions in the table."""
 
 
 def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> InterviewReport:
@@ -25,13 +25,13 @@ def gather(db: Session, parameters: dict[str, Any], as_of: datetime) -> Intervie
 
 
 def name(data: InterviewReport) -> str:
-    """The file's name without its ending."""
+    """The file name without its extension."""
     return f"Interview {data.title} {days(data.stamp.period)}"
 
 
 def lay_out(data: InterviewReport) -> Document:
     """One interview's analytics as charts and pages."""
-    span = formatting.span(data.stamp.period)
+    span = formatting.period_names(data.stamp.period)
     cards = [
         bars.outcomes(data.outcomes),
         stacks.outcomes(data.weeks, (), data.stamp.period),
@@ -62,18 +62,18 @@ def _lead(data: InterviewReport, span: formatting.PeriodNames) -> Markup:
     now, then = data.totals, data.previous
     done = formatting.completed(now.completed, "session").capitalize()
     stopped = now.completion.whole - now.completion.part
-    said = [done + (f", {stopped:,} abandoned." if stopped else ".")]
+    sentences = [done + (f", {stopped:,} abandoned." if stopped else ".")]
     if now.passed.whole:
-        passed = f"{formatting.of(now.passed)} scored {'session' if now.passed.whole == 1 else 'sessions'} passed"
+        passed = f"{formatting.share(now.passed)} scored {'session' if now.passed.whole == 1 else 'sessions'} passed"
         if now.passed.whole >= formatting.FEW:
             passed = f"{formatting.ratio(now.passed)} of those scored passed"
         if significance.ratios_differ(now.passed, then.passed):
             passed += f", after {formatting.ratio(then.passed)} {span.earlier}"
-        said.append(passed + ".")
+        sentences.append(passed + ".")
     hard = _hardest(data.questions)
     if hard:
-        said.append(hard)
-    return Markup.escape(" ".join(said))
+        sentences.append(hard)
+    return Markup.escape(" ".join(sentences))
 
 
 def _hardest(questions: Sequence[QuestionFigures]) -> str:
@@ -92,7 +92,7 @@ def _discrimination(questions: Sequence[QuestionFigures]) -> str:
     if not weak:
         return ""
     noun, verb = ("Question", "tells") if len(weak) == 1 else ("Questions", "tell")
-    finding = f"{noun} {formatting.listed(weak)} {verb} little apart"
+    finding = f"{noun} {formatting.join_words(weak)} {verb} little apart"
     return f"{finding}: the correlation with the rest of the score is under 0.20."
 
 

@@ -1,4 +1,4 @@
-"""Reports for those who may see them: one's own and the daily ones for staff, all for admins."""
+"""Queries of reports that the viewer may see: their own and the daily ones; for admins, all."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +32,7 @@ class FileInfo(NamedTuple):
 
 
 class ReportView(NamedTuple):
-    """A report and where it stands; ``file`` while it is kept."""
+    """A report and its status; ``file`` while it is stored."""
 
     id: UUID
     type: ReportType
@@ -49,8 +49,8 @@ class ReportView(NamedTuple):
     file: FileInfo | None
 
 
-class Expired(NotFound):
-    """A report whose file had its time."""
+class ReportFileExpired(NotFound):
+    """The report's file has expired."""
 
     def __init__(self, report_id: UUID, until: datetime | None) -> None:
         super().__init__("report file", report_id)
@@ -63,7 +63,7 @@ _VIEW = select(
     _r.id, _r.type, _r.status, _r.parameters, _r.requested_by, _r.email_to, _r.attempts, _r.last_error, _r.created_at,
     _r.data_as_of, _r.finished_at, _r.expires_at, _f.filename, _f.content_type, _f.size, _f.sha256,
 ).outerjoin(_f, and_(_f.report_id == _r.id, _r.expires_at > func.clock_timestamp()))  # fmt: skip
-"""What expired is gone from then on, and not only when the nightly cleanup has removed it."""
+"""A file is hidden from its expiry on, even before the nightly cleanup has removed it."""
 
 
 def page(db: Session, where: ReportFilter, *, by: Viewer, after: UUID | None, limit: int) -> Sequence[ReportView]:
@@ -89,18 +89,18 @@ def get(db: Session, report_id: UUID, *, by: Viewer) -> ReportView:
 
 
 def get_file(db: Session, report_id: UUID, *, by: Viewer) -> FileInfo:
-    """A ready report's file. Raises as ``get`` does, Conflict while there is none, Expired when it is gone."""
+    """A ready report's file. Raises what ``get`` raises, Conflict while there is none, and ReportFileExpired."""
     report = get(db, report_id, by=by)
     if report.file is not None:
         return report.file
     if report.status == "ready":
-        raise Expired(report_id, report.expires_at)
+        raise ReportFileExpired(report_id, report.expires_at)
     why = f": {report.reason}" if report.status == "failed" and report.reason else ""
     raise Conflict(f"Report {report_id} is {report.status}{why or '.'}", report_id=report_id, old=report.status)
 
 
 def outcome(db: Session, report_id: UUID) -> ReportView:
-    """Where a report stands, for the house itself. Raises NotFound."""
+    """A report and its status, for the system itself. Raises NotFound."""
     row = db.execute(_VIEW.where(_r.id == report_id)).one_or_none()
     if row is None:
         raise NotFound("report", report_id)
@@ -110,7 +110,7 @@ def outcome(db: Session, report_id: UUID) -> ReportView:
 def _visible_to(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
     if viewer.role == "admin":
         return ()
-    # the daily ones are for whoever may subscribe to them
+    # the daily reports are visible to all who may subscribe to them
     return (or_(_r.requested_by == viewer.id, _r.dedupe_key.startswith("daily/")),)
 
 

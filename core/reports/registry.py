@@ -1,7 +1,7 @@
-"""Every report there is: the one table from which requests, API, mails and the database's CHECK derive.
+"""Every type of report: the one table from which requests, API, mails and the database's CHECK derive theirs.
 
 A new report is a module, a template and a line here (docs/how-to/add-a-report.md). Modules are imported when one of
-their reports is made: who only asks for one needs no charts.
+their reports is rendered: a process that only requests reports needs no charts.
 """
 
 from collections.abc import Iterator
@@ -22,26 +22,26 @@ CONTENT_TYPES: dict[Format, str] = {"pdf": "application/pdf", "csv": "text/csv; 
 
 
 class PdfReport(Protocol):
-    """What the module of a printed report offers."""
+    """The interface of a printed report's module."""
 
     def gather(self, db: Session, parameters: dict[str, Any], as_of: datetime, /) -> Any:
-        """The report's data, read in one snapshot. Raises NotFound when what it is about is gone."""
+        """The report's data, read in one snapshot. Raises NotFound when its subject does not exist."""
 
     def lay_out(self, data: Any, /) -> Document:
         """The data as charts and pages."""
 
     def name(self, data: Any, /) -> str:
-        """The file's name without its ending."""
+        """The file name without its extension."""
 
 
 class CsvReport(Protocol):
-    """What the module of a report that is rows of text offers."""
+    """The interface of a CSV report's module."""
 
     def list_rows(self, db: Session, parameters: dict[str, Any], /) -> Iterator[bytes]:
-        """The file in pieces, read in one snapshot."""
+        """The file in chunks, read in one snapshot."""
 
     def name(self, parameters: dict[str, Any], /) -> str:
-        """The file's name without its ending."""
+        """The file name without its extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class ReportKind:
     """One type of report."""
 
     title: str
-    """What people call it."""
+    """Its name for people."""
     module: str
-    """In ``core.reports``: a PdfReport or a CsvReport, by ``format``."""
+    """The module in ``core.reports``: a PdfReport or a CsvReport, by ``format``."""
     format: Format = "pdf"
     subject: Literal["interview_id", "candidate_id"] | None = None
-    """The parameter that says what it is about."""
+    """The parameter that names the report's subject."""
     all_time: bool = False
-    """Without a period it is of all there is, and not of the last thirty days."""
+    """Without a period the report covers all time, not the last thirty days."""
 
     @property
     def pdf(self) -> PdfReport:
@@ -65,7 +65,7 @@ class ReportKind:
 
     @property
     def csv(self) -> CsvReport:
-        """The module of a report that is rows of text."""
+        """The module of a CSV report."""
         return cast(CsvReport, import_module(f"core.reports.{self.module}"))
 
 
@@ -79,7 +79,7 @@ REPORTS: dict[str, ReportKind] = {
 if TYPE_CHECKING:
     ReportType = str
 else:
-    # what pydantic, and with it the OpenAPI document, needs; a type checker cannot read the table
+    # for pydantic and the OpenAPI document; a type checker cannot evaluate the table
     ReportType = Literal[tuple(REPORTS)]
 
 cast(Table, Report.__table__).append_constraint(one_of("type", REPORTS))

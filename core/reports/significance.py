@@ -1,4 +1,4 @@
-"""What may be said: a difference or a trend is claimed only where chance hardly makes it (two standard errors)."""
+"""Tests of significance: a difference or a trend is reported only beyond two standard errors."""
 
 from collections.abc import Sequence
 from math import log, sqrt
@@ -11,7 +11,7 @@ _WEEKS = 6
 
 
 def counts_differ(a: int, b: int) -> bool:
-    """Two counts over equal times, as of a Poisson process."""
+    """Two counts over equal times, as Poisson counts."""
     return a + b >= FEW and abs(a - b) > _CLEAR * sqrt(a + b)
 
 
@@ -25,7 +25,7 @@ def ratios_differ(a: Ratio, b: Ratio) -> bool:
 
 
 def waits_differ(a: Wait, b: Wait) -> bool:
-    """Two medians, each of at least twenty; the spread is read off the 90th percentile as if times were log-normal."""
+    """Two medians, each of at least twenty; the spread is estimated from the 90th percentile of a log-normal."""
     errors = _log_error(a), _log_error(b)
     if not a.median or not b.median or None in errors:
         return False
@@ -35,12 +35,12 @@ def waits_differ(a: Wait, b: Wait) -> bool:
 def _log_error(wait: Wait) -> float | None:
     if wait.n < FEW or not wait.median or not wait.p90:
         return None
-    # 1.2816 is the normal's 90 % point; 1.2533 turns the error of a mean into that of a median
+    # 1.2816 is the normal's 90 % point; 1.2533 converts the standard error of a mean to that of a median
     return 1.2533 * max(log(wait.p90 / wait.median) / 1.2816, 0.05) / sqrt(wait.n)
 
 
 def medians_differ(a: Spread, b: Spread) -> bool:
-    """Two boxes of at least twenty whose notches do not meet (McGill, Tukey and Larsen, 1978)."""
+    """Two boxes, each of at least twenty, whose notches do not overlap (McGill, Tukey and Larsen, 1978)."""
     ends = []
     for one in (a, b):
         if one.n < FEW or one.median is None or one.first is None or one.third is None:
@@ -51,12 +51,12 @@ def medians_differ(a: Spread, b: Spread) -> bool:
 
 
 def means_differ(a: float, n: int, b: float, m: int) -> bool:
-    """Two means of shares over so many; each is allowed the widest spread that its mean can have, all or nothing."""
+    """Two means of n and m shares; each is assumed to have the largest variance that its mean allows (0 or 1)."""
     return ratios_differ(Ratio(round(a * n), n), Ratio(round(b * m), m))
 
 
 def trend(values: Sequence[float]) -> int:
-    """1 where a series rises, -1 where it falls, 0 where chance may do as much (Mann–Kendall; at least six values)."""
+    """1 when a series rises, -1 when it falls, 0 when neither is clear (Mann–Kendall; at least six values)."""
     n = len(values)
     if n < _WEEKS:
         return 0

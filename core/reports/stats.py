@@ -1,4 +1,4 @@
-"""Reports in figures, for those who watch: how many in which state, how soon they were ready."""
+"""Statistics of the report queue for monitoring: reports by status, delay of the oldest, time until ready."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ RECENT_REPORTS = 1000
 
 
 class ReportStats(NamedTuple):
-    """The reports that were asked for, by the database's clock.
+    """Statistics of all requested reports, by the database's clock.
 
-    ``overdue_seconds`` is how long the report that waits longest has been due, 0 when none does. ``ready`` is from a
-    report's INSERT to its file being kept, of those ready among the newest RECENT_REPORTS within RECENT_MINUTES.
+    ``overdue_seconds`` is how long the oldest due report has been waiting, 0 when none is due. ``ready`` is the time
+    from a report's INSERT until its file was stored, for the ready ones among the newest RECENT_REPORTS of
+    RECENT_MINUTES.
     """
 
     by_status: tuple[StatusCount, ...]
@@ -36,7 +37,7 @@ _KEPT = text("SELECT coalesce(sum(size), 0) FROM report_files")
 
 
 def report_stats(db: Session) -> ReportStats:
-    """The figures now."""
+    """The statistics now."""
     return ReportStats(
         by_status=count_by_status(db, "reports", "type"),
         overdue_seconds=max(0.0, float(db.execute(_OVERDUE).scalar_one())),

@@ -1,4 +1,4 @@
-"""One candidate taking one interview: making, moving, following and closing it."""
+"""Sessions (one candidate taking one interview): create, schedule, move, record progress, sweep, query."""
 
 from core.sessions.create import NewSession, create
 from core.sessions.move import NewStatus, move

@@ -1,4 +1,4 @@
-"""Writing moves: rows, history, notifications and announcements together, one session or a thousand."""
+"""Writes moves: rows, history, notifications, mails and push events together, for one session or a thousand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,39 +33,39 @@ class Move:
     no_show_party: str | None = None
 
 
-# Every column is set for every row, so that a thousand rows are one statement of one plan.
+# Every column is set for every row, so that a thousand rows need one statement with one plan.
 _UPDATE = text("""
     UPDATE sessions SET
-        status = given.status,
+        status = changes.status,
         status_at = :now,
-        scheduled_start = given.scheduled_start,
-        scheduled_end = given.scheduled_end,
-        started_at = given.started_at,
-        last_activity_at = given.last_activity_at,
-        ended_at = given.ended_at,
-        no_show_party = given.no_show_party,
-        score = CASE WHEN given.status = 'completed' THEN given.score ELSE sessions.score END,
-        sweep_at = given.sweep_at
+        scheduled_start = changes.scheduled_start,
+        scheduled_end = changes.scheduled_end,
+        started_at = changes.started_at,
+        last_activity_at = changes.last_activity_at,
+        ended_at = changes.ended_at,
+        no_show_party = changes.no_show_party,
+        score = CASE WHEN changes.status = 'completed' THEN changes.score ELSE sessions.score END,
+        sweep_at = changes.sweep_at
     FROM unnest(
         CAST(:id AS uuid[]), CAST(:status AS text[]),
         CAST(:scheduled_start AS timestamptz[]), CAST(:scheduled_end AS timestamptz[]),
         CAST(:started_at AS timestamptz[]), CAST(:last_activity_at AS timestamptz[]),
         CAST(:ended_at AS timestamptz[]), CAST(:no_show_party AS text[]),
         CAST(:score AS numeric[]), CAST(:sweep_at AS timestamptz[])
-    ) AS given(id, status, scheduled_start, scheduled_end, started_at, last_activity_at, ended_at,
+    ) AS changes(id, status, scheduled_start, scheduled_end, started_at, last_activity_at, ended_at,
                no_show_party, score, sweep_at)
-    WHERE sessions.id = given.id
+    WHERE sessions.id = changes.id
 """)
 
 
 def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
-    """Write moves that were checked under their sessions' locks.
+    """Write moves that were checked while their sessions were locked.
 
-    May raise the IntegrityError of a constraint; the caller names it.
+    May raise the IntegrityError of a constraint, which the caller translates.
     """
     if not moves:
         return
-    after = [_after(move, now) for move in moves]
+    after = [_snapshot_after(move, now) for move in moves]
     scores = completion_scores(db, [s.id for s in after if s.status == "completed"])
     db.execute(
         _UPDATE,
@@ -83,7 +83,7 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
             "sweep_at": array([next_check(s) for s in after]),
         },
     )
-    _remind(db, moves, now)
+    _update_reminders(db, moves, now)
     insert_many(
         db,
         SessionEvent,
@@ -117,16 +117,16 @@ def write_moves(db: Session, moves: Sequence[Move], *, now: datetime) -> None:
     notify(db, list(chain.from_iterable(session_notices(s, s.status, now=now) for s in after)), now=now)
 
 
-def _remind(db: Session, moves: Sequence[Move], now: datetime) -> None:
-    """The reminders of what is scheduled now, and none of what was: after the sessions' rows, before their mails."""
+def _update_reminders(db: Session, moves: Sequence[Move], now: datetime) -> None:
+    """Void the reminders of sessions no longer scheduled, plan those of newly scheduled: between rows and mails."""
     reminders.void(
         db, [move.session.id for move in moves if move.session.status == "scheduled"], why="the session moved on"
     )
     reminders.plan(db, [move.session.id for move in moves if move.to == "scheduled"], now=now)
 
 
-def _after(move: Move, now: datetime) -> SessionSnapshot:
-    """The session as the move leaves it."""
+def _snapshot_after(move: Move, now: datetime) -> SessionSnapshot:
+    """The session after the move."""
     s = move.session
     if move.to == "in_progress":
         started = s._replace(
@@ -137,14 +137,14 @@ def _after(move: Move, now: datetime) -> SessionSnapshot:
             ended_at=None,
         )
         if s.interviewer_id is not None and s.scheduled_start is None:
-            # Begun without a schedule, the interviewer is busy all the same, and only a time can say so.
+            # Started without a schedule: the interviewer is busy, and the exclusion constraint needs a time.
             started = started._replace(scheduled_start=now, scheduled_end=planned_end(s, now))
         return started
     return s._replace(status=move.to, status_at=now, ended_at=(s.ended_at or now) if move.to in ENDED else s.ended_at)
 
 
 def planned_end(s: SessionSnapshot, start: datetime) -> datetime:
-    """When a session that begins at ``start`` is planned to end."""
+    """The scheduled end of a session that starts at ``start``."""
     return start + timedelta(minutes=s.duration_minutes)
 
 
@@ -163,9 +163,9 @@ _SCORES = text("""
 
 
 def completion_scores(db: Session, ids: Sequence[UUID]) -> dict[UUID, float]:
-    """Each session's score, 0–100: the weighted share of the points of its scored answers.
+    """Each session's score, 0–100: the weighted share of the maximum points of its scored answers.
 
-    A person's score of an answer goes before the AI's. Sessions without scored answers are absent.
+    A person's score of an answer takes precedence over the AI's. Sessions without scored answers are absent.
     """
     if not ids:
         return {}

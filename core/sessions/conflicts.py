@@ -1,4 +1,4 @@
-"""Broken session constraints as conflicts that name the other session."""
+"""Translates violated session constraints into conflicts that name the other session."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from core.models import BUSY, OPEN, InterviewSession, User
 
 
 @contextmanager
-def naming_conflicts(
+def translate_conflicts(
     db: Session,
     session_id: UUID,
     candidate_id: int,
@@ -23,14 +23,14 @@ def naming_conflicts(
     *,
     busy: tuple[int | None, datetime | None, datetime | None],
 ) -> Iterator[None]:
-    """A savepoint in which a broken session constraint becomes a conflict that names the other session.
+    """A savepoint that translates a violated constraint into AlreadyOpen or DoubleBooked, with the other session.
 
-    ``busy`` is the interviewer with the time they would be busy.
+    ``busy`` is the interviewer with the start and end of the time to book.
     """
     interviewer_id, start, end = busy
     s = InterviewSession
     if interviewer_id is not None:
-        # One booking of an interviewer at a time: two that overlap would each wait for the other's exclusion check.
+        # One booking of an interviewer at a time: two overlapping ones would each wait for the other's exclusion check.
         db.execute(select(User.id).where(User.id == interviewer_id).with_for_update(key_share=True))
     try:
         with db.begin_nested():

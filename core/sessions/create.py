@@ -1,4 +1,4 @@
-"""Making a session: the candidate is invited, or the session is scheduled at once."""
+"""Creates a session: the candidate is invited, or the session is scheduled at once."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -13,7 +13,7 @@ from core.events import SessionCreated
 from core.fields import Id, Input, Moment
 from core.models import OPEN, Candidate, Interview, InterviewSession
 from core.notifications import notify
-from core.sessions.conflicts import naming_conflicts
+from core.sessions.conflicts import translate_conflicts
 from core.sessions.deadlines import next_check
 from core.sessions.mails import mail_created
 from core.sessions.notices import session_notices
@@ -25,7 +25,7 @@ INVITATION_DAYS = 14
 
 
 class NewSession(Input):
-    """A session to make: with a start it is scheduled, without one the candidate is invited."""
+    """A session to create: with a start it is scheduled, without one the candidate is invited."""
 
     candidate_id: Id
     interview_id: Id
@@ -38,7 +38,7 @@ class NewSession(Input):
 def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID:
     """Invite the candidate, or schedule the session when a start is given.
 
-    Raises Forbidden, Invalid (unknown people, a start in the past), AlreadyOpen and DoubleBooked.
+    Raises Forbidden, Invalid (unknown ids, a time in the past), AlreadyOpen and DoubleBooked.
     """
     require(by, *STAFF)
     interview = db.scalar(select(Interview).where(Interview.id == given.interview_id, Interview.deleted_at.is_(None)))
@@ -54,7 +54,7 @@ def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID
     start, session_id = given.scheduled_start, uuid7(now)
     end = start + timedelta(minutes=interview.duration_minutes) if start else None
     expires = given.invitation_expires_at or (None if start else now + timedelta(days=INVITATION_DAYS))
-    with naming_conflicts(
+    with translate_conflicts(
         db, session_id, given.candidate_id, given.interview_id, busy=(given.interviewer_id, start, end)
     ):
         db.add(
@@ -75,27 +75,27 @@ def create(db: Session, given: NewSession, *, by: Viewer, now: datetime) -> UUID
             )
         )
         db.flush()
-    made = lock(db, session_id)
-    set_columns(db, made, sweep_at=next_check(made))
-    record(db, made, "created", by, now, reason=None, data={})
+    created = lock(db, session_id)
+    set_columns(db, created, sweep_at=next_check(created))
+    record(db, created, "created", by, now, reason=None, data={})
     outbox.publish(
         db,
         SessionCreated(
             session_id=session_id,
-            status=made.status,
-            candidate_id=made.candidate_id,
-            interview_id=made.interview_id,
-            interviewer_id=made.interviewer_id,
+            status=created.status,
+            candidate_id=created.candidate_id,
+            interview_id=created.interview_id,
+            interviewer_id=created.interviewer_id,
             scheduled_start=start,
             scheduled_end=end,
-            schedule_version=made.schedule_version,
+            schedule_version=created.schedule_version,
             invitation_expires_at=expires,
             retry_of=given.retry_of,
         ),
     )
     reminders.plan(db, [session_id], now=now)
     mail_created(db, session_id, now=now)
-    notify(db, list(session_notices(made, made.status, now=now)), now=now)
+    notify(db, list(session_notices(created, created.status, now=now)), now=now)
     return session_id
 
 

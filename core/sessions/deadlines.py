@@ -1,4 +1,4 @@
-"""When a session's rules fall due: one table, read by the sweep and by everything that changes a session."""
+"""When the status rules of a session become due: one table, for the sweep and for everything that changes a session."""
 
 from datetime import datetime, timedelta
 from typing import Literal
@@ -12,9 +12,9 @@ SILENT_FOR = timedelta(minutes=2)
 
 
 def deadlines(s: SessionSnapshot) -> list[tuple[datetime, Rule]]:
-    """Every rule that can still apply to the session in its present state, with its due time, first rule first.
+    """Every rule that can still apply to the session in its present state, with its due time, by precedence.
 
-    (DOMAIN, "Session statuses".)
+    (docs/domain.md, "Session statuses".)
     """
     match s.status:
         case "invited" if s.invitation_expires_at:
@@ -28,7 +28,7 @@ def deadlines(s: SessionSnapshot) -> list[tuple[datetime, Rule]]:
         case "in_progress":
             return [
                 (_overrun(s), "close"),
-                (_last_sign(s) + timedelta(minutes=s.idle_minutes), "interrupt"),
+                (_last_activity(s) + timedelta(minutes=s.idle_minutes), "interrupt"),
             ]
         case "interrupted":
             return [(min(s.status_at + timedelta(minutes=s.resume_minutes), _overrun(s)), "close")]
@@ -39,19 +39,19 @@ def deadlines(s: SessionSnapshot) -> list[tuple[datetime, Rule]]:
 
 
 def next_check(s: SessionSnapshot) -> datetime | None:
-    """When the sweep has to look at the session again; None: never in this state."""
+    """When the sweep has to check the session again; None: never in this state."""
     return min((due for due, _ in deadlines(s)), default=None)
 
 
 def due_rule(s: SessionSnapshot, now: datetime) -> Rule | None:
-    """The first rule that fits at ``now``."""
+    """The first rule that is due at ``now``; None: no rule is."""
     return next((rule for due, rule in deadlines(s) if due <= now), None)
 
 
-def _last_sign(s: SessionSnapshot) -> datetime:
+def _last_activity(s: SessionSnapshot) -> datetime:
     return s.last_activity_at or s.started_at or s.status_at
 
 
 def _overrun(s: SessionSnapshot) -> datetime:
     planned = (s.started_at or s.status_at) + timedelta(minutes=s.duration_minutes + s.overrun_minutes)
-    return max(planned, _last_sign(s) + SILENT_FOR)
+    return max(planned, _last_activity(s) + SILENT_FOR)

@@ -1,4 +1,4 @@
-"""One move, asked for by a person."""
+"""One move, requested by a person."""
 
 from datetime import datetime
 from typing import Literal
@@ -10,7 +10,7 @@ from core.errors import Forbidden, IllegalMove, Invalid
 from core.fields import Input, Moment, Prose
 from core.models import SessionStatus
 from core.sessions.apply_moves import Move, planned_end, write_moves
-from core.sessions.conflicts import naming_conflicts
+from core.sessions.conflicts import translate_conflicts
 from core.sessions.moves import MOVES, Actor
 from core.sessions.schedule import schedule
 from core.sessions.snapshot import SessionSnapshot, lock
@@ -18,7 +18,7 @@ from core.viewers import Viewer
 
 
 class NewStatus(Input):
-    """A move; ``scheduled_start`` goes with ``scheduled`` when the session has no time yet."""
+    """A requested move; ``scheduled_start`` is for ``scheduled``, when the session has no time yet."""
 
     status: SessionStatus
     reason: Prose | None = None
@@ -29,8 +29,8 @@ class NewStatus(Input):
 def move(db: Session, session_id: UUID, given: NewStatus, *, by: Viewer, now: datetime) -> None:
     """Move a session as the viewer.
 
-    Raises NotFound (not theirs to see), IllegalMove (not in the table, or too late), Forbidden (not theirs to
-    make), Invalid, AlreadyOpen and DoubleBooked.
+    Raises NotFound (also when the viewer may not see it), IllegalMove (not in the table, or too late), Forbidden (not
+    allowed to the viewer's role in this session), Invalid, AlreadyOpen and DoubleBooked.
     """
     s = lock(db, session_id)
     actor = s.actor(by)
@@ -43,18 +43,18 @@ def move(db: Session, session_id: UUID, given: NewStatus, *, by: Viewer, now: da
         start = given.scheduled_start or s.scheduled_start
         if start is None:
             raise Invalid("scheduled_start", "a session without a time needs one to be scheduled")
-        assert actor in ("candidate", "recruiter", "admin")  # noqa: S101 - the table of moves says so
+        assert actor in ("candidate", "recruiter", "admin")  # noqa: S101 - by the table of moves
         schedule(db, s, start, s.interviewer_id, by=by, actor=actor, reason=given.reason, now=now)
         return
     party = (given.no_show_party or "candidate") if given.status == "no_show" else None
     start = s.scheduled_start or now
     busy = (s.interviewer_id, start, s.scheduled_end or planned_end(s, start))
-    with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=busy):
+    with translate_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=busy):
         write_moves(db, [Move(s, given.status, actor, by.id, given.reason, party)], now=now)
 
 
 def check(s: SessionSnapshot, to: SessionStatus, actor: Actor, now: datetime) -> None:
-    """Raise IllegalMove or Forbidden unless the actor may make this move at this moment."""
+    """Raise IllegalMove or Forbidden unless the actor may make this move at ``now``."""
     allowed = MOVES.get((s.status, to))
     if allowed is None:
         raise IllegalMove(s.id, s.status, to)

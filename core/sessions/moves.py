@@ -1,4 +1,4 @@
-"""The table of moves: which status may follow which, and by whom."""
+"""The table of moves: which status may follow which, and who may move the session there."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -38,6 +38,6 @@ MOVES: Mapping[tuple[SessionStatus, SessionStatus], frozenset[Actor]] = {
 }
 
 CORRECTIONS = frozenset({("no_show", "completed"), ("abandoned", "completed")})
-"""Moves out of an end state that put a record right; history shows them as such."""
+"""Moves out of an end state that correct the record; the history shows them as ``corrected``."""
 
 ENDED: tuple[SessionStatus, ...] = ("completed", "abandoned", "no_show", "expired", "cancelled")

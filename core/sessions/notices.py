@@ -1,4 +1,4 @@
-"""Who is told what when a session changes (DOMAIN, "Who is told what"; who is mailed is in ``mailed``)."""
+"""The notifications of a changed session (docs/domain.md, "Who is told what"; its mails are in ``mails``)."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -54,13 +54,13 @@ _TEXTS: dict[tuple[NoticeKind, Party | None], tuple[str, str]] = {
 }
 
 
-_REPLACED = ("Interview taken over", "{name}, {title}, is not yours any more.")
+_REMOVAL = ("Interview taken over", "{name}, {title}, is not yours any more.")
 
 
 def session_notices(s: SessionSnapshot, kind: NoticeKind, *, now: datetime) -> Iterator[Notice]:
-    """The notifications of one occasion, of the session as it is after it; everybody reads times in their own zone.
+    """The notifications of one kind, for the session as it is after the change; times are in each reader's zone.
 
-    The key names session, schedule and occasion, and the moment where an occasion can come again.
+    The dedupe key names session, schedule and kind, and the moment for kinds that can be repeated.
     """
     for party in RECIPIENTS.get(kind, ()):
         user_id = _user_id(s, party)
@@ -71,8 +71,8 @@ def session_notices(s: SessionSnapshot, kind: NoticeKind, *, now: datetime) -> I
 def reschedule_notices(before: SessionSnapshot, after: SessionSnapshot, *, now: datetime) -> Iterator[Notice]:
     """The notifications of a new time or interviewer.
 
-    An interviewer to whom the session is new hears that they have it, the one they replace that they have not.
-    While it has no time, it concerns nobody else.
+    A new interviewer is notified that they have the session, the replaced one that they no longer have it.
+    While the session has no time, nobody else is notified.
     """
     new = after.interviewer_id if after.interviewer_id != before.interviewer_id else None
     if after.scheduled_start:
@@ -86,10 +86,10 @@ def reschedule_notices(before: SessionSnapshot, after: SessionSnapshot, *, now: 
 
 
 def removal_notices(before: SessionSnapshot, interviewer_id: int | None, *, now: datetime) -> Iterator[Notice]:
-    """What an interviewer hears whom somebody else, or nobody, replaces."""
+    """The notification to an interviewer who was replaced or removed."""
     if before.interviewer_id in (None, interviewer_id):
         return
-    title, body = _REPLACED
+    title, body = _REMOVAL
     yield Notice(
         category="cancelled",
         title=title,
@@ -101,7 +101,7 @@ def removal_notices(before: SessionSnapshot, interviewer_id: int | None, *, now:
 
 
 def notice_key(s: SessionSnapshot, kind: NoticeKind, party: Party, now: datetime) -> str:
-    """The key that makes an occasion be told once: lateness and overdue feedback once a schedule, moves each time."""
+    """The dedupe key of a notification: lateness and overdue feedback once a schedule, moves each time."""
     once = kind in ("late", "feedback_overdue")
     return f"{s.id}/{s.schedule_version}/{kind}/{party}" + ("" if once else f"/{now.isoformat()}")
 
@@ -124,7 +124,7 @@ def _user_id(s: SessionSnapshot, party: Party) -> int | None:
 
 
 class _TextFields(dict[str, str]):
-    """What the bodies can say of a session to one party; each word is made when it is asked for."""
+    """The fields of the bodies, for one session and one party; each is formatted when it is used."""
 
     def __init__(self, s: SessionSnapshot, party: Party, now: datetime) -> None:
         super().__init__(name=s.candidate_name, title=s.title)
@@ -145,6 +145,6 @@ class _TextFields(dict[str, str]):
         if at is None:
             return "a time to be agreed"
         zones = {"candidate": self._s.candidate_zone, "interviewer": self._s.interviewer_zone}
-        # What a whole role reads has the platform's zone.
+        # A notification to a whole role has the platform's zone.
         local = at.astimezone(times.zone(zones.get(self._party) or settings().timezone))
         return f"{times.date(local)}, {local:%H:%M} {times.zone_name(local)}"

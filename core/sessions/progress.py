@@ -1,4 +1,4 @@
-"""Signs of life, answers and feedback of one session."""
+"""Activity, answers and feedback of one session."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ PUSH_EVERY = timedelta(minutes=1)
 
 
 class NewAnswer(Input):
-    """One question's answer: the candidate gives the text, the AI's or a person's score comes with ``source``."""
+    """The answer to one question: the text is the candidate's; ``source`` says whether the AI or a person scores it."""
 
     question_id: Id
     text: Prose | None = None
@@ -42,23 +42,23 @@ class NewFeedback(Input):
 
 
 def note_activity(db: Session, session_id: UUID, *, by: Viewer, now: datetime) -> None:
-    """Store a sign of life of a running session, and push it at most once a minute.
+    """Store that a session in progress is active now, and push it at most once a minute.
 
-    The sweep's next look stays where it is: it is a lower bound, and this is the most frequent write of all.
+    ``sweep_at`` is not updated: it is a lower bound, and this is the most frequent write of all.
     Raises NotFound, Forbidden and Conflict.
     """
     s = lock(db, session_id)
-    _only(s.actor(by), "candidate", "signs of life come from")
+    _require_actor(s.actor(by), "candidate", "activity is reported by")
     if s.status != "in_progress":
-        raise Conflict(f"Session {s.id} is {s.status}; only one in progress shows signs of life.", old=s.status)
-    _alive(db, s, now)
+        raise Conflict(f"Session {s.id} is {s.status}; activity is stored only while it is in progress.", old=s.status)
+    _store_activity(db, s, now)
 
 
 def answer(db: Session, session_id: UUID, answers: Sequence[NewAnswer], *, by: Viewer, now: datetime) -> None:
-    """Store answers and scores; the same question again replaces what the same source said.
+    """Store answers and scores; they replace earlier ones to the same question from the same source.
 
-    A candidate answers while in progress and gives no human score; the interviewer may score until the end and
-    after it. Raises NotFound, Forbidden, Conflict and Invalid (naming the question).
+    A candidate answers while the session is in progress and gives no scores; the interviewer may score then, while
+    it is interrupted and after it ended. Raises NotFound, Forbidden, Conflict and Invalid (naming the question).
     """
     s = lock(db, session_id)
     actor = s.actor(by)
@@ -80,7 +80,7 @@ def answer(db: Session, session_id: UUID, answers: Sequence[NewAnswer], *, by: V
             answered_at=now,
         )
         kept: dict[str, ColumnElement[Any]] = {name: row.excluded[name] for name in ("scored_by", "answered_at")}
-        # A score that comes later must not wipe the text that came before, nor the other way round.
+        # A later score must not erase an earlier text, nor the other way round.
         kept |= {
             name: func.coalesce(row.excluded[name], getattr(Answer, name)) for name in ("text", "score", "seconds")
         }
@@ -88,7 +88,7 @@ def answer(db: Session, session_id: UUID, answers: Sequence[NewAnswer], *, by: V
             row.on_conflict_do_update(index_elements=[Answer.session_id, Answer.question_id, Answer.source], set_=kept)
         )
     if actor == "candidate":
-        _alive(db, s, now)
+        _store_activity(db, s, now)
     if s.status == "completed":
         score = completion_scores(db, [s.id]).get(s.id)
         db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(score=score))
@@ -96,12 +96,12 @@ def answer(db: Session, session_id: UUID, answers: Sequence[NewAnswer], *, by: V
 
 
 def give_feedback(db: Session, session_id: UUID, given: NewFeedback, *, by: Viewer, now: datetime) -> None:
-    """Store the interviewer's recommendation of a session that has ended; again replaces it.
+    """Store the interviewer's recommendation for a session that has ended; it replaces an earlier one.
 
     Raises NotFound, Forbidden and Conflict.
     """
     s = lock(db, session_id)
-    _only(s.actor(by), "interviewer", "feedback comes from")
+    _require_actor(s.actor(by), "interviewer", "feedback comes from")
     if s.status not in ENDED:
         raise Conflict(f"Session {s.id} is {s.status}; feedback is given once it has ended.", old=s.status)
     row = insert(Feedback).values(
@@ -111,7 +111,7 @@ def give_feedback(db: Session, session_id: UUID, given: NewFeedback, *, by: View
         comment=given.comment,
         submitted_at=now,
     )
-    # The first submission's time stays: it is what "in time" is measured by.
+    # The time of the first submission stays: whether feedback is in time is measured by it.
     changed = {name: row.excluded[name] for name in ("recommendation", "comment")}
     db.execute(row.on_conflict_do_update(index_elements=[Feedback.session_id, Feedback.interviewer_id], set_=changed))
     data = {"recommendation": given.recommendation}
@@ -120,7 +120,7 @@ def give_feedback(db: Session, session_id: UUID, given: NewFeedback, *, by: View
 
 
 def mark_opened(db: Session, session_id: UUID, *, by: Viewer, now: datetime) -> bool:
-    """Remember that the candidate saw their session; True the first time they do."""
+    """Store when the candidate first opened their session; True the first time."""
     if by.role != "candidate":
         return False
     opened = db.execute(
@@ -133,12 +133,12 @@ def mark_opened(db: Session, session_id: UUID, *, by: Viewer, now: datetime) -> 
     return bool(opened.rowcount)  # type: ignore[attr-defined]
 
 
-def _only(actor: str, allowed: str, what: str) -> None:
+def _require_actor(actor: str, allowed: str, what: str) -> None:
     if actor != allowed:
         raise Forbidden(f"The {what} the session's {allowed}; you are {actor}.")
 
 
-def _alive(db: Session, s: SessionSnapshot, now: datetime) -> None:
+def _store_activity(db: Session, s: SessionSnapshot, now: datetime) -> None:
     values: dict[str, datetime] = {"last_activity_at": now}
     if s.activity_pushed_at is None or now - s.activity_pushed_at >= PUSH_EVERY:
         values["activity_pushed_at"] = now

@@ -1,4 +1,4 @@
-"""Who may see which sessions, one or a page of them."""
+"""Queries of sessions that the viewer may see: one, a page, and a session's history."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -17,7 +17,7 @@ _SHOWN_TO_CANDIDATES = ("created", "moved", "corrected", "rescheduled", "late")
 
 
 class SessionFilter(Input):
-    """Which sessions to list; times are of the scheduled start, ``[start, end)``."""
+    """Which sessions to list; the scheduled start lies in ``[start, end)``."""
 
     status: tuple[SessionStatus, ...] = ()
     candidate_id: Id | None = None
@@ -28,7 +28,7 @@ class SessionFilter(Input):
 
 
 def get(db: Session, session_id: UUID, *, by: Viewer) -> InterviewSession:
-    """One session as it stands. Raises NotFound, also when it is not the viewer's to see."""
+    """One session. Raises NotFound, also when the viewer may not see it."""
     query = select(_s).where(_s.id == session_id, _s.deleted_at.is_(None), _visible(by))
     found = db.scalar(query.execution_options(populate_existing=True))
     if found is None:
@@ -37,7 +37,7 @@ def get(db: Session, session_id: UUID, *, by: Viewer) -> InterviewSession:
 
 
 def may_follow(db: Session, session_id: UUID, *, by: Viewer) -> None:
-    """Raise Forbidden unless the viewer may follow the session live; NotFound when it is not there."""
+    """Raise Forbidden unless the viewer may subscribe to the session; NotFound, to staff, when there is none."""
     try:
         read_snapshot(db, session_id).actor(by)
     except NotFound:
@@ -70,9 +70,9 @@ def page(
 
 
 def history(db: Session, session_id: UUID, *, by: Viewer, after: int, limit: int) -> Sequence[SessionEvent]:
-    """What happened to a session, oldest first, after the given entry. Raises NotFound.
+    """The history of a session, oldest first, after the given entry. Raises NotFound.
 
-    Candidates see the moves and times; decisions and feedback are the staff's.
+    Candidates see moves and schedules, but no decisions and feedback.
     """
     get(db, session_id, by=by)
     query = select(SessionEvent).where(SessionEvent.session_id == session_id, SessionEvent.id > after)

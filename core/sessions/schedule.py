@@ -1,4 +1,4 @@
-"""Scheduling and rescheduling: when a session is, and who is busy then."""
+"""Schedules and reschedules a session (its time and its interviewer), and changes its other fields."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -14,9 +14,9 @@ from core.fields import Id, Input, Moment, Prose
 from core.models import InterviewSession, SessionEvent, User
 from core.notifications import notify
 from core.sessions.apply_moves import Move, planned_end, write_moves
-from core.sessions.conflicts import naming_conflicts
+from core.sessions.conflicts import translate_conflicts
 from core.sessions.deadlines import next_check
-from core.sessions.mails import mail_replaced, mail_rescheduled
+from core.sessions.mails import mail_removal, mail_rescheduled
 from core.sessions.moves import ENDED
 from core.sessions.notices import removal_notices, reschedule_notices
 from core.sessions.snapshot import SessionSnapshot, lock, with_interviewer
@@ -24,7 +24,7 @@ from core.viewers import STAFF, Viewer, require
 
 
 class SessionPatch(Input):
-    """What may be changed of a session; a new start or interviewer is a reschedule."""
+    """The fields of a session that may be changed; a new start or interviewer is a reschedule."""
 
     scheduled_start: Moment | None = None
     interviewer_id: Id | None = None
@@ -35,9 +35,9 @@ class SessionPatch(Input):
 
 
 def change(db: Session, session_id: UUID, given: SessionPatch, *, by: Viewer, now: datetime) -> None:
-    """Reschedule a session, or change what is neither its status nor its time.
+    """Reschedule a session, or change fields that are neither its status nor its schedule.
 
-    A new start of an invited session schedules it. Raises Forbidden, NotFound, Invalid and Conflict.
+    A start given to an invited session schedules it. Raises Forbidden, NotFound, Invalid and Conflict.
     """
     require(by, *STAFF)
     s = lock(db, session_id)
@@ -74,17 +74,17 @@ def schedule(
     reason: str | None = None,
     now: datetime,
 ) -> None:
-    """Give an invited, locked session its time. Raises IllegalMove (the invitation expired), Invalid, DoubleBooked."""
+    """Schedule an invited, locked session. Raises IllegalMove (the invitation expired), Invalid, DoubleBooked."""
     if s.invitation_expires_at and now >= s.invitation_expires_at:
         raise IllegalMove(s.id, s.status, "scheduled", "its invitation has expired")
     check_future("scheduled_start", start, now)
     check_interviewer(db, interviewer_id)
     end = planned_end(s, start)
     planned = with_interviewer(db, s, interviewer_id)._replace(scheduled_start=start, scheduled_end=end)
-    with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
+    with translate_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
         set_columns(db, s, interviewer_id=interviewer_id)
         write_moves(db, [Move(planned, "scheduled", actor, by.id, reason)], now=now)
-    mail_replaced(db, s, interviewer_id, now=now)
+    mail_removal(db, s, interviewer_id, now=now)
     notify(db, list(removal_notices(s, interviewer_id, now=now)), now=now)
 
 
@@ -98,16 +98,18 @@ def reschedule(
     reason: str | None,
     now: datetime,
 ) -> None:
-    """Move a locked session to another time or interviewer; the row, its links and its ICS UID stay.
+    """Give a locked session another time or interviewer; the row, its links and its ICS UID stay.
 
-    Raises Conflict when the session is no longer waiting, Invalid and DoubleBooked.
+    Raises Conflict when the session is neither invited nor scheduled, Invalid and DoubleBooked.
     """
     if s.status not in ("invited", "scheduled"):
-        raise Conflict(f"Session {s.id} is {s.status}; only a session that waits can be rescheduled.", old=s.status)
+        raise Conflict(
+            f"Session {s.id} is {s.status}; only an invited or scheduled session can be rescheduled.", old=s.status
+        )
     if start is None and s.status == "scheduled":
         raise Invalid("scheduled_start", "a scheduled session needs a time; cancel it instead")
     if (start, interviewer_id) == (s.scheduled_start, s.interviewer_id):
-        return  # what is so already needs no new version, and nobody another mail
+        return  # nothing changes: no new version, no mails
     if start != s.scheduled_start:
         check_future("scheduled_start", start, now)
     check_interviewer(db, interviewer_id)
@@ -117,7 +119,7 @@ def reschedule(
         scheduled_end=end,
         schedule_version=s.schedule_version + 1,
     )
-    with naming_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
+    with translate_conflicts(db, s.id, s.candidate_id, s.interview_id, busy=(interviewer_id, start, end)):
         set_columns(
             db,
             s,
@@ -172,7 +174,7 @@ def _change_details(
         changed["decision"] = given.decision
     if "invitation_expires_at" in fields:
         if s.status != "invited" or given.invitation_expires_at is None:
-            raise Invalid("invitation_expires_at", f"cannot be changed or taken away while {s.status}")
+            raise Invalid("invitation_expires_at", f"cannot be changed or removed while {s.status}")
         check_future("invitation_expires_at", given.invitation_expires_at, now)
         values["invitation_expires_at"] = values["sweep_at"] = given.invitation_expires_at
         changed["invitation_expires_at"] = given.invitation_expires_at.isoformat()
@@ -183,14 +185,14 @@ def _change_details(
 
 
 def set_columns(db: Session, s: SessionSnapshot, **values: Any) -> None:
-    """Write columns of one session."""
+    """Update columns of one session."""
     db.execute(update(InterviewSession).where(InterviewSession.id == s.id).values(**values))
 
 
 def record(
     db: Session, s: SessionSnapshot, kind: str, by: Viewer, now: datetime, *, reason: str | None, data: dict[str, Any]
 ) -> None:
-    """Add to the session's history what is no move."""
+    """Add an entry that is not a move to the session's history."""
     db.add(
         SessionEvent(
             session_id=s.id,
@@ -206,13 +208,13 @@ def record(
 
 
 def check_future(field: str, at: datetime | None, now: datetime) -> None:
-    """Raises Invalid for a time that has passed; none is no time."""
+    """Raise Invalid for a time that is not after ``now``; None is accepted."""
     if at is not None and at <= now:
         raise Invalid(field, f"{at.isoformat()} is already past")
 
 
 def check_interviewer(db: Session, user_id: int | None) -> None:
-    """Raises Invalid when the user is not there, or no interviewer; nobody is fine."""
+    """Raise Invalid when the user does not exist or is not an interviewer; None is accepted."""
     if user_id is None:
         return
     role = db.scalar(select(User.role).where(User.id == user_id, User.deleted_at.is_(None)))

@@ -1,4 +1,4 @@
-"""What the rules need to know of a session: read under its lock, in one query, by the thousand."""
+"""SessionSnapshot: all that the rules need to know of a session, read by one query, for one session or a thousand."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ from core.viewers import Viewer
 
 
 class SessionSnapshot(NamedTuple):
-    """A session with its interview's patience and the people it concerns; minutes are whole."""
+    """A session with the time limits of its interview, its candidate and its interviewer; minutes are whole."""
 
     id: UUID
     status: SessionStatus
@@ -48,7 +48,7 @@ class SessionSnapshot(NamedTuple):
     interviewer_zone: str | None = None
 
     def actor(self, viewer: Viewer) -> Actor:
-        """As whom the viewer acts here. Raises NotFound when this session is not theirs to see."""
+        """The viewer's role in this session. Raises NotFound when they may not see it."""
         if viewer.role in ("admin", "recruiter"):
             return viewer.role
         if viewer.role == "interviewer" and viewer.id == self.interviewer_id:
@@ -59,8 +59,8 @@ class SessionSnapshot(NamedTuple):
 
 
 _s, _i = InterviewSession, Interview
-# With LIMIT, each is a look at an index for each session; without, the planner may read all candidates and all
-# feedback for a thousand sessions.
+# With LIMIT, each is an index lookup for each session; without, the planner may read all candidates and all feedback
+# for a thousand sessions.
 _person = (
     select(Candidate.user_id, Candidate.name, Candidate.timezone)
     .where(Candidate.id == _s.candidate_id)
@@ -110,7 +110,7 @@ SNAPSHOT_QUERY: Select[tuple[object, ...]] = (
 
 
 def to_snapshots(rows: Sequence[Sequence[object]]) -> list[SessionSnapshot]:
-    """The rows of FACTS, named."""
+    """The rows of ``SNAPSHOT_QUERY`` as snapshots."""
     return list(map(SessionSnapshot._make, rows))
 
 
@@ -131,6 +131,6 @@ def read_snapshot(db: Session, session_id: UUID) -> SessionSnapshot:
 
 
 def with_interviewer(db: Session, s: SessionSnapshot, interviewer_id: int | None) -> SessionSnapshot:
-    """The session as it is with this interviewer, or none."""
+    """The session with this interviewer, or with none."""
     zone = db.scalar(select(User.timezone).where(User.id == interviewer_id))
     return s._replace(interviewer_id=interviewer_id, interviewer_zone=zone)

@@ -1,4 +1,4 @@
-"""The status sweep: moves what time has moved, in claimed batches (DOMAIN, "Session statuses")."""
+"""The status sweep: moves sessions whose rules are due, in claimed batches (docs/domain.md, "Session statuses")."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from core.sessions.notices import session_notices
 from core.sessions.snapshot import SNAPSHOT_QUERY, SessionSnapshot, to_snapshots
 
 Cursor = tuple[datetime, UUID]
-"""The last session looked at, in the order of ``sessions_sweep``."""
+"""``sweep_at`` and id of the last session checked, in the order of the index ``sessions_sweep``."""
 
 BATCH = 1000
 
@@ -32,10 +32,10 @@ BATCH = 1000
 def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH) -> JobResult:
     """Apply to every session the first rule that is due at ``now``, one step a pass.
 
-    Each batch is claimed, written and announced in a transaction of its own, so a kill loses at most work that
-    the next pass finds again. Sessions locked by somebody else are left to the next pass. What entered its state
-    at or after ``now`` is not judged by it: a late run must not see the future. ``dry_run`` writes nothing. The
-    result counts by rule; ``skipped`` are sessions of which no rule is due yet, or none any more.
+    Each batch is claimed, written and published in its own transaction, so a killed run loses at most work that the
+    next pass finds again. Sessions locked by others are left to the next pass. A session that entered its state at or
+    after ``now`` is not checked: a late run must not act on later changes. ``dry_run`` writes nothing. The result
+    counts by rule; ``skipped`` are sessions checked of which no rule was due (any more).
     """
     result = JobResult(now=now, dry_run=dry_run)
     cursor: Cursor | None = (datetime.fromtimestamp(0, UTC), UUID(int=0))
@@ -47,10 +47,10 @@ def update_statuses(*, now: datetime, dry_run: bool = False, batch: int = BATCH)
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """No search for reference cycles while a batch is at work.
+    """Pause the cyclic garbage collector while a batch runs.
 
-    Its hundred thousand objects live until it commits; the collector would look at all of them, and at all of the
-    process, again and again. What the batch leaves behind is found after it.
+    The batch's hundred thousand objects live until it commits; the collector would traverse them and those of the
+    whole process again and again. It finds the batch's garbage afterwards.
     """
     was = gc.isenabled()
     gc.disable()
@@ -79,7 +79,7 @@ def _batch(db: Session, result: JobResult, cursor: Cursor, *, batch: int) -> Cur
     result.skipped += len(early)
     if not result.dry_run:
         _apply(db, due, now)
-        _check_later(db, early)
+        _postpone(db, early)
         result.done += sum(map(len, due.values()))
     return cursor_after
 
@@ -87,10 +87,10 @@ def _batch(db: Session, result: JobResult, cursor: Cursor, *, batch: int) -> Cur
 def claim(
     db: Session, cursor: Cursor, *, now: datetime, batch: int, lock: bool
 ) -> tuple[Sequence[SessionSnapshot], Cursor | None]:
-    """The next sessions to look at, locked, and where to go on; None: there are no more.
+    """The next sessions to check, locked, and the cursor for the next batch; None: there are no more.
 
-    They are claimed by ``sessions_sweep``, whose order is the cursor's. The facts are read by a second statement,
-    which sees what was committed until the locks were had.
+    They are claimed in the order of the index ``sessions_sweep``, which is the cursor's. A second statement reads the
+    snapshots, and so sees what was committed before the locks were taken.
     """
     s = InterviewSession
     query = (
@@ -104,7 +104,7 @@ def claim(
         .order_by(s.sweep_at, s.id)
         .limit(batch)
     )
-    # Past the ORM, which would look at each of the rows for entities that are none.
+    # Not through the ORM, which would search each row for entities.
     connection = db.connection()
     claimed = connection.execute(query.with_for_update(skip_locked=True) if lock else query).all()
     if not claimed:
@@ -119,7 +119,7 @@ _CLAIMED = SNAPSHOT_QUERY.where(text("sessions.id = ANY(CAST(:ids AS uuid[]))"))
 
 
 def _apply(db: Session, due: dict[Rule, list[SessionSnapshot]], now: datetime) -> None:
-    enough = _answered_enough(db, [s.id for s in due.get("close", ())])
+    answered = _answered_enough(db, [s.id for s in due.get("close", ())])
     targets: dict[Rule, SessionStatus] = {
         "expire": "expired",
         "no_show": "no_show",
@@ -130,12 +130,12 @@ def _apply(db: Session, due: dict[Rule, list[SessionSnapshot]], now: datetime) -
         for rule, to in targets.items()
         for s in due.get(rule, ())
     ] + [
-        Move(s, "completed" if s.id in enough else "abandoned", "system", reason=_REASONS["close"])
+        Move(s, "completed" if s.id in answered else "abandoned", "system", reason=_REASONS["close"])
         for s in due.get("close", ())
     ]
     write_moves(db, moves, now=now)
-    _announce(db, "late", due.get("late", []), now)
-    _announce(db, "feedback_overdue", due.get("feedback_overdue", []), now)
+    _publish_overdue(db, "late", due.get("late", []), now)
+    _publish_overdue(db, "feedback_overdue", due.get("feedback_overdue", []), now)
 
 
 _REASONS: dict[Rule, str] = {
@@ -147,25 +147,25 @@ _REASONS: dict[Rule, str] = {
 
 _MARK: dict[str, Any] = {
     "late": text("""
-        UPDATE sessions SET late_version = schedule_version, sweep_at = given.sweep_at
-        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS given(id, sweep_at)
-        WHERE sessions.id = given.id
+        UPDATE sessions SET late_version = schedule_version, sweep_at = changes.sweep_at
+        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS changes(id, sweep_at)
+        WHERE sessions.id = changes.id
     """),
     "feedback_overdue": text("""
-        UPDATE sessions SET feedback_overdue_at = :now, sweep_at = given.sweep_at
-        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS given(id, sweep_at)
-        WHERE sessions.id = given.id
+        UPDATE sessions SET feedback_overdue_at = :now, sweep_at = changes.sweep_at
+        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS changes(id, sweep_at)
+        WHERE sessions.id = changes.id
     """),
     "early": text("""
-        UPDATE sessions SET sweep_at = given.sweep_at
-        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS given(id, sweep_at)
-        WHERE sessions.id = given.id
+        UPDATE sessions SET sweep_at = changes.sweep_at
+        FROM unnest(CAST(:id AS uuid[]), CAST(:sweep_at AS timestamptz[])) AS changes(id, sweep_at)
+        WHERE sessions.id = changes.id
     """),
 }
 
 
-def _announce(db: Session, rule: str, sessions: list[SessionSnapshot], now: datetime) -> None:
-    """Lateness and overdue feedback: told and remembered, with no change of status."""
+def _publish_overdue(db: Session, rule: str, sessions: list[SessionSnapshot], now: datetime) -> None:
+    """Notify of lateness or overdue feedback, and mark the sessions so that it happens once; no status changes."""
     if not sessions:
         return
     after = [
@@ -184,7 +184,7 @@ def _announce(db: Session, rule: str, sessions: list[SessionSnapshot], now: date
             "at": now,
             "dedupe_key": [f"{rule}/{s.schedule_version}" for s in after],
         },
-        once="(session_id, dedupe_key)",
+        conflict_target="(session_id, dedupe_key)",
     )
     if rule == "late":
         outbox.publish_many(
@@ -200,7 +200,7 @@ def _announce(db: Session, rule: str, sessions: list[SessionSnapshot], now: date
         notify(db, list(chain.from_iterable(session_notices(s, "feedback_overdue", now=now) for s in after)), now=now)
 
 
-def _check_later(db: Session, sessions: list[SessionSnapshot]) -> None:
+def _postpone(db: Session, sessions: list[SessionSnapshot]) -> None:
     if sessions:
         checks = {"id": array([s.id for s in sessions]), "sweep_at": array([next_check(s) for s in sessions])}
         db.execute(_MARK["early"], checks)

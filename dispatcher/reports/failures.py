@@ -29,7 +29,7 @@ def classify(claimed: ClaimedReport, error: Exception) -> Failure:
     """The verdict; what people do not need to know is logged and in no words of ours."""
     failure = _known_failure(error)
     known = failure is not None
-    failure = failure or Failure("It met an error of ours, which the log tells more of.", again=False)
+    failure = failure or Failure("It met an error of ours, which the log tells more of.", retry=False)
     log.log(
         logging.WARNING if known else logging.ERROR,
         "a report could not be made: %s",
@@ -42,10 +42,10 @@ def classify(claimed: ClaimedReport, error: Exception) -> Failure:
 
 def _known_failure(error: Exception) -> Failure | None:
     if isinstance(error, NotFound):
-        return Failure(f"The {error.noun} that it is about is no longer there.", again=False)
+        return Failure(f"The {error.noun} that it is about is no longer there.", retry=False)
     if isinstance(error, RenderFailed) and not error.retry:
-        return Failure("It could not be printed.", again=False)
+        return Failure("It could not be printed.", retry=False)
     if isinstance(error, OSError) and error.errno in _FULL:
-        return Failure("There was no room on the disk of the machine that makes reports.", again=True)
+        return Failure("There was no room on the disk of the machine that makes reports.", retry=True)
     reason = next((words for kinds, words in _PASSES if isinstance(error, kinds)), None)
-    return Failure(reason, again=True) if reason else None
+    return Failure(reason, retry=True) if reason else None

@@ -96,7 +96,7 @@ class Renderer:
         if self._fetching is not None:
             held += (await asyncio.shield(self._fetching)).claimed
         if held:
-            await asyncio.to_thread(_in_transaction, partial(claims.release, held=held))
+            await asyncio.to_thread(_in_transaction, partial(claims.release, reports=held))
 
     async def fetch_due(self) -> datetime | None:
         """Take reports that are due and begin them, while there is room; when to look again, None: nothing is planned.
@@ -157,7 +157,7 @@ class Renderer:
             if not self._rendering:
                 continue
             try:
-                await asyncio.to_thread(_in_transaction, partial(claims.renew, held=list(self._rendering.values())))
+                await asyncio.to_thread(_in_transaction, partial(claims.renew, reports=list(self._rendering.values())))
             except TROUBLE:
                 continue  # whoever makes a report meets it as well, and says so
             except Exception:
@@ -169,7 +169,7 @@ class Renderer:
         outcome = await self._attempt(claimed, beside)
         if isinstance(outcome, RenderedReport):
             try:
-                won = await _store(partial(outcomes.ready, claimed=claimed, made=outcome, now=utcnow()))
+                won = await _store(partial(outcomes.mark_ready, claimed=claimed, rendered=outcome, now=utcnow()))
             except TROUBLE:
                 raise
             except Exception as error:  # noqa: BLE001 - judged, and told
@@ -183,14 +183,14 @@ class Renderer:
             finally:
                 if isinstance(outcome, RenderedReport):
                     outcome.spool.close()
-        failed = await _store(partial(outcomes.failed, claimed=claimed, failure=outcome, now=utcnow()))
+        failed = await _store(partial(outcomes.mark_failed, claimed=claimed, failure=outcome, now=utcnow()))
         if failed and self._recorder:
             self._recorder.failed(claimed, outcome)
 
     async def _attempt(self, claimed: ClaimedReport, beside: DayLayout | None) -> RenderedReport | Failure:
         """``beside``: a day's reports are read together, of one snapshot."""
         if claimed.attempts > outcomes.ATTEMPTS:
-            return Failure(outcomes.TOO_MANY_LOST_LEASES, again=False)
+            return Failure(outcomes.TOO_MANY_LOST_LEASES, retry=False)
         try:
             if not build.prints(claimed.type):
                 if beside is not None:

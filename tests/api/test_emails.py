@@ -236,7 +236,7 @@ def test_too_late_for_another_try(ask: Asking) -> None:
         in_state(mail_id, status="dead", **state)
         refused(ask.recruiter.post(f"{EMAILS}/{mail_id}/retry"), 409, word)
 
-    refused_for(queued(ask), "ended", expires_at=datetime.now(UTC))
+    refused_for(queued(ask), "expired", expires_at=datetime.now(UTC))
     refused_for(queued(ask), "kept", text_body=None)
     with transaction() as db:
         suppress(db, "later@example.com", reason="550 unknown", now=datetime.now(UTC))

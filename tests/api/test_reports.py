@@ -208,7 +208,7 @@ def test_a_file_that_is_not_there(ask: Asking) -> None:
     [mine] = [one for one in claim() if str(one.id) == waiting]
     refused(ask.recruiter.get(f"{REPORTS}/{waiting}/file"), 409, "running")
     with transaction() as db:
-        outcomes.failed(db, mine, Failure("There was no paper.", again=False), now=utcnow())
+        outcomes.mark_failed(db, mine, Failure("There was no paper.", retry=False), now=utcnow())
     refused(ask.recruiter.get(f"{REPORTS}/{waiting}/file"), 409, "failed", "There was no paper.")
     assert done(ask.recruiter.get(f"{REPORTS}/{waiting}"))["reason"] == "There was no paper."
     id_ = ready(ask.people)

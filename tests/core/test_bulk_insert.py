@@ -64,7 +64,7 @@ def test_no_rows_are_no_statement(shared_database: Database) -> None:
 
 def test_what_was_there_is_left_out(shared_database: Database) -> None:
     columns = {"destination": "/topic/flows", "type": "x", "payload": ["1", "2"], "dedupe_key": ["a", "b"]}
-    once = "(dedupe_key) WHERE dedupe_key IS NOT NULL"
+    conflict_target = "(dedupe_key) WHERE dedupe_key IS NOT NULL"
     with transaction() as db:
-        assert len(insert_many(db, PushEventRow, columns, once=once, returning=("id",))) == 2
-        assert insert_many(db, PushEventRow, columns, once=once, returning=("id",)) == []
+        assert len(insert_many(db, PushEventRow, columns, conflict_target=conflict_target, returning=("id",))) == 2
+        assert insert_many(db, PushEventRow, columns, conflict_target=conflict_target, returning=("id",)) == []

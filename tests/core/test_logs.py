@@ -50,7 +50,7 @@ def test_a_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture
 )
 def test_a_secret_is_masked(said: str) -> None:
     record = logging.makeLogRecord({"msg": said, "levelname": "INFO", "api_token": "hush", "detail": said})
-    for formatter in (logs.Json("api"), logs.Readable("api")):
+    for formatter in (logs.JsonFormatter("api"), logs.ReadableFormatter("api")):
         line = formatter.format(record)
         assert "hush" not in line
         assert logs.MASK in line

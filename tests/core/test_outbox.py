@@ -32,7 +32,7 @@ def numbers(db: Session) -> list[int]:
     return [UUID(_data(row)["session_id"]).int for row in rows]
 
 
-def _data(row: outbox.Pushed) -> dict[str, Any]:
+def _data(row: outbox.PushMessage) -> dict[str, Any]:
     return dict(json.loads(row.payload))
 
 
@@ -78,7 +78,7 @@ def test_rolled_back_savepoints_forget_what_they_collected(database: str, steps:
         return kept
 
     with transaction() as db:
-        before = outbox.newest(db)
+        before = outbox.newest_id(db)
     with transaction() as db:
         expected = run(db, steps)
     with transaction() as db:
@@ -207,5 +207,5 @@ def test_the_body_is_the_contracts_envelope(database: str) -> None:
 
 
 def test_a_users_queue_is_named_as_its_owner_sees_it() -> None:
-    assert outbox.seen_as("/user/12/queue/notifications") == "/user/queue/notifications"
-    assert outbox.seen_as("/topic/sessions") == "/topic/sessions"
+    assert outbox.client_destination("/user/12/queue/notifications") == "/user/queue/notifications"
+    assert outbox.client_destination("/topic/sessions") == "/topic/sessions"

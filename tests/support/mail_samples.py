@@ -33,7 +33,7 @@ def a_session(**changes: Any) -> SessionDetails:
         ics_sequence=0,
         candidate=MAYA,
         interviewer=IRIS,
-        recruiter=Recruiter("Rita Sørensen", "rita@example.com", gone=False),
+        recruiter=Recruiter("Rita Sørensen", "rita@example.com", deleted=False),
     )
     return made._replace(**changes)
 

@@ -26,7 +26,7 @@ import psycopg
 from core import db as core_db
 from core import settings as core_settings
 from core.migrations import migrate
-from core.tokens import make
+from core.tokens import create_token
 from deployments.local import postgres as embedded
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ class Api:
 
 def token(user_id: int, role: str = "any", *, version: int = 1, lifetime: timedelta = timedelta(hours=1)) -> str:
     """A token for a user, signed with the tests' secret."""
-    return make(user_id, role, version=version, now=datetime.now(UTC), lifetime=lifetime)
+    return create_token(user_id, role, version=version, now=datetime.now(UTC), lifetime=lifetime)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def made(content: bytes = b"a,b\r\n1,2\r\n", filename: str = "Sessions.csv") -> 
 def finish(claimed: ClaimedReport, content: bytes = b"a,b\r\n1,2\r\n", **more: Any) -> bool:
     """Bring a claimed report to its end."""
     with transaction() as db:
-        return outcomes.ready(db, claimed, made(content, **more), now=utcnow())
+        return outcomes.mark_ready(db, claimed, made(content, **more), now=utcnow())
 
 
 def ready(people: People, content: bytes = b"a,b\r\n1,2\r\n", filename: str = "Sessions.csv", **more: Any) -> UUID:

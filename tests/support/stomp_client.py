@@ -162,7 +162,7 @@ def publish(*pushed: PushEvent) -> int:
     with transaction() as db:
         outbox.publish_many(db, pushed)
     with transaction() as db:
-        return outbox.newest(db)
+        return outbox.newest_id(db)
 
 
 @contextmanager

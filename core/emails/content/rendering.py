@@ -1,4 +1,4 @@
-"""Each kind of mail, rendered for one recipient in their own zone."""
+"""Renders each kind of mail for one recipient, in their zone."""
 
 import re
 from datetime import datetime
@@ -10,13 +10,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.utils import urlize
 from markupsafe import Markup
 
-from core.emails.addresses import envelope, message_host, one_line, reachable
+from core.emails.addresses import envelope, message_host, one_line, valid_address
 from core.emails.content.context import ReportNotice, brand, report_view, session_view
-from core.emails.content.facts import SessionDetails
 from core.emails.content.ics import calendar
+from core.emails.content.session_details import SessionDetails
 from core.emails.draft import Attachment, Draft, Recipient
 from core.emails.kinds import KINDS, EmailKind
-from core.emails.unsubscribe import link
+from core.emails.unsubscribe import build_link
 from core.settings import settings
 
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "mail"
@@ -32,10 +32,10 @@ def render(
     previous_start: datetime | None = None,
     reason: str | None = None,
 ) -> Draft:
-    """A mail about a session to its candidate or its interviewer; to an interviewer who was replaced, a farewell.
+    """A mail about a session to its candidate or interviewer; to a replaced interviewer, the removal notice.
 
-    ``previous_start`` goes with a reschedule; ``reason`` is shown as it was given. Raises Invalid when the recipient's
-    address is none; that of anybody else is left out.
+    ``previous_start`` is for a reschedule; ``reason`` is shown unchanged. Raises Invalid when the recipient's address
+    is not valid; other people's invalid addresses are left out.
     """
     envelope(recipient.address)
     view = session_view(about, recipient, now=now, previous_start=previous_start, reason=reason)
@@ -44,7 +44,7 @@ def render(
     category = KINDS[kind].category or ("scheduled" if about.scheduled_start else "invited")
     headers = _thread(about)
     view["unsubscribe"] = _unsubscribe(headers, recipient.address, category) if kind == "completion" else None
-    subject, text, html = _rendered(kind, view)
+    subject, text, html = _render_parts(kind, view)
     attached: Attachment | None = None
     if method := KINDS[kind].calendar:
         attached = calendar(
@@ -60,7 +60,7 @@ def render(
         kind=kind,
         to_address=recipient.address,
         to_name=view["to"],
-        reply_to=reachable(about.reply_to),
+        reply_to=valid_address(about.reply_to),
         subject=subject,
         text=text,
         html=html,
@@ -71,16 +71,16 @@ def render(
 
 
 def render_report(report: ReportNotice, recipient: Recipient, *, now: datetime) -> Draft:
-    """The mail that tells of a report, with the link that ends such mails.
+    """The mail about a report, with an unsubscribe link.
 
-    Raises Invalid when the recipient's address is none.
+    Raises Invalid when the recipient's address is not valid.
     """
     envelope(recipient.address)
     category = "daily_report" if report.daily else "report_ready"
     headers: dict[str, str] = {}
     view = report_view(report, recipient, now=now)
     view["unsubscribe"] = _unsubscribe(headers, recipient.address, category)
-    subject, text, html = _rendered("report", view)
+    subject, text, html = _render_parts("report", view)
     return Draft(
         kind="report",
         to_address=recipient.address,
@@ -104,21 +104,21 @@ def render_generic(
     reply_to: str | None = None,
     attachments: tuple[Attachment, ...] = (),
 ) -> Draft:
-    """A mail that somebody wrote: their text in our layout, or beside it their HTML as they gave it.
+    """A mail with a text that somebody wrote: as HTML in our layout, unless they gave HTML, which stays unchanged.
 
-    Raises Invalid for an address that is none.
+    Raises Invalid when the recipient's address is not valid.
     """
     envelope(recipient.address)
     line = one_line(subject, 300)
     if html is None:
         paragraphs = [part.strip("\n") for part in re.split(r"\n\s*\n", text.replace("\r\n", "\n")) if part.strip()]
         view = {"brand": brand(), "headline": line, "paragraphs": paragraphs, "unsubscribe": None}
-        html = _html("generic/mail.html").render(view)
+        html = _html_template("generic/mail.html").render(view)
     return Draft(
         kind="generic",
         to_address=recipient.address,
         to_name=one_line(recipient.name or "", 150) or None,
-        reply_to=reachable(reply_to),
+        reply_to=valid_address(reply_to),
         subject=line,
         text=text,
         html=html,
@@ -127,31 +127,31 @@ def render_generic(
     )
 
 
-def _rendered(kind: EmailKind, view: dict[str, Any]) -> tuple[str, str, str]:
+def _render_parts(kind: EmailKind, view: dict[str, Any]) -> tuple[str, str, str]:
     """Subject, text and HTML."""
-    subject = one_line(_plain(f"{kind}/subject.txt").render(view), 300)
-    text = _GAPS.sub("\n\n", _plain(f"{kind}/mail.txt").render(view)).strip() + "\n"
-    return subject, text, _html(f"{kind}/mail.html").render(view)
+    subject = one_line(_text_template(f"{kind}/subject.txt").render(view), 300)
+    text = _GAPS.sub("\n\n", _text_template(f"{kind}/mail.txt").render(view)).strip() + "\n"
+    return subject, text, _html_template(f"{kind}/mail.html").render(view)
 
 
 def _thread(about: SessionDetails) -> dict[str, str]:
-    """What makes mail programs show all mails about one session together."""
+    """The headers by which mail programs show all mails about one session as one thread."""
     root = f"<session.{about.session_id}@{message_host(settings().public_url)}>"
     return {"In-Reply-To": root, "References": root}
 
 
 def _unsubscribe(headers: dict[str, str], address: str, category: str) -> str | None:
-    """The link that ends mails of this category, and the headers with which a mail program offers it (RFC 8058)."""
-    made = link(address, category)
-    if made is not None:
-        headers |= {"List-Unsubscribe": f"<{made}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
-    return made
+    """The unsubscribe link for this category; adds the headers with which mail programs offer it (RFC 8058)."""
+    environment = build_link(address, category)
+    if environment is not None:
+        headers |= {"List-Unsubscribe": f"<{environment}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    return environment
 
 
 def _environment(*, escape: bool) -> Environment:
-    # Two, and not one that goes by a file's ending: the sentences are shared by text and HTML, and in HTML
-    # whatever a template includes or imports must be escaped.
-    made = Environment(
+    # Two environments, not one that escapes by file name: text and HTML share the sentences, and in HTML everything
+    # that a template includes or imports must be escaped.
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=escape,  # noqa: S701 - off for subjects and plain text alone
         undefined=StrictUndefined,
@@ -159,8 +159,8 @@ def _environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters["linked"] = _linked
-    return made
+    environment.filters["linked"] = _link_urls
+    return environment
 
 
 @lru_cache(maxsize=1)
@@ -168,15 +168,15 @@ def _environments() -> tuple[Environment, Environment]:
     return _environment(escape=False), _environment(escape=True)
 
 
-def _plain(name: str) -> Template:
+def _text_template(name: str) -> Template:
     return _environments()[0].get_template(name)
 
 
-def _html(name: str) -> Template:
+def _html_template(name: str) -> Template:
     return _environments()[1].get_template(name)
 
 
-def _linked(text: str, style: str) -> Markup:
-    """The text, escaped, with its line breaks, and its web addresses as links."""
+def _link_urls(text: str, style: str) -> Markup:
+    """The text as HTML: escaped, with its line breaks, and with web addresses as links."""
     linked = urlize(text, rel="noopener")  # escapes what it is given
     return Markup(linked.replace("<a ", f'<a class="a" style="{style}" ').replace("\n", "<br>\n"))  # noqa: S704

@@ -1,4 +1,4 @@
-"""Moments as people read them: in their own zone, which is named."""
+"""Formats times for readers: in their own zone, with its name."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ _MINUS = "\u2212"
 
 @lru_cache(maxsize=600)
 def zone(name: str) -> ZoneInfo:
-    """The IANA zone; UTC for a name that is none, as imported rows may hold."""
+    """The IANA zone; UTC for an unknown name, which imported rows may hold."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -18,7 +18,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def zone_name(at: datetime) -> str:
-    """The zone of a local time, as people say it, with its offset then: "New York time (UTC−5)"."""
+    """The zone of a local time by its city, with the offset at that time: "New York time (UTC−5)"."""
     key = getattr(at.tzinfo, "key", "UTC")
     offset = _offset(at.utcoffset() or timedelta())
     place = key.rpartition("/")[2].replace("_", " ")
@@ -31,8 +31,8 @@ def _offset(offset: timedelta) -> str:
     minutes = round(offset.total_seconds() / 60)
     if minutes == 0:
         return "UTC"
-    hours, rest = divmod(abs(minutes), 60)
-    return f"UTC{'+' if minutes > 0 else _MINUS}{hours}" + (f":{rest:02}" if rest else "")
+    hours, remainder = divmod(abs(minutes), 60)
+    return f"UTC{'+' if minutes > 0 else _MINUS}{hours}" + (f":{remainder:02}" if remainder else "")
 
 
 def day(at: datetime) -> str:
@@ -64,24 +64,24 @@ def short_moment(at: datetime, timezone: str) -> str:
 
 def length(minutes: int) -> str:
     """ "45 minutes", "1 hour", "1 h 30 min"."""
-    hours, rest = divmod(minutes, 60)
+    hours, remainder = divmod(minutes, 60)
     if not hours:
-        return f"{rest} minute{'' if rest == 1 else 's'}"
-    if not rest:
+        return f"{remainder} minute{'' if remainder == 1 else 's'}"
+    if not remainder:
         return f"{hours} hour{'' if hours == 1 else 's'}"
-    return f"{hours} h {rest} min"
+    return f"{hours} h {remainder} min"
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class TimeRange:
     """A start and an end in one zone."""
 
     start: datetime
     end: datetime
 
     @classmethod
-    def of(cls, start: datetime, end: datetime, timezone: str) -> "When":
-        """The times as somebody in that zone sees them."""
+    def of(cls, start: datetime, end: datetime, timezone: str) -> "TimeRange":
+        """The two times in that zone."""
         local = zone(timezone)
         return cls(start.astimezone(local), end.astimezone(local))
 
@@ -92,7 +92,7 @@ class When:
 
     @property
     def date(self) -> str:
-        """The start's day without its weekday."""
+        """The start's day without the weekday."""
         return date(self.start)
 
     @property
@@ -107,7 +107,7 @@ class When:
 
     @property
     def hours(self) -> str:
-        """From when to when; the zone's offset at each end where it changes between them, and the day when it does."""
+        """Start and end time; with the offset of each where it changes between them, and the end's day if another."""
         start, end = f"{self.start:%H:%M}", f"{self.end:%H:%M}"
         if self.start.utcoffset() != self.end.utcoffset():
             start, end = (f"{at:%H:%M} ({_offset(at.utcoffset() or timedelta())})" for at in (self.start, self.end))
@@ -117,21 +117,21 @@ class When:
 
     @property
     def zone(self) -> str:
-        """The zone as people say it."""
+        """The zone's name with its offset."""
         return zone_name(self.start)
 
     @property
     def place(self) -> str:
-        """The zone without its offset: where a line has little room."""
+        """The zone's name without its offset, for short lines."""
         return self.zone.partition(" (")[0]
 
     def relative(self, now: datetime) -> str:
-        """ "today", "tomorrow" or "on Tue 24 Nov 2026", as of ``now`` where the reader is."""
+        """ "today", "tomorrow" or "on Tue 24 Nov 2026", as of ``now`` in the reader's zone."""
         days = (self.start.date() - now.astimezone(self.start.tzinfo).date()).days
         return {0: "today", 1: "tomorrow"}.get(days, f"on {self.short_day}")
 
-    def same_time(self, timezone: str) -> "When | None":
-        """The same hours where somebody else is; None when their clock shows the same."""
-        other = When.of(self.start.astimezone(UTC), self.end.astimezone(UTC), timezone)
+    def same_time(self, timezone: str) -> "TimeRange | None":
+        """The same times in another zone; None when the local times there are the same."""
+        other = TimeRange.of(self.start.astimezone(UTC), self.end.astimezone(UTC), timezone)
         same = other.start.replace(tzinfo=None) == self.start.replace(tzinfo=None)
         return None if same else other

@@ -1,1 +1,1 @@
-"""The mail queue: what is stored, who may send it now, and what became of it."""
+"""The mail queue: enqueue, claims, outcomes, suppressions."""

@@ -1,6 +1,6 @@
-"""Who may send which mail now: claims under a lease, and the last look before DATA.
+"""Claims of due mails under a lease, and send permits, which are checked right before DATA.
 
-What decides whether a mail is due is ``now``; leases, expiry and the time of DATA are by the database's clock.
+Whether a mail is due is decided by ``now``; leases, expiry and the time of DATA are by the database's clock.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,9 +25,9 @@ from core.emails.queue.outcomes import (
 )
 
 LEASE = timedelta(seconds=30)
-"""How long a mail stays with a process of which nothing is heard."""
+"""How long a mail stays claimed by a process that does not renew its lease."""
 BYTES = 32 * 1024 * 1024
-"""What the mails of one claim may weigh together; a single one may be heavier."""
+"""Bytes of all mails of one claim together; a single mail may be larger."""
 RESCUED_AT_ONCE = 500
 
 
@@ -40,7 +40,7 @@ class ClaimedFile(NamedTuple):
 
 
 class ClaimedMail(NamedTuple):
-    """A mail as it was claimed, by ``owner``: a name that no other claim ever has."""
+    """A claimed mail; ``owner`` is unique to the claim."""
 
     id: UUID
     kind: str
@@ -61,14 +61,14 @@ class ClaimedMail(NamedTuple):
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names of our own as SQL lists them."""
+    """Our own names as an SQL list."""
     return ", ".join(f"'{name}'" for name in names)
 
 
 _TRUE_IN = " ".join(f"WHEN '{name}' THEN s.status IN ({_listed(KINDS[name].true_in)})" for name in FOLLOW_SCHEDULE)
 
-# What stops a mail that waits, first reason first. A retry of an uncertain one that is stopped stays uncertain:
-# whether the earlier attempt arrived is still not known.
+# What stops a queued mail; the first reason counts. A stopped retry of an uncertain mail stays uncertain: whether the
+# earlier attempt arrived is still not known.
 _STOPPED = f"""
     CASE
         WHEN e.expires_at <= clock_timestamp() THEN 'expired'
@@ -118,13 +118,13 @@ _DUE = text(f"""
 
 _CLAIM = text(f"""
     UPDATE emails SET
-        status = {_STATUS.format("given.stopped")},
-        lease_owner = CASE WHEN given.stopped IS NULL THEN CAST(:owner AS text) END,
-        lease_until = CASE WHEN given.stopped IS NULL THEN clock_timestamp() + CAST(:lease AS interval) END,
+        status = {_STATUS.format("selected.stopped")},
+        lease_owner = CASE WHEN selected.stopped IS NULL THEN CAST(:owner AS text) END,
+        lease_until = CASE WHEN selected.stopped IS NULL THEN clock_timestamp() + CAST(:lease AS interval) END,
         data_started_at = NULL,
-        last_error = coalesce({_REASON.format("given.stopped")}, emails.last_error)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:stopped AS text[])) AS given(id, stopped)
-    WHERE emails.id = given.id
+        last_error = coalesce({_REASON.format("selected.stopped")}, emails.last_error)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:stopped AS text[])) AS selected(id, stopped)
+    WHERE emails.id = selected.id
     RETURNING emails.status, emails.id, kind, priority, due_at, attempts, to_address, to_name, reply_to, message_id,
         subject, text_body, html_body, headers, created_at
 """)  # noqa: S608 - constants of this module
@@ -136,7 +136,7 @@ _FILES = text("""
 
 
 class ClaimedBatch(NamedTuple):
-    """What a claim found: mails to send, most urgent first; how many were stopped, by why; whether there is more."""
+    """The result of a claim: mails to send, most urgent first; the statuses of stopped mails; whether more are due."""
 
     mails: list[ClaimedMail]
     stopped: list[str]
@@ -144,73 +144,74 @@ class ClaimedBatch(NamedTuple):
 
 
 def claim(db: Session, *, owner: str, now: datetime, limit: int) -> ClaimedBatch:
-    """Take up to ``limit`` mails that are due, under a lease; what may not be sent any more is ended instead.
+    """Claim up to ``limit`` due mails under a lease; mails that may no longer be sent get their final status instead.
 
-    ``owner`` must be new for each claim: it tells this one from every other, our own earlier ones included.
+    ``owner`` must be new for each claim: it distinguishes this claim from all others, our own earlier ones included.
     """
     due = db.execute(_DUE, {"now": now, "limit": limit}).all()
-    taken: list[tuple[UUID, str | None]] = []
+    selected: list[tuple[UUID, str | None]] = []
     weight = 0
     for id_, stopped, size in due:
-        if taken and weight + size > BYTES:
+        if selected and weight + size > BYTES:
             break
-        taken.append((id_, stopped))
+        selected.append((id_, stopped))
         weight += size
-    if not taken:
+    if not selected:
         return ClaimedBatch([], [], more=False)
     given = {
-        "ids": array([id_ for id_, _ in taken]),
-        "stopped": array([stopped for _, stopped in taken]),
+        "ids": array([id_ for id_, _ in selected]),
+        "stopped": array([stopped for _, stopped in selected]),
         "owner": owner,
         "lease": LEASE,
     }
     rows = db.execute(_CLAIM, given).all()
-    mine = sorted((ClaimedMail._make((*row[1:], owner, ())) for row in rows if row[0] == "sending"), key=urgency)
+    claimed = sorted((ClaimedMail._make((*row[1:], owner, ())) for row in rows if row[0] == "sending"), key=urgency)
     files: dict[UUID, list[ClaimedFile]] = {}
-    for id_, *file in db.execute(_FILES, {"ids": array([mail.id for mail in mine])}) if mine else ():
+    for id_, *file in db.execute(_FILES, {"ids": array([mail.id for mail in claimed])}) if claimed else ():
         files.setdefault(id_, []).append(ClaimedFile(*file))
     return ClaimedBatch(
-        [mail._replace(files=tuple(files[mail.id])) if mail.id in files else mail for mail in mine],
+        [mail._replace(files=tuple(files[mail.id])) if mail.id in files else mail for mail in claimed],
         [row[0] for row in rows if row[0] != "sending"],
-        more=len(taken) < len(due) or len(due) == limit,
+        more=len(selected) < len(due) or len(due) == limit,
     )
 
 
 def urgency(mail: ClaimedMail) -> tuple[int, datetime]:
-    """What goes first: the smaller priority, then the older."""
+    """The sort key of sending: the smaller priority first, then the earlier due time."""
     return mail.priority, mail.due_at
 
 
-# By id and by no index of states, hence the «||»: statistics are old when a long queue begins to move.
+# The «|| ''» keeps the planner from the indexes by status, so that rows are found by id: statistics are stale when a
+# long queue starts to be sent.
 #
-# The last statement before DATA. What a cancel wrote is seen here, and a cancel that comes later sees this: both
-# write the mail's row. Locked rows are passed over, and asked for again in a moment.
+# The last statement before DATA. It sees what an earlier cancel wrote, and a later cancel sees this: both write the
+# mail's row. Locked rows are skipped, and requested again a moment later.
 ACQUIRE = text(f"""
-    WITH mine AS MATERIALIZED (
+    WITH owned AS MATERIALIZED (
         SELECT e.id, {_STOPPED} AS stopped
         FROM emails e
-        JOIN unnest((SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[]))) AS given(id, owner)
-            ON given.id = e.id AND given.owner = e.lease_owner
+        JOIN unnest((SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[]))) AS requested(id, owner)
+            ON requested.id = e.id AND requested.owner = e.lease_owner
         WHERE e.status || '' = 'sending'
         ORDER BY e.id FOR UPDATE OF e SKIP LOCKED
     )
     UPDATE emails SET
-        status = {_STATUS.format("mine.stopped")},
-        data_started_at = CASE WHEN mine.stopped IS NULL THEN clock_timestamp() END,
-        attempts = emails.attempts + CAST(mine.stopped IS NULL AND emails.data_started_at IS NULL AS int),
-        lease_owner = CASE WHEN mine.stopped IS NULL THEN emails.lease_owner END,
-        lease_until = CASE WHEN mine.stopped IS NULL THEN emails.lease_until END,
-        last_error = coalesce({_REASON.format("mine.stopped")}, emails.last_error)
-    FROM mine WHERE emails.id = mine.id
+        status = {_STATUS.format("owned.stopped")},
+        data_started_at = CASE WHEN owned.stopped IS NULL THEN clock_timestamp() END,
+        attempts = emails.attempts + CAST(owned.stopped IS NULL AND emails.data_started_at IS NULL AS int),
+        lease_owner = CASE WHEN owned.stopped IS NULL THEN emails.lease_owner END,
+        lease_until = CASE WHEN owned.stopped IS NULL THEN emails.lease_until END,
+        last_error = coalesce({_REASON.format("owned.stopped")}, emails.last_error)
+    FROM owned WHERE emails.id = owned.id
     RETURNING emails.id, emails.status
 """)  # noqa: S608 - constants of this module
 
 
 def acquire_permits(db: Session, mails: Sequence[tuple[UUID, str]]) -> dict[UUID, str]:
-    """For mails and who holds their leases: ``sending`` where DATA may begin once this transaction has committed.
+    """Request send permits, by mail and lease owner: ``sending`` where DATA may start once this transaction commits.
 
-    Another state says what stopped the mail. One left out is locked just now, or no longer its owner's. Asked again by
-    its owner, who may not know whether it was committed, a mail is allowed again and its attempt counted once.
+    Another status says what stopped the mail. A mail left out is locked at the moment, or claimed by another owner. An
+    owner who does not know whether the commit succeeded may request it again: it is permitted again, and counted once.
     """
     if not mails:
         return {}
@@ -226,18 +227,18 @@ _RENEW = text("""
     UPDATE emails SET lease_until = clock_timestamp() + CAST(:lease AS interval)
     WHERE id IN (
         SELECT e.id FROM emails e
-        JOIN unnest((SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[]))) AS given(id, owner)
-            ON given.id = e.id AND given.owner = e.lease_owner
+        JOIN unnest((SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[]))) AS requested(id, owner)
+            ON requested.id = e.id AND requested.owner = e.lease_owner
         WHERE e.status || '' = 'sending' ORDER BY e.id FOR UPDATE OF e SKIP LOCKED
     )
 """)
 
 
 def renew(db: Session, mails: Iterable[tuple[UUID, str]]) -> None:
-    """Hold these mails for another lease, where they are still their owners'."""
-    held = list(mails)
-    if held:
-        given = {"ids": array([id_ for id_, _ in held]), "owners": array([owner for _, owner in held])}
+    """Renew the leases of these mails, where their owners still hold them."""
+    leases = list(mails)
+    if leases:
+        given = {"ids": array([id_ for id_, _ in leases]), "owners": array([owner for _, owner in leases])}
         db.execute(_RENEW, {**given, "lease": LEASE})
 
 
@@ -256,9 +257,9 @@ _RETRY_UNCERTAIN = text("""
 
 
 def rescue(db: Session, *, now: datetime) -> list[UpdatedMail]:
-    """Queue what a lease that ran out left before DATA, and uncertain mails whose retry has come.
+    """Requeue mails whose lease expired before DATA, and uncertain mails whose retry is due.
 
-    What had come to DATA is uncertain from now on: given back, as what became of it.
+    Mails whose lease expired after DATA started become uncertain; returns those.
     """
     found = db.execute(_EXPIRED_LEASES, {"limit": RESCUED_AT_ONCE}).all()
     updates = [
@@ -271,7 +272,7 @@ def rescue(db: Session, *, now: datetime) -> list[UpdatedMail]:
 
 
 def _lease_expired(id_: UUID, owner: str, kind: str, attempts: int) -> StateUpdate:
-    result = AttemptResult("dot", why="who was sending it is gone, and nobody knows how far it came")
+    result = AttemptResult("dot", why="its lease expired while it was being sent; whether it arrived is unknown")
     return StateUpdate(id_, owner, retry_policy(result, kind, attempts), describe(result))
 
 
@@ -285,7 +286,7 @@ _NEXT = text("""
 
 
 def next_due(db: Session) -> datetime | None:
-    """When a mail is due next, or a lease runs out; None: nothing is planned."""
+    """When the next mail is due or the next lease expires; None: neither."""
     found: datetime | None = db.execute(_NEXT).scalar_one()
     return found
 
@@ -298,15 +299,15 @@ _TAKE_TURN = text("""
 
 
 def take_turn(db: Session, rate: float) -> float:
-    """Take the next turn of ``rate`` mails a second, shared by all dispatchers; seconds until it comes."""
-    # a turn lost with the server's last moments costs nothing, so nobody waits for the disk
+    """Take the next turn of ``rate`` mails a second, shared by all dispatchers; returns the seconds until it comes."""
+    # losing the last turns in a crash of the server does no harm, so the commit need not wait for the disk
     db.execute(text("SET LOCAL synchronous_commit = off"))
     seconds = db.execute(_TAKE_TURN, {"gap": timedelta(seconds=1 / rate)}).scalar_one()
     return max(0.0, float(seconds))
 
 
 def count_due(db: Session, *, now: datetime, sample: int) -> tuple[int, list[UUID]]:
-    """How many mails are due, and the first few: what a dry run shows."""
+    """How many mails are due, and the first few, for a dry run."""
     due = "FROM emails WHERE status = 'queued' AND due_at <= :now OR status = 'uncertain' AND retry_at <= :now"
     count = db.execute(text(f"SELECT count(*) {due}"), {"now": now}).scalar_one()
     ids = db.execute(text(f"SELECT id {due} ORDER BY priority, due_at LIMIT :n"), {"now": now, "n": sample})

@@ -1,4 +1,4 @@
-"""Putting rendered mails in the queue: one or a thousand in a handful of statements, in the caller's transaction."""
+"""Queues rendered mails, one or a thousand in a handful of statements, in the caller's transaction."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from core.db import array, insert_many
 from core.emails.addresses import message_host
 from core.emails.draft import Draft
 from core.emails.kinds import KINDS
-from core.emails.queue.suppressions import lift_unsubscribed, suppressed
+from core.emails.queue.suppressions import find_suppressed, lift_unsubscribed
 from core.errors import QueueFull
 from core.locks import EMAIL_QUEUE_LOCK, LOCKS
 from core.models import Email, EmailAttachment, EmailStatus
 from core.settings import settings
 
 LONGEST_RETRY_AFTER = 300
-"""Seconds after which whoever met a full queue may ask again at the latest."""
+"""Maximum ``retry_after`` of a full queue, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewMail:
-    """A draft with its place in the queue; ``problem`` says why it could not be written, and it is dead from the start.
+    """A draft to queue; with ``problem``, the reason why it could not be rendered, it is stored as dead.
 
-    ``key`` makes it be queued once; without one it is queued each time.
+    With a ``key`` it is queued once; without one it is queued each time.
     """
 
     draft: Draft
@@ -42,8 +42,8 @@ class NewMail:
     problem: str | None = None
 
 
-class Queued(NamedTuple):
-    """A mail in the queue; not ``new`` when its key was there before."""
+class QueuedMail(NamedTuple):
+    """A mail in the queue; ``new`` is False when its key was queued before."""
 
     id: UUID
     status: EmailStatus
@@ -52,28 +52,28 @@ class Queued(NamedTuple):
 
 def enqueue(
     db: Session, mails: Sequence[NewMail], *, now: datetime, requested_by: int | None = None, on_demand: bool = False
-) -> list[Queued]:
+) -> list[QueuedMail]:
     """Queue the mails, in order, and wake the dispatchers when this transaction commits.
 
-    What its recipient does not want, or whose address is suppressed, is kept as ``suppressed``, with the reason. With
-    ``on_demand``, raises QueueFull when no more may wait.
+    A mail that its recipient has turned off, or whose address is suppressed, is stored as ``suppressed``, with the
+    reason. With ``on_demand``, raises QueueFull when the queue has reached its capacity.
     """
     if not mails:
         return []
-    unsent = _refusals(db, mails)
+    suppressed_places = _find_suppressed(db, mails)
     problems = {place: mail.problem for place, mail in enumerate(mails) if mail.problem}
-    reasons = unsent | problems
+    reasons = suppressed_places | problems
     if on_demand:
         _check_capacity(db, len(mails) - len(reasons), now)
     ids = [uuid7(now) for _ in mails]
     host = message_host(settings().public_url)
-    made = insert_many(
+    inserted = insert_many(
         db,
         Email,
         {
             "id": ids,
             "kind": [mail.draft.kind for mail in mails],
-            "status": [_status(place, unsent, problems) for place in range(len(mails))],
+            "status": [_status(place, suppressed_places, problems) for place in range(len(mails))],
             "last_error": [reasons.get(place) for place in range(len(mails))],
             "priority": [KINDS[mail.draft.kind].priority for mail in mails],
             "on_demand": on_demand,
@@ -93,34 +93,34 @@ def enqueue(
             "due_at": now,
             "expires_at": [mail.expires_at for mail in mails],
         },
-        once="(idempotency_key)",
+        conflict_target="(idempotency_key)",
         returning=("id", "status"),
     )
-    new: dict[UUID, EmailStatus] = dict(map(tuple, made))
+    new: dict[UUID, EmailStatus] = dict(map(tuple, inserted))
     _attach(db, [(id_, mail.draft) for id_, mail in zip(ids, mails, strict=True) if id_ in new])
     if "queued" in new.values():
         outbox.wake(db)
     before = _existing(db, [mail.key for id_, mail in zip(ids, mails, strict=True) if id_ not in new])
     return [
-        Queued(id_, new[id_], True) if id_ in new else Queued(*before[mail.key], False)
+        QueuedMail(id_, new[id_], True) if id_ in new else QueuedMail(*before[mail.key], False)
         for id_, mail in zip(ids, mails, strict=True)
     ]
 
 
-def _status(place: int, unsent: Collection[int], problems: Collection[int]) -> EmailStatus:
-    return "dead" if place in problems else "suppressed" if place in unsent else "queued"
+def _status(place: int, suppressed_places: Collection[int], problems: Collection[int]) -> EmailStatus:
+    return "dead" if place in problems else "suppressed" if place in suppressed_places else "queued"
 
 
-def _refusals(db: Session, mails: Sequence[NewMail]) -> dict[int, str]:
-    """The places of those that will not be sent, with the reason."""
+def _find_suppressed(db: Session, mails: Sequence[NewMail]) -> dict[int, str]:
+    """The mails that will not be sent: by index, the reason."""
     found: dict[int, str] = {}
     users = _users_of(db, mails)
     pairs = {(users[place], mails[place].draft.category) for place in users}
-    unwanted = preferences.unwanted(db, pairs, "email")
+    turned_off = preferences.find_turned_off(db, pairs, "email")
     for place, user_id in users.items():
-        if (user_id, mails[place].draft.category) in unwanted:
+        if (user_id, mails[place].draft.category) in turned_off:
             found[place] = "the recipient turned these mails off"
-    stopped = suppressed(db, [(mail.draft.to_address, mail.draft.category) for mail in mails])
+    stopped = find_suppressed(db, [(mail.draft.to_address, mail.draft.category) for mail in mails])
     for place in stopped.keys() & users.keys():
         mail = mails[place]
         if lift_unsubscribed(db, mail.draft.to_address, mail.draft.category, user_id=users[place]):
@@ -129,14 +129,14 @@ def _refusals(db: Session, mails: Sequence[NewMail]) -> dict[int, str]:
 
 
 _BY_ADDRESS = text("""
-    SELECT place - 1, u.id FROM unnest(CAST(:addresses AS text[])) WITH ORDINALITY AS given(address, place)
-    JOIN users u ON lower(u.email) = lower(given.address) AND u.deleted_at IS NULL
+    SELECT place - 1, u.id FROM unnest(CAST(:addresses AS text[])) WITH ORDINALITY AS recipients(address, place)
+    JOIN users u ON lower(u.email) = lower(recipients.address) AND u.deleted_at IS NULL
 """)
 
 
 def _users_of(db: Session, mails: Sequence[NewMail]) -> dict[int, int]:
-    """Whose preferences to ask, by place: those who were named, and those who sign in with the address."""
-    optional = [place for place, mail in enumerate(mails) if not preferences.always(mail.draft.category)]
+    """The user whose preferences apply, by index: the mail's ``user_id``, else the user with its address."""
+    optional = [place for place, mail in enumerate(mails) if not preferences.is_mandatory(mail.draft.category)]
     named = {place: id_ for place in optional if (id_ := mails[place].user_id) is not None}
     others = [place for place in optional if place not in named]
     if others:
@@ -146,7 +146,7 @@ def _users_of(db: Session, mails: Sequence[NewMail]) -> dict[int, int]:
 
 
 def _check_capacity(db: Session, wanted: int, now: datetime) -> None:
-    """Raise QueueFull unless so many more on-demand mails may wait; others who ask wait until this transaction ends."""
+    """Raise QueueFull unless ``wanted`` more on-demand mails may wait; serializes with others until the commit."""
     capacity = settings().email_queue_capacity
     if not (capacity and wanted):
         return
@@ -156,13 +156,13 @@ def _check_capacity(db: Session, wanted: int, now: datetime) -> None:
     if count + wanted > capacity:
         seconds = ceil((next_due - now).total_seconds()) if next_due else 1
         raise QueueFull(
-            f"{count} mails wait already, as many as may; nothing was queued.",
+            f"{count} mails are waiting, which is the limit; nothing was queued.",
             retry_after=min(max(seconds, 1), LONGEST_RETRY_AFTER),
         )
 
 
-def _attach(db: Session, made: Sequence[tuple[UUID, Draft]]) -> None:
-    files = [(id_, place, file) for id_, draft in made for place, file in enumerate(draft.attachments)]
+def _attach(db: Session, inserted: Sequence[tuple[UUID, Draft]]) -> None:
+    files = [(id_, place, file) for id_, draft in inserted for place, file in enumerate(draft.attachments)]
     insert_many(
         db,
         EmailAttachment,
@@ -182,7 +182,7 @@ _EXISTING = select(Email.idempotency_key, Email.id, Email.status).where(
 
 
 def _existing(db: Session, keys: Sequence[str | None]) -> dict[str | None, tuple[UUID, EmailStatus]]:
-    """The mails that had these keys already."""
+    """The mails that were queued with these keys before."""
     if not keys:
         return {}
     return {key: (id_, status) for key, id_, status in db.execute(_EXISTING, {"keys": list(keys)})}

@@ -1,4 +1,4 @@
-"""What becomes of a mail after an attempt: the table of outcomes (DOMAIN, "Mail"), and writing them down."""
+"""The retry policy of mails (docs/domain.md, "Mail"), and writing an attempt's decision to the queue."""
 
 import re
 from collections.abc import Sequence
@@ -16,34 +16,34 @@ from core.emails.queue.suppressions import suppress
 from core.models import EmailStatus
 
 Stage = Literal["connect", "sender", "recipient", "data", "dot"]
-"""How far an attempt came: ``data`` from the DATA command on, ``dot`` once the final dot may have left us."""
+"""How far an attempt came: ``data`` from the DATA command on, ``dot`` once the final dot may have been sent."""
 
 DELAYS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
-"""Between one attempt and the next, up to a fifth longer; after the last of them nothing is tried any more."""
+"""Between one attempt and the next, plus up to JITTER of it; after the last delay there is one more attempt."""
 JITTER = 0.2
 ATTEMPTS = len(DELAYS) + 1
 NO_SUCH_MAILBOX = frozenset(("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"))
-"""RFC 3463 and 7505: the address is wrong, moved, or of a domain that takes no mail. Not 5.7, which is about us."""
+"""RFC 3463 and 7505: the address is wrong, moved, or its domain accepts no mail. Not 5.7, which is about the sender."""
 ERROR_CHARS = 500
 
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
 
 
 class Reply(NamedTuple):
-    """A server's answer: its code (RFC 5321) and its text, lines joined."""
+    """A server's reply: its code (RFC 5321) and its text, lines joined."""
 
     code: int
     text: str = ""
 
     @property
     def enhanced(self) -> str:
-        """The enhanced status code (RFC 3463), or nothing."""
+        """The enhanced status code (RFC 3463), or an empty string."""
         found = _ENHANCED.match(self.text)
         return found[0] if found else ""
 
 
 class AttemptResult(NamedTuple):
-    """How an attempt ended: where, and with which answer; with none, the connection was lost or spoke no SMTP."""
+    """How an attempt ended: its stage and the reply; without a reply the connection was lost or did not speak SMTP."""
 
     stage: Stage
     reply: Reply | None = None
@@ -51,7 +51,7 @@ class AttemptResult(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What becomes of the mail; with ``delay`` it is tried again, with ``suppress`` its address gets no more."""
+    """The new status of a mail; ``delay``: it is retried after it; ``suppress``: its address is suppressed."""
 
     status: EmailStatus
     delay: timedelta | None = None
@@ -59,12 +59,12 @@ class Decision(NamedTuple):
 
 
 def retry_policy(result: AttemptResult, kind: str, attempt: int) -> Decision:
-    """The verdict on attempt number ``attempt``, counted from 1. Pure: the whole table is here."""
-    again = DELAYS[attempt - 1] if 1 <= attempt < ATTEMPTS else None
-    retried = Decision("queued", again) if again else Decision("dead")
+    """The decision after attempt number ``attempt``, counted from 1. A pure function: the whole table is here."""
+    delay = DELAYS[attempt - 1] if 1 <= attempt < ATTEMPTS else None
+    retried = Decision("queued", delay) if delay else Decision("dead")
     code = result.reply.code if result.reply else 0
     if result.stage == "connect":
-        return retried  # whatever the server said, it was about us or itself and not about this mail
+        return retried  # whatever the reply, it is about us or the server, not about this mail
     if 400 <= code < 500:
         return retried
     if 500 <= code < 600:
@@ -73,11 +73,11 @@ def retry_policy(result: AttemptResult, kind: str, attempt: int) -> Decision:
         return retried
     if 200 <= code < 300:
         return Decision("sent")
-    return Decision("uncertain", again if kind in RESENT_WHEN_UNCERTAIN else None)
+    return Decision("uncertain", delay if kind in RESENT_WHEN_UNCERTAIN else None)
 
 
 def _no_such_mailbox(result: AttemptResult) -> bool:
-    """Whether a refusal says that there is no such mailbox."""
+    """Whether a refusal means that the mailbox does not exist."""
     if result.reply is None or result.stage == "sender":
         return False
     if result.reply.enhanced:
@@ -86,9 +86,9 @@ def _no_such_mailbox(result: AttemptResult) -> bool:
 
 
 def describe(result: AttemptResult) -> str:
-    """The end as staff read it."""
-    said = f"{result.reply.code} {result.reply.text}" if result.reply else result.why or "the connection was lost"
-    return f"{_STAGE_NAMES[result.stage]}: {said}".strip()[:ERROR_CHARS].replace("\x00", "")
+    """The result as a line for staff."""
+    reply = f"{result.reply.code} {result.reply.text}" if result.reply else result.why or "the connection was lost"
+    return f"{_STAGE_NAMES[result.stage]}: {reply}".strip()[:ERROR_CHARS].replace("\x00", "")
 
 
 _STAGE_NAMES: dict[Stage, str] = {
@@ -101,10 +101,10 @@ _STAGE_NAMES: dict[Stage, str] = {
 
 
 class StateUpdate(NamedTuple):
-    """An attempt's verdict to be written, for who held the mail's lease as ``owner``.
+    """The decision after an attempt, to be written if ``owner`` still holds the mail's lease.
 
-    ``attempts`` is added to those counted: 1 for one that ended before it had leave to begin, which counts it; -1 for
-    one that had leave and did not begin.
+    ``attempts`` is added to the count, which a send permit raises: 1 for an attempt that ended before it had a permit,
+    -1 for one that had a permit and did not start.
     """
 
     id: UUID
@@ -115,7 +115,7 @@ class StateUpdate(NamedTuple):
 
 
 class UpdatedMail(NamedTuple):
-    """A mail whose new state was written."""
+    """A mail whose new status was written."""
 
     id: UUID
     kind: str
@@ -127,59 +127,60 @@ class UpdatedMail(NamedTuple):
 
 
 def release(id_: UUID, owner: str, *, attempts: int = 0) -> StateUpdate:
-    """A mail given back untried, for whoever claims it next."""
+    """A claimed mail that was not tried, queued again for the next claim."""
     return StateUpdate(id_, owner, Decision("queued", timedelta(0)), attempts=attempts)
 
 
-# SKIP LOCKED: whoever holds the row is about to commit, and a wait here could close a ring of waits. That a mail was
-# accepted is written even when its lease had run out meanwhile, as long as nobody else has claimed it since.
+# SKIP LOCKED: whoever holds the row is about to commit, and waiting here could deadlock. That a mail was accepted is
+# written even when its lease has expired meanwhile, as long as nobody else has claimed it since.
 COMPLETE = text(f"""
-    WITH given AS (
+    WITH updates AS (
         SELECT * FROM unnest(
             (SELECT CAST(:ids AS uuid[])), (SELECT CAST(:owners AS text[])), (SELECT CAST(:statuses AS text[])),
             (SELECT CAST(:seconds AS float8[])), (SELECT CAST(:errors AS text[])), (SELECT CAST(:attempts AS int[]))
-        ) AS given(id, owner, status, seconds, error, attempts)
-    ), mine AS MATERIALIZED (
-        SELECT emails.id, given.owner
-        FROM emails JOIN given ON given.id = emails.id AND given.owner = emails.lease_owner
-        WHERE emails.status || '' = 'sending' OR given.status = 'sent' AND emails.status IN ('uncertain', 'queued')
+        ) AS updates(id, owner, status, seconds, error, attempts)
+    ), owned AS MATERIALIZED (
+        SELECT emails.id, updates.owner
+        FROM emails JOIN updates ON updates.id = emails.id AND updates.owner = emails.lease_owner
+        WHERE emails.status || '' = 'sending' OR updates.status = 'sent' AND emails.status IN ('uncertain', 'queued')
         ORDER BY emails.id FOR UPDATE OF emails SKIP LOCKED
     )
     UPDATE emails SET
-        status = given.status,
-        attempts = emails.attempts + given.attempts,
+        status = updates.status,
+        attempts = emails.attempts + updates.attempts,
         due_at = CASE
-            WHEN given.status = 'queued' AND given.seconds > 0
-                THEN clock_timestamp() + given.seconds * (1 + {JITTER} * random()) * interval '1 second'
+            WHEN updates.status = 'queued' AND updates.seconds > 0
+                THEN clock_timestamp() + updates.seconds * (1 + {JITTER} * random()) * interval '1 second'
             ELSE emails.due_at
         END,
         retry_at = CASE
-            WHEN given.status = 'uncertain' AND given.seconds IS NOT NULL
-                THEN clock_timestamp() + given.seconds * (1 + {JITTER} * random()) * interval '1 second'
+            WHEN updates.status = 'uncertain' AND updates.seconds IS NOT NULL
+                THEN clock_timestamp() + updates.seconds * (1 + {JITTER} * random()) * interval '1 second'
         END,
-        uncertain_at = CASE WHEN given.status = 'uncertain' THEN clock_timestamp() ELSE emails.uncertain_at END,
-        sent_at = CASE WHEN given.status = 'sent' THEN clock_timestamp() END,
-        data_started_at = CASE WHEN given.status = 'queued' THEN NULL ELSE emails.data_started_at END,
-        lease_owner = CASE WHEN given.status = 'uncertain' THEN emails.lease_owner END,
+        uncertain_at = CASE WHEN updates.status = 'uncertain' THEN clock_timestamp() ELSE emails.uncertain_at END,
+        sent_at = CASE WHEN updates.status = 'sent' THEN clock_timestamp() END,
+        data_started_at = CASE WHEN updates.status = 'queued' THEN NULL ELSE emails.data_started_at END,
+        lease_owner = CASE WHEN updates.status = 'uncertain' THEN emails.lease_owner END,
         lease_until = NULL,
-        last_error = coalesce(given.error, emails.last_error)
-    FROM given, mine
-    WHERE emails.id = mine.id AND given.id = mine.id AND given.owner = mine.owner
-    RETURNING emails.id, emails.kind, emails.status, emails.attempts, emails.to_address, emails.session_id, given.error
+        last_error = coalesce(updates.error, emails.last_error)
+    FROM updates, owned
+    WHERE emails.id = owned.id AND updates.id = owned.id AND updates.owner = owned.owner
+    RETURNING emails.id, emails.kind, emails.status, emails.attempts, emails.to_address, emails.session_id,
+        updates.error
 """)  # noqa: S608 - our own number
 
 
 def complete(db: Session, updates: Sequence[StateUpdate], *, now: datetime) -> list[UpdatedMail]:
-    """Write down what became of these mails, each by who holds its lease.
+    """Write the decisions on these mails, where their owners still hold the leases.
 
-    Gives those that were written. One left out was locked just now or is no longer the owner's, see ``still_held``.
-    Whatever is to be tried again wakes the dispatchers, which then know when.
+    Returns the mails written. One left out is locked at the moment, or no longer the owner's: see ``still_held``.
+    Wakes the dispatchers when a mail is to be retried, so that they know when.
     """
     if not updates:
         return []
     updated = [UpdatedMail._make(row) for row in db.execute(COMPLETE, complete_parameters(updates))]
     decisions = {e.id: e.decision for e in updates}
-    for mail in sorted(updated, key=lambda mail: mail.to_address.lower()):  # in one order, whoever else does the same
+    for mail in sorted(updated, key=lambda mail: mail.to_address.lower()):  # in one order, against deadlocks
         if decisions[mail.id].suppress:
             suppress(db, mail.to_address, reason="unknown recipient", now=now, data={"email_id": str(mail.id)})
     if any(decisions[mail.id].delay is not None for mail in updated):
@@ -201,14 +202,14 @@ def complete_parameters(updates: Sequence[StateUpdate]) -> dict[str, str]:
 
 _HELD = text("""
     SELECT emails.id FROM emails
-    JOIN unnest(CAST(:ids AS uuid[]), CAST(:owners AS text[])) AS given(id, owner)
-        ON given.id = emails.id AND given.owner = emails.lease_owner
+    JOIN unnest(CAST(:ids AS uuid[]), CAST(:owners AS text[])) AS requested(id, owner)
+        ON requested.id = emails.id AND requested.owner = emails.lease_owner
     WHERE emails.status || '' = 'sending'
 """)
 
 
 def still_held(db: Session, mails: Sequence[tuple[UUID, str]]) -> set[UUID]:
-    """Which of these mails their owners still hold."""
+    """The mails whose leases their owners still hold."""
     if not mails:
         return set()
     given = {"ids": array([id_ for id_, _ in mails]), "owners": array([owner for _, owner in mails])}

@@ -1,7 +1,7 @@
 """State updates and send permits in one round trip: nine of ten completions need nothing else.
 
-The statements are those of ``outcomes.complete`` and ``claims.acquire_permits``; what costs is the round trip, of which
-a transaction of SQLAlchemy makes six.
+The statements are those of ``outcomes.complete`` and ``claims.acquire_permits``; the cost is in the round trips, of
+which a transaction through SQLAlchemy makes six.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from core.emails.queue.claims import ACQUIRE, acquire_parameters
 from core.emails.queue.outcomes import COMPLETE, StateUpdate, UpdatedMail, complete_parameters
 
 _dialect = dialect()  # type: ignore[no-untyped-call]
-# the queries as psycopg takes them
+# the queries in psycopg's parameter style
 _begin, _write = (str(statement.compile(dialect=_dialect)).encode() for statement in (ACQUIRE, COMPLETE))
 
 
 def can_pipeline(updates: Sequence[StateUpdate]) -> bool:
-    """Whether these verdicts ask for nothing beside their rows: nobody is told, no address suppressed, none woken."""
+    """Whether these updates only write rows: they notify nobody, suppress no address and wake no dispatcher."""
     return all(e.decision.status == "sent" for e in updates)
 
 
 def complete(
     connection: Connection[Any], requests: Sequence[tuple[UUID, str]], updates: Sequence[StateUpdate]
 ) -> tuple[list[UpdatedMail], dict[UUID, str]]:
-    """``outcomes.complete`` and ``acquire_permits`` in a transaction of their own, committed; what they give."""
+    """``outcomes.complete`` and ``acquire_permits`` in one committed transaction; returns the results of both."""
     with connection.pipeline():
         completed = connection.execute(_write, complete_parameters(updates), prepare=True) if updates else None
         permitted = connection.execute(_begin, acquire_parameters(requests), prepare=True) if requests else None

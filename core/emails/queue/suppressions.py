@@ -1,4 +1,4 @@
-"""Addresses that get no more mail: of one category, or of any kind."""
+"""Suppressions: addresses that get no more mail of one category, or of any."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,20 +11,26 @@ from sqlalchemy.orm import Session
 from core.db import array
 from core.models import EmailSuppression
 
-ANY = ""
-"""The category that means every kind of mail."""
+ANY_CATEGORY = ""
+"""The category that stands for all mail."""
 UNSUBSCRIBED = "unsubscribed"
-"""The reason of what people ended themselves."""
+"""The reason of suppressions by the recipients themselves."""
 
 
 def suppress(
-    db: Session, address: str, *, reason: str, now: datetime, category: str = ANY, data: dict[str, Any] | None = None
+    db: Session,
+    address: str,
+    *,
+    reason: str,
+    now: datetime,
+    category: str = ANY_CATEGORY,
+    data: dict[str, Any] | None = None,
 ) -> None:
-    """Send this address, in any case of letters, no more mail of the category; again is nothing.
+    """Suppress mails of the category to this address, in upper or lower case; a second time changes nothing.
 
-    ``reason`` is shown to staff. Mails that already wait are stopped before DATA.
+    ``reason`` is shown to staff. Mails already queued are stopped before DATA.
     """
-    # Lowered by PostgreSQL here and wherever it is compared: Python lowers some letters otherwise.
+    # Lowered by PostgreSQL here and in every comparison: Python lowers some letters differently.
     address_ = func.lower(literal(address))
     row = insert(EmailSuppression).values(address=address_, category=category, reason=reason, data=data, created_at=now)
     db.execute(row.on_conflict_do_nothing())
@@ -33,14 +39,14 @@ def suppress(
 _SUPPRESSED = text("""
     SELECT DISTINCT ON (place) place, s.reason
     FROM unnest(CAST(:addresses AS text[]), CAST(:categories AS text[])) WITH ORDINALITY
-         AS given(address, category, place)
-    JOIN email_suppressions s ON s.address = lower(given.address) AND s.category IN ('', given.category)
+         AS mails(address, category, place)
+    JOIN email_suppressions s ON s.address = lower(mails.address) AND s.category IN ('', mails.category)
     ORDER BY place, s.category
 """)
 
 
-def suppressed(db: Session, mails: Sequence[tuple[str, str]]) -> dict[int, str]:
-    """Which of the (address, category) must not be sent: their places, with the reason."""
+def find_suppressed(db: Session, mails: Sequence[tuple[str, str]]) -> dict[int, str]:
+    """Which of the (address, category) pairs are suppressed: by index, the reason."""
     if not mails:
         return {}
     given = {"addresses": array([address for address, _ in mails]), "categories": array([c for _, c in mails])}
@@ -60,6 +66,6 @@ _LIFT = text("""
 
 
 def lift_unsubscribed(db: Session, address: str, category: str, *, user_id: int) -> bool:
-    """Let mails go again that somebody unsubscribed from before they could sign in, and since asked for as a user."""
+    """Delete an unsubscription from before the recipient could sign in, when they have since turned the mails on."""
     given = {"address": address, "category": category, "user_id": user_id, "reason": UNSUBSCRIBED}
     return db.scalar(_LIFT, given) is not None

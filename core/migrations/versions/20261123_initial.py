@@ -31,8 +31,8 @@ LEGAL_MOVES = [
     "abandoned>completed",
 ]
 
-# The table of moves once more, where no program can pass it by; and whoever writes a status without saying when to
-# look again has the next sweep look.
+# The table of moves once more, as a trigger that no program can bypass. An update of the status that does not set
+# ``sweep_at`` makes the session due for the next sweep.
 GUARD = f"""
 CREATE FUNCTION sessions_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,1 +1,1 @@
-"""Charts: each family of them in a module, each chart with its finding."""
+"""Charts: one module for each kind of drawing; each chart is a card with its finding."""

@@ -1,4 +1,4 @@
-"""Bars: the funnel, outcomes, who held how much, and where people stop."""
+"""Bar charts: funnel, outcomes, interviewers' loads, and drop-off by question."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from core.reports.charts import theme
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import Load, QuestionFigures, Ratio, Stage
 from core.reports.document import Chart
-from core.reports.formatting import FEW, all_of, count, name, number, of, percent
+from core.reports.formatting import FEW, all_of, count, name, number, percent, share
 
 OUTCOMES = {
     "completed": "completed",
@@ -21,11 +21,11 @@ OUTCOMES = {
     "cancelled": "cancelled",
     "open": "still open",
 }
-"""What became of sessions, in the order in which they are drawn."""
+"""Names of outcomes, in the order in which they are drawn."""
 
 
 def funnel(stages: Sequence[Stage]) -> Card:
-    """How far the period's sessions got, as bars from the first stage to the last."""
+    """How many of the period's sessions reached each stage, as bars from the first stage to the last."""
     key, unit = "funnel", "Sessions invited in the period that got at least so far"
     if not stages or not stages[0].sessions:
         return empty_card(key, "No session was invited in this period", unit)
@@ -34,18 +34,19 @@ def funnel(stages: Sequence[Stage]) -> Card:
         reached = [stage.name for stage in stages if stage.sessions]
         return text_card(key, f"The one session got as far as: {reached[-1]}", unit)
     last = Ratio(stages[-1].sessions, whole)
-    chart = _across(
+    chart = _horizontal_bars(
         [stage.name.capitalize() for stage in stages],
         [stage.sessions for stage in stages],
         [f"{stage.sessions:,}  {theme.grey(percent(stage.sessions, whole))}" for stage in stages],
-        colours=[theme.tone(whole, theme.PALE, theme.FAINTER)] * (len(stages) - 1) + [theme.tone(whole, theme.BLUE)],
+        colours=[theme.color_for(whole, theme.PALE, theme.FAINTER)] * (len(stages) - 1)
+        + [theme.color_for(whole, theme.BLUE)],
         height=theme.TALL,
     )
     numbers = [f"{stage.name} {stage.sessions:,}, {percent(stage.sessions, whole)}" for stage in stages]
-    return chart_card(key, _got(last, stages[-1].name), unit, whole, chart, numbers)
+    return chart_card(key, _funnel_finding(last, stages[-1].name), unit, whole, chart, numbers)
 
 
-def _got(last: Ratio, stage: str) -> str:
+def _funnel_finding(last: Ratio, stage: str) -> str:
     all_ = count(last.whole, "session")
     if not last.part:
         return f"Of {all_} none is {stage} yet"
@@ -54,11 +55,11 @@ def _got(last: Ratio, stage: str) -> str:
     if last.whole >= FEW and last.whole >= 10 * last.part:
         return f"One session in {number(round(last.whole / last.part))} is {stage}"
     be = "is" if last.part == 1 else "are"
-    return f"{last.part} of {last.whole} sessions {be} {stage}" if last.whole < FEW else f"{of(last)} are {stage}"
+    return f"{last.part} of {last.whole} sessions {be} {stage}" if last.whole < FEW else f"{share(last)} are {stage}"
 
 
 def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool = False) -> Card:
-    """What became of sessions, as bars; ``attended``: of those one candidate had a time for."""
+    """Outcomes of sessions, as bars; ``attended``: those scheduled for one candidate."""
     unit = "Sessions that had a time, by how they went" if attended else "Sessions by what became of them"
     kinds = [kind for kind in OUTCOMES if kind in found and (found[kind] or kind in {"completed", "no_show"})]
     kinds += [kind for kind in found if kind not in OUTCOMES and found[kind]]
@@ -68,11 +69,13 @@ def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool 
     if whole == 1:
         only = next(kind for kind, n in found.items() if n and kind != "late")
         return text_card(key, f"The one session: {OUTCOMES.get(only, only.replace('_', ' '))}", unit)
-    chart = _across(
+    chart = _horizontal_bars(
         [OUTCOMES.get(kind, kind.replace("_", " ")).capitalize() for kind in kinds],
         [found[kind] for kind in kinds],
         [f"{found[kind]:,}  {theme.grey(percent(found[kind], whole))}" for kind in kinds],
-        colours=[theme.tone(whole, theme.BLUE if kind == "completed" else theme.PALE, theme.FAINT) for kind in kinds],
+        colours=[
+            theme.color_for(whole, theme.BLUE if kind == "completed" else theme.PALE, theme.FAINT) for kind in kinds
+        ],
         height=max(90, 30 * len(kinds) + 10) if attended else theme.TALL,
     )
     done = found.get("completed", 0)
@@ -91,7 +94,7 @@ def outcomes(found: Mapping[str, int], *, key: str = "outcomes", attended: bool 
 
 
 def loads(found: Sequence[Load], interviewers: int) -> Card:
-    """Who held how many sessions, the busiest first."""
+    """Sessions held by each interviewer, the busiest first."""
     key = "loads"
     held = [load for load in found if load.sessions]
     shown = f"; the busiest {len(held)} of {interviewers:,}" if interviewers > len(held) else ""
@@ -105,11 +108,13 @@ def loads(found: Sequence[Load], interviewers: int) -> Card:
     if n == 1:
         return text_card(key, name(held[0].name, 32) + " held the one session", unit)
     first = [load for load in held if load.sessions == most]
-    chart = _across(
+    chart = _horizontal_bars(
         [load.name for load in held],
         [load.sessions for load in held],
         [f"{load.sessions:,}  {theme.grey(number(round(load.hours, 1)) + ' h')}" for load in held],
-        colours=[theme.tone(n, theme.BLUE if load.sessions == most else theme.PALE, theme.FAINTER) for load in held],
+        colours=[
+            theme.color_for(n, theme.BLUE if load.sessions == most else theme.PALE, theme.FAINTER) for load in held
+        ],
         height=max(213, 19 * len(held) + 16),
         least=6,
     )
@@ -127,7 +132,7 @@ def loads(found: Sequence[Load], interviewers: int) -> Card:
 
 
 def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
-    """How many sessions got to each question; the bar after the greatest loss stands out."""
+    """How many sessions reached each question; the bar after the largest loss is highlighted."""
     key, unit = "drop_off", "Started sessions that answered this question or a later one, in per cent"
     if not started or not questions:
         return empty_card(key, "No session was started in this period", unit, wide=True)
@@ -142,7 +147,8 @@ def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
     worst = max(range(len(lost)), key=lambda i: lost[i])
     clear = started >= FEW and all(significance.counts_differ(lost[worst], n) for i, n in enumerate(lost) if i != worst)
     colours = [
-        theme.tone(started, theme.BLUE if clear and i == worst else theme.PALE, theme.FAINTER) for i in range(len(lost))
+        theme.color_for(started, theme.BLUE if clear and i == worst else theme.PALE, theme.FAINTER)
+        for i in range(len(lost))
     ]
     trace = {
         "type": "bar",
@@ -173,12 +179,12 @@ def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
             f"Question {questions[worst].ordinal} loses the most: {lost[worst]:,} of {started:,} stopped before it"
         )
     else:
-        finding = f"{of(Ratio(end, started))} of started sessions" if started >= FEW else of(Ratio(end, started))
+        finding = f"{share(Ratio(end, started))} of started sessions" if started >= FEW else share(Ratio(end, started))
         finding += " reached the last question"
     return chart_card(key, finding, unit, started, chart, numbers, wide=True, things="started session")
 
 
-def _across(
+def _horizontal_bars(
     labels: Sequence[str],
     values: Sequence[float],
     texts: Sequence[str],
@@ -187,7 +193,7 @@ def _across(
     height: int,
     least: int = 3,
 ) -> Chart:
-    """Bars from left to right, the first on top, each with its text at its end."""
+    """Horizontal bars, the first on top, each with its text at its end."""
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -199,7 +205,7 @@ def _across(
         "textfont": {"size": 10.5, "color": theme.INK},
         "marker": {"color": list(colours)},
     }
-    named, left = theme.lines_of(labels, 132, least)
+    named, left = theme.row_labels(labels, 132, least)
     return theme.chart(
         [trace],
         width=theme.HALF,

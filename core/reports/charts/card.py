@@ -1,4 +1,4 @@
-"""A chart with what it says: the finding as its title, the unit below it."""
+"""Cards: a chart with its finding as title, and its unit below."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from core.reports.formatting import FEW, count
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One finding and its chart; without a chart there was nothing to draw, and the finding says so."""
+    """One finding and its chart; ``chart`` is None when the finding alone says it all."""
 
     key: str
     finding: Markup
@@ -23,12 +23,12 @@ class Card:
 
     @property
     def few(self) -> bool:
-        """Whether it rests on too little to be compared."""
+        """Whether n is too small for comparisons."""
         return 0 < self.n < FEW
 
     @property
     def basis(self) -> str:
-        """What the finding rests on."""
+        """The number of things that the finding is based on."""
         return count(self.n, self.things)
 
 
@@ -43,7 +43,7 @@ def chart_card(
     wide: bool = False,
     things: str = "session",
 ) -> Card:
-    """A card whose chart tells its finding and its numbers to who cannot see it."""
+    """A card with a chart, whose text alternative holds the finding and the numbers."""
     finding = finding if isinstance(finding, Markup) else Markup.escape(finding)
     alt = f"{finding.striptags()}. {unit}: {'; '.join(numbers)}."
     return Card(key, finding, unit, n, replace(chart, alt=alt[:_LONGEST]), wide, things)
@@ -54,7 +54,7 @@ _LONGEST = 1200
 
 
 def text_card(key: str, finding: Markup | str, unit: str, *, wide: bool = False) -> Card:
-    """A card about one single thing: words say it, a chart would only pretend to more."""
+    """A card without a chart, for n = 1: a sentence says it all."""
     return Card(key, finding if isinstance(finding, Markup) else Markup.escape(finding), unit, 1, None, wide)
 
 

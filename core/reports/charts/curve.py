@@ -1,4 +1,4 @@
-"""Feedback: which share was in by when, as a curve with the deadline."""
+"""The curve of feedback: the share submitted over time, with the deadline."""
 
 from core.reports.charts import theme
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
@@ -9,7 +9,7 @@ _HIGHEST = 3.0
 
 
 def feedback(data: FeedbackTimes) -> Card:
-    """Share of the feedback due that was in, by the share of its deadline that had passed."""
+    """The share of due feedback that was submitted, over the share of the time to its deadline."""
     key, unit = "feedback", "Share of feedback due that was in, by time since the session in deadlines"
     n = data.in_time.whole
     if not n:
@@ -23,7 +23,7 @@ def feedback(data: FeedbackTimes) -> Card:
     end = min(_HIGHEST, max(1.5, curve[-1][0]))
     if curve[-1][0] < end:
         curve.append((end, curve[-1][1]))
-    colour = theme.tone(n, theme.BLUE)
+    colour = theme.color_for(n, theme.BLUE)
     at = 100 * data.in_time.part / n
     trace = {
         "type": "scatter",
@@ -44,7 +44,7 @@ def feedback(data: FeedbackTimes) -> Card:
     }
     deadline = data.deadline_hours.median
     one = data.deadline_hours.p90 in (None, deadline)
-    said = "deadline" if deadline is None else f"deadline{'' if one else ', median'} {hours(deadline)}"
+    text = "deadline" if deadline is None else f"deadline{'' if one else ', median'} {hours(deadline)}"
     below = at > 24
     chart = theme.chart(
         [trace, point],
@@ -63,7 +63,7 @@ def feedback(data: FeedbackTimes) -> Card:
             )
         ],
         annotations=[
-            theme.note(1, 1.0, theme.bold(said), yref="paper", yanchor="bottom", font={"size": 10, "color": theme.INK}),
+            theme.note(1, 1.0, theme.bold(text), yref="paper", yanchor="bottom", font={"size": 10, "color": theme.INK}),
             theme.note(
                 1,
                 at,

@@ -1,4 +1,4 @@
-"""Dots on lines: how long things took, and where questions and skills stand."""
+"""Dot plots: waiting times, questions and skills."""
 
 from collections.abc import Sequence
 from math import log10
@@ -35,11 +35,11 @@ class Row(NamedTuple):
     n: int
     text: str
     base: int
-    """What the comparison rests on; ``n`` is what the value does."""
+    """The n of the comparison; ``n`` is that of the value."""
 
 
 def waits(now: Totals, then: Totals, before: str) -> Card:
-    """Median and 90th percentile of the three waits, beside the medians of the time before."""
+    """Median and 90th percentile of the three waits, with the medians of the period before."""
     key, unit = "waits", f"Dot: median; line: to the 90th percentile; upright: the median in {before}"
     rows = [
         ("Scheduling delay", "start − invited", now.scheduling_delay, then.scheduling_delay),
@@ -50,7 +50,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
     if not n:
         return empty_card(key, "Nothing was scheduled, decided or hired in this period", unit, wide=True)
     known = [v for _, _, a, b in rows for v in (a.median, a.p90, b.median) if v and v > 0]
-    low, high = _ends(known)
+    low, high = _axis_range(known)
     traces: list[theme.Figure] = []
     notes = []
     for y, (title, meaning, wait, past) in enumerate(rows):
@@ -64,7 +64,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
             notes.append(theme.note(0, y, "– none in this period", xref="paper", xanchor="left"))
             continue
         median, p90 = (max(v or 0.05, 0.05) for v in (wait.median, wait.p90))
-        colour = theme.tone(wait.n, theme.BLUE)
+        colour = theme.color_for(wait.n, theme.BLUE)
         traces.append(
             {"type": "scatter", "mode": "lines", "x": [median, p90], "y": [y, y], "line": {"color": colour, "width": 3}}
         )
@@ -83,7 +83,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
                 font={"size": theme.SIZE, "color": theme.INK},
             )
         )
-    marks = [(at, said) for at, said in _MARKS if low <= at <= high]
+    marks = [(at, label) for at, label in _MARKS if low <= at <= high]
     chart = theme.chart(
         traces,
         width=theme.WIDE,
@@ -93,7 +93,7 @@ def waits(now: Totals, then: Totals, before: str) -> Card:
             "type": "log",
             "range": [log10(low), log10(high)],
             "tickvals": [at for at, _ in marks],
-            "ticktext": [said for _, said in marks],
+            "ticktext": [label for _, label in marks],
             "showgrid": True,
         },
         yaxis=theme.axis(range=[len(rows) - 0.5, -0.5]),
@@ -109,13 +109,13 @@ def _finding(rows: Sequence[tuple[str, Wait, Wait]]) -> str:
     moved = [(t, a, b) for t, a, b in reversed(rows) if significance.waits_differ(a, b)]
     if moved:
         title, a, b = moved[0]
-        way = "fell" if (a.median or 0) < (b.median or 0) else "rose"
-        return f"{title} {way} to a median of {hours(a.median)} from {hours(b.median)}"
+        direction = "fell" if (a.median or 0) < (b.median or 0) else "rose"
+        return f"{title} {direction} to a median of {hours(a.median)} from {hours(b.median)}"
     title, a, _ = next(row for row in reversed(rows) if row[1].n)
     return f"{title}: a median of {hours(a.median)}" if a.n > 1 else f"{title}: {hours(a.median)} in one case"
 
 
-def _ends(known: Sequence[float]) -> tuple[float, float]:
+def _axis_range(known: Sequence[float]) -> tuple[float, float]:
     low, high = max(min(known, default=1), 0.05), max(max(known, default=24), 0.1)
     below = [at for at, _ in _MARKS if at <= low]
     above = [at for at, _ in _MARKS if at >= high]
@@ -123,7 +123,7 @@ def _ends(known: Sequence[float]) -> tuple[float, float]:
 
 
 def questions(found: Sequence[QuestionFigures]) -> Card:
-    """Difficulty (mean share of points) and how often a question was answered, the hardest first."""
+    """Difficulty (mean share of points) and share of answers of each question, the hardest first."""
     key, unit = "questions", "Filled: mean share of points (low is hard); hollow: answered, of those who got there"
     rows = [q for q in found if q.reached or q.scored]
     if not rows:
@@ -176,7 +176,7 @@ _ROWS = 24
 
 
 def skills(found: Sequence[SkillFigures]) -> list[Card]:
-    """For each position, the candidate's share of points beside the median of the others there."""
+    """For each position, the candidate's share of points and the median of the other candidates."""
     cards = []
     for at, position in enumerate(dict.fromkeys(one.position for one in found)):
         rows = sorted((one for one in found if one.position == position), key=lambda one: -one.mean)[:_ROWS]
@@ -214,7 +214,7 @@ def skills(found: Sequence[SkillFigures]) -> list[Card]:
 
 
 def _rows(rows: Sequence[Row], longest: int, *, shape: str) -> Chart:
-    """Lines from 0 to 100 %, each with its two marks, the value's number beside it."""
+    """Lines from 0 to 100 %, each with its two marks, and the value as text beside it."""
     traces: list[theme.Figure] = []
     notes, shapes = [], []
     for y, row in enumerate(rows):
@@ -230,7 +230,7 @@ def _rows(rows: Sequence[Row], longest: int, *, shape: str) -> Chart:
                     xref="paper",
                     xanchor="right",
                     xshift=30,
-                    font={"size": 10, "color": theme.tone(row.n, theme.INK, theme.GREY)},
+                    font={"size": 10, "color": theme.color_for(row.n, theme.INK, theme.GREY)},
                 )
             )
         else:
@@ -238,12 +238,14 @@ def _rows(rows: Sequence[Row], longest: int, *, shape: str) -> Chart:
     others = [(row.other, y) for y, row in enumerate(rows) if row.other is not None]
     if others:
         traces.append(_marks([x for x, _ in others], [y for _, y in others], "#ffffff", theme.GREY, 8, shape))
-    values = [(row.value, y, theme.tone(row.base, theme.BLUE)) for y, row in enumerate(rows) if row.value is not None]
+    values = [
+        (row.value, y, theme.color_for(row.base, theme.BLUE)) for y, row in enumerate(rows) if row.value is not None
+    ]
     if values:
         traces.append(
             _marks([x for x, _, _ in values], [y for _, y, _ in values], [c for _, _, c in values], "#ffffff", 10)
         )
-    named, left = theme.lines_of([row.label for row in rows], longest, 1)
+    named, left = theme.row_labels([row.label for row in rows], longest, 1)
     return theme.chart(
         traces,
         width=theme.WIDE,

@@ -1,4 +1,4 @@
-"""Heat maps, drawn as bars: plotly's own would be a bitmap."""
+"""Heat maps, drawn as bars, because plotly's own heat map is a bitmap."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -22,14 +22,16 @@ def week(found: Mapping[tuple[int, int], int], period: Period) -> Card:
     n = sum(found.values())
     if not n:
         return empty_card(key, "No session had a planned start in this period", unit)
-    begun = {spot: sessions for spot, sessions in found.items() if sessions}
+    sessions_by_hour = {cell: sessions for cell, sessions in found.items() if sessions}
     if n == 1:
-        (d, h), *_ = begun
+        (d, h), *_ = sessions_by_hour
         return text_card(key, f"The one session was planned for {_DAYS[d - 1]} {h}:00", unit)
-    first, last = min(9, *(h for _, h in begun), 9), max(16, *(h for _, h in begun), 16)
-    days = _weekdays(period) or list(range(1, 6 if max(d for d, _ in begun) < 6 else 8))
-    highest = max(begun.values())
-    cells = [(h - first, at, begun.get((d, h), 0)) for at, d in enumerate(days) for h in range(first, last + 1)]
+    first, last = min(9, *(h for _, h in sessions_by_hour), 9), max(16, *(h for _, h in sessions_by_hour), 16)
+    days = _weekdays(period) or list(range(1, 6 if max(d for d, _ in sessions_by_hour) < 6 else 8))
+    highest = max(sessions_by_hour.values())
+    cells = [
+        (h - first, at, sessions_by_hour.get((d, h), 0)) for at, d in enumerate(days) for h in range(first, last + 1)
+    ]
     wide = last - first > 11
     chart = _cells(
         [(x, y, v / highest if v else None, _short(v) if v else "") for x, y, v in cells],
@@ -40,13 +42,13 @@ def week(found: Mapping[tuple[int, int], int], period: Period) -> Card:
         width=theme.WIDE if wide else theme.HALF,
         grey=n < FEW,
     )
-    busiest = [spot for spot, sessions in begun.items() if sessions == highest]
-    numbers = [f"{_DAYS[d - 1]} {h}:00 {begun[d, h]:,}" for d, h in sorted(begun)]
+    busiest = [cell for cell, sessions in sessions_by_hour.items() if sessions == highest]
+    numbers = [f"{_DAYS[d - 1]} {h}:00 {sessions_by_hour[d, h]:,}" for d, h in sorted(sessions_by_hour)]
     d, h = busiest[0]
     if len(busiest) > 1 or n < FEW:
         finding = (
-            f"{number(n)} sessions over {len(begun)} hours of the week"
-            if len(begun) > 1
+            f"{number(n)} sessions over {len(sessions_by_hour)} hours of the week"
+            if len(sessions_by_hour) > 1
             else (f"All {number(n)} sessions: {_DAYS[d - 1]} {h}:00")
         )
     else:
@@ -55,7 +57,7 @@ def week(found: Mapping[tuple[int, int], int], period: Period) -> Card:
 
 
 def _weekdays(period: Period) -> list[int]:
-    """The weekdays of a period of fewer than seven days; else none."""
+    """The weekdays of a period of fewer than seven days; empty for a longer one."""
     zone = ZoneInfo(period.zone)
     first, last = period.start.astimezone(zone), (period.end - timedelta(microseconds=1)).astimezone(zone)
     days = (last.date() - first.date()).days + 1
@@ -68,7 +70,7 @@ def skills(found: Sequence[SkillWeek]) -> Card:
     rows = [one for one in found if one.n]
     if not rows:
         return empty_card(key, "No answer was scored in this period", unit, wide=True)
-    mondays, groups = _grouped(found)
+    mondays, groups = _group_weeks(found)
     sums: dict[str, tuple[float, int]] = {}
     for one in rows:
         points, n = sums.get(one.skill, (0.0, 0))
@@ -85,7 +87,7 @@ def skills(found: Sequence[SkillWeek]) -> Card:
                 (
                     x,
                     y,
-                    _toned(mean, n) if n else None,
+                    _signed_shade(mean, n) if n else None,
                     f"{100 * mean:.0f}" if n else "–",
                 )
             )
@@ -118,8 +120,8 @@ def skills(found: Sequence[SkillWeek]) -> Card:
     return chart_card(key, finding, unit, n, chart, numbers, wide=True, things="scored answer")
 
 
-def _toned(mean: float, n: int) -> float:
-    """A mean as a shade, which sets in at a fifth of the points; below zero where it rests on too little."""
+def _signed_shade(mean: float, n: int) -> float:
+    """A mean as a shade, which starts at a fifth of the points; negative where n is too small."""
     shade = max(0.01, (mean - 0.2) / 0.8)
     return shade if n >= FEW else -shade
 
@@ -134,16 +136,16 @@ def _skill_finding(sums: Sequence[tuple[str, float, int]]) -> str:
     return f"Skills earn {100 * known[-1][0]:.0f}% to {100 * known[0][0]:.0f}% of their points"
 
 
-def _grouped(rows: Sequence[SkillWeek]) -> tuple[list[date], dict[tuple[str, int], tuple[float, int]]]:
-    """Weeks put together until they fit; (skill, column) → sum of shares and answers."""
+def _group_weeks(rows: Sequence[SkillWeek]) -> tuple[list[date], dict[tuple[str, int], tuple[float, int]]]:
+    """Weeks merged into at most _WEEKS columns; (skill, column) → sum of shares, number of answers."""
     mondays = sorted({one.monday for one in rows})
     size = -(-len(mondays) // _WEEKS)
     column = {monday: at // size for at, monday in enumerate(mondays)}
     groups: dict[tuple[str, int], tuple[float, int]] = {}
     for one in (one for one in rows if one.n):
-        spot = one.skill, column[one.monday]
-        points, n = groups.get(spot, (0.0, 0))
-        groups[spot] = points + (one.mean or 0) * one.n, n + one.n
+        cell = one.skill, column[one.monday]
+        points, n = groups.get(cell, (0.0, 0))
+        groups[cell] = points + (one.mean or 0) * one.n, n + one.n
     return mondays[::size], groups
 
 
@@ -159,10 +161,10 @@ def _cells(
     extra: str = "",
     most: int = 24,
 ) -> Chart:
-    """Cells of (column, row, shade from 0 to 1, text): no shade is empty, a negative one grey."""
+    """Cells of (column, row, shade from 0 to 1, text): None is white, a negative shade grey."""
     shades = [_shade(v, grey) for _, _, v, _ in cells]
     wide = len(columns) + (1.4 if extra else 0)
-    # a few columns do not become slabs
+    # so that a few columns do not become too wide
     room = max(wide, 6 if width == theme.HALF else 8)
     marked = theme.ticks(columns, most)
     trace = {

@@ -1,4 +1,4 @@
-"""Lines over weeks, beside those of the period before; and how many interviews were completed."""
+"""Line charts over weeks, compared with the period before; and the chart of completed interviews."""
 
 from collections.abc import Sequence
 from math import ceil, floor
@@ -15,48 +15,54 @@ _MARGIN = (34, 14, 58, 22)
 
 
 def completed(data: Dashboard, span: PeriodNames) -> Card:
-    """Completed interviews by week, beside the time before."""
+    """Completed interviews by week, compared with the period before."""
     key, before = "completed", span.before
     now, then = data.totals.completed, data.previous.completed
-    found, earlier = both(data)
-    said = f"Interviews completed, by {unit(found)}, beside {before}"
+    found, earlier = step_pairs(data)
+    unit_text = f"Interviews completed, by {unit(found)}, beside {before}"
     if not now and not then:
         return empty_card(key, "No interviews were completed in this period", f"Interviews completed, beside {before}")
     if now + then < 3:
-        return text_card(key, _volume(now, then, 0, span), f"Interviews completed; {number(then)} {span.earlier}")
+        return text_card(
+            key, _completed_finding(now, then, 0, span), f"Interviews completed; {number(then)} {span.earlier}"
+        )
     if len(found) < 2 or now < FEW:
-        said = f"Interviews completed, beside {before}"
-        chart = two([then, now], [number(then), number(now)], now + then, span)
+        unit_text = f"Interviews completed, beside {before}"
+        chart = two_bars([then, now], [number(then), number(now)], now + then, span)
     else:
         series = [step.count(lambda week: week.totals.completed) for step in found]
         past = [step.count(lambda week: week.totals.completed) for step in earlier]
-        chart = drawn(found, [float(n) for n in series], [float(n) for n in past], [number(n) for n in series], now)
-        said += "; hollow: cut by the period's ends" if any(step.cut for step in found) else ""
+        chart = line_chart(
+            found, [float(n) for n in series], [float(n) for n in past], [number(n) for n in series], now
+        )
+        unit_text += "; hollow: cut by the period's ends" if any(step.cut for step in found) else ""
     uncut = [step.count(lambda week: week.totals.completed) for step in found if not step.cut]
-    finding = _volume(now, then, significance.trend(uncut), span)
-    return chart_card(key, finding, said, now, chart, [f"this {now}", f"before {then}"], things="completed interview")
+    finding = _completed_finding(now, then, significance.trend(uncut), span)
+    return chart_card(
+        key, finding, unit_text, now, chart, [f"this {now}", f"before {then}"], things="completed interview"
+    )
 
 
-def _volume(now: int, then: int, trend: int, span: PeriodNames) -> str:
+def _completed_finding(now: int, then: int, trend: int, span: PeriodNames) -> str:
     if not now:
         return f"No interview was completed, after {number(then)} {span.earlier}"
     if not significance.counts_differ(now, then):
         return formatting.completed(now, "interview") if now < FEW else f"{number(now)} interviews, no clear change"
-    way = {1: ", on a rising trend", -1: ", on a falling trend"}.get(trend, "")
+    direction = {1: ", on a rising trend", -1: ", on a falling trend"}.get(trend, "")
     if then < FEW:
-        return f"{number(now)} interviews, after {number(then)}{way}"
+        return f"{number(now)} interviews, after {number(then)}{direction}"
     change = 100 * (now - then) / then
     size = number(abs(round(change, 1 if abs(change) < 9.95 else 0)))
-    return f"{size}% {'more' if change > 0 else 'fewer'} interviews{way}"
+    return f"{size}% {'more' if change > 0 else 'fewer'} interviews{direction}"
 
 
-def both(data: Dashboard, size: int = 0) -> tuple[list[Step], list[Step]]:
-    """Both periods' weeks, in steps of the same length; of at least so many weeks."""
+def step_pairs(data: Dashboard, size: int = 0) -> tuple[list[Step], list[Step]]:
+    """Both periods' weeks, in steps of the same length, at least ``size`` weeks."""
     size = max(size, -(-max(len(data.weeks), len(data.previous_weeks)) // MOST), 1)
     return steps(data.weeks, data.stamp.period, size), steps(data.previous_weeks, None, size)
 
 
-def drawn(
+def line_chart(
     found: Sequence[Step],
     series: Sequence[float | None],
     past: Sequence[float | None],
@@ -66,12 +72,12 @@ def drawn(
     weak: Sequence[bool] = (),
     share: bool = False,
 ) -> Chart:
-    """This period's line over the dashed one before; the last value stands beside its point."""
+    """This period's line over the dashed line of the one before; the last value is printed beside its point."""
     past = past[: len(series)]
     known = [v for v in (*series, *past) if v is not None]
     low, high, marks = _scale(known, share)
     hollow = [step.cut for step in found] if not weak else list(weak)
-    colour = theme.tone(n, theme.BLUE)
+    colour = theme.color_for(n, theme.BLUE)
     last = max((i for i, v in enumerate(series) if v is not None), default=0)
     few = len(series) <= 16
     before = {
@@ -98,16 +104,15 @@ def drawn(
     if not share:
         this |= {"fill": "tozeroy", "fillcolor": theme.WASH if n >= FEW else "#f3f4f7"}
     end = float(series[last] or 0)
-    was = [v for v in past if v is not None]
-    was = was if len(was) > 1 else []
-    notes = [_beside(last, end, theme.bold(texts[last]), colour, 11)]
-    if was:
+    previous = [v for v in past if v is not None]
+    notes = [_line_label(last, end, theme.bold(texts[last]), colour, 11)]
+    if len(previous) > 1:
         at = max(i for i, v in enumerate(past) if v is not None)
         apart = (high - low) * 15 / (theme.TALL - _MARGIN[1] - _MARGIN[3])
-        y = was[-1]
+        y = previous[-1]
         if at >= last - 1 and abs(y - end) < apart:
             y = end - apart if y <= end and end - apart >= low else end + apart
-        notes.append(_beside(max(at, last), y, "before", theme.GREY, 10))
+        notes.append(_line_label(max(at, last), y, "before", theme.GREY, 10))
     return theme.chart(
         [this, before],
         width=theme.HALF,
@@ -120,12 +125,12 @@ def drawn(
     )
 
 
-def _beside(x: float, y: float, text: str, colour: str, size: float) -> theme.Figure:
+def _line_label(x: float, y: float, text: str, colour: str, size: float) -> theme.Figure:
     return theme.note(x, y, text, xanchor="left", yanchor="middle", xshift=7, font={"size": size, "color": colour})
 
 
 def _scale(known: Sequence[float], share: bool) -> tuple[float, float, list[float]]:
-    """Counts from zero; shares around what there is, but never so near that noise looks like news."""
+    """The axis: counts start at zero; shares cover the values, at least _LEAST points, so that noise stays small."""
     if not share:
         marks = theme.steps(max(known, default=1) or 1, 5)
         return 0, marks[-1], marks
@@ -138,11 +143,11 @@ def _scale(known: Sequence[float], share: bool) -> tuple[float, float, list[floa
 
 
 _LEAST = 40
-"""Points that an axis of shares spans at least."""
+"""Minimum range of an axis of shares, in percentage points."""
 
 
-def two(values: Sequence[float], texts: Sequence[str], n: int, span: PeriodNames, high: float = 0) -> Chart:
-    """Two bars in place of a line that would have one point."""
+def two_bars(values: Sequence[float], texts: Sequence[str], n: int, span: PeriodNames, high: float = 0) -> Chart:
+    """Two bars, instead of a line with one point."""
     trace = {
         "type": "bar",
         "x": [0, 1],
@@ -151,7 +156,7 @@ def two(values: Sequence[float], texts: Sequence[str], n: int, span: PeriodNames
         "textposition": "outside",
         "cliponaxis": False,
         "textfont": {"size": 11, "color": theme.INK},
-        "marker": {"color": [theme.FAINTER, theme.tone(n, theme.BLUE)]},
+        "marker": {"color": [theme.FAINTER, theme.color_for(n, theme.BLUE)]},
     }
     return theme.chart(
         [trace],

@@ -1,4 +1,4 @@
-"""Two scores of the same answer, beside each other: the AI's and a person's."""
+"""Scatter plot of the AI's against people's scores of the same answers."""
 
 from math import sqrt
 
@@ -7,17 +7,17 @@ from core.reports.charts.card import Card, chart_card, empty_card
 from core.reports.data import AiHuman
 from core.reports.formatting import FEW, count
 
-_SPOTS = 300
+_MAX_POINTS = 300
 
 
 def ai_human(data: AiHuman) -> Card:
-    """Answers scored by both, as shares of the maximum; on the line they agree."""
+    """Answers scored by both, as shares of the maximum; on the diagonal the two scores are equal."""
     key, unit = "ai_human", "Share of points by AI and by a person; area: answers; on the line they agree"
     if not data.n or not data.points:
         return empty_card(key, "No answer was scored by both AI and people", unit)
-    points = _gathered(data.points)
+    points = _merge_points(data.points)
     most = max(n for _, _, n in points)
-    colour = theme.tone(data.n, theme.BLUE)
+    colour = theme.color_for(data.n, theme.BLUE)
     trace = {
         "type": "scatter",
         "mode": "markers",
@@ -45,10 +45,10 @@ def ai_human(data: AiHuman) -> Card:
     r = "–" if data.correlation is None else f"{data.correlation:.2f}".replace("-", "−")
     unit += f"; r = {r}"
     numbers = [f"correlation {r}", f"mean difference {100 * (data.mean_difference or 0):.1f} points of 100"]
-    return chart_card(key, _said(data), unit, data.n, chart, numbers, things="answer")
+    return chart_card(key, _finding(data), unit, data.n, chart, numbers, things="answer")
 
 
-def _said(data: AiHuman) -> str:
+def _finding(data: AiHuman) -> str:
     mean = 100 * (data.mean_difference or 0)
     if data.n < FEW or data.mean_difference is None:
         return f"{count(data.n, 'answer')} scored by both"
@@ -60,14 +60,14 @@ def _said(data: AiHuman) -> str:
     return f"AI scores {abs(mean):.1f} pt {'higher' if mean > 0 else 'lower'} than people"
 
 
-def _gathered(points: tuple[tuple[float, float, int], ...]) -> list[tuple[float, float, int]]:
-    """On a coarser grid where there are many, so that a drawing stays small."""
+def _merge_points(points: tuple[tuple[float, float, int], ...]) -> list[tuple[float, float, int]]:
+    """The points, merged on a coarser grid while there are more than _MAX_POINTS, so that the SVG stays small."""
     found, size = list(points), 0.02
-    while len(found) > _SPOTS and size < 0.2:
+    while len(found) > _MAX_POINTS and size < 0.2:
         size *= 2
         sums: dict[tuple[float, float], int] = {}
         for x, y, n in points:
-            spot = round(round(x / size) * size, 4), round(round(y / size) * size, 4)
-            sums[spot] = sums.get(spot, 0) + n
+            cell = round(round(x / size) * size, 4), round(round(y / size) * size, 4)
+            sums[cell] = sums.get(cell, 0) + n
         found = [(min(x, 1.0), min(y, 1.0), n) for (x, y), n in sums.items()]
     return found

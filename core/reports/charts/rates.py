@@ -1,19 +1,19 @@
-"""Ratios by week: who came, what was held, which invitations and scores led on."""
+"""Rates by week: show rate, held rate, invite conversion and pass rate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.reports import significance
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
-from core.reports.charts.lines import both, drawn, two
-from core.reports.charts.weeks import enough, unit
+from core.reports.charts.lines import line_chart, step_pairs, two_bars
+from core.reports.charts.weeks import unit, weeks_per_step
 from core.reports.data import Dashboard, Ratio, Totals
-from core.reports.formatting import FEW, UNDEFINED, PeriodNames, of, ratio
+from core.reports.formatting import FEW, UNDEFINED, PeriodNames, ratio, share
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A ratio to draw over weeks: its name and definition, and sentences about one, few, or none of what it counts."""
+    """A ratio to draw over weeks: its name and definition, and sentences for n = 1, few and none."""
 
     key: str
     title: str
@@ -70,7 +70,7 @@ RATES = (
 
 
 def rates(data: Dashboard, span: PeriodNames) -> list[Card]:
-    """Each rate by week, weeks of fewer than twenty hollow; too few of a period for weeks are two bars."""
+    """Each rate by week, hollow where n < 20; two bars when there are too few for weeks."""
     return [_rate(rate, data, span) for rate in RATES]
 
 
@@ -80,16 +80,16 @@ def _rate(rate: Rate, data: Dashboard, span: PeriodNames) -> Card:
         return empty_card(rate.key, rate.none, rate.definition)
     if now.whole == 1:
         return text_card(rate.key, rate.one[0] if now.part else rate.one[1], rate.definition)
-    found, earlier = both(data, enough(data.weeks, now.whole))
+    found, earlier = step_pairs(data, weeks_per_step(data.weeks, now.whole))
     if len(found) < 3 or now.whole < FEW:
-        said = f"{rate.definition}, beside {span.before}"
-        texts = [of(r) if r.whole else UNDEFINED for r in (then, now)]
-        chart = two([100 * (r.value or 0) for r in (then, now)], texts, now.whole, span, high=100)
+        unit_text = f"{rate.definition}, beside {span.before}"
+        texts = [share(r) if r.whole else UNDEFINED for r in (then, now)]
+        chart = two_bars([100 * (r.value or 0) for r in (then, now)], texts, now.whole, span, high=100)
     else:
-        said = f"{rate.definition}, by {unit(found)}"
+        unit_text = f"{rate.definition}, by {unit(found)}"
         series = [step.ratio(lambda week: rate.of(week.totals)) for step in found]
         past = [step.ratio(lambda week: rate.of(week.totals)) for step in earlier]
-        chart = drawn(
+        chart = line_chart(
             found,
             [None if r.value is None else 100 * r.value for r in series],
             [None if r.value is None else 100 * r.value for r in past] if then.whole >= FEW else [],
@@ -98,15 +98,15 @@ def _rate(rate: Rate, data: Dashboard, span: PeriodNames) -> Card:
             weak=[r.whole < FEW for r in series],
             share=True,
         )
-        said += "; hollow: n < 20" if any(0 < r.whole < FEW for r in series) else ""
+        unit_text += "; hollow: n < 20" if any(0 < r.whole < FEW for r in series) else ""
     numbers = [f"this period {ratio(now)} of {now.whole}", f"before {ratio(then)} of {then.whole}"]
-    return chart_card(rate.key, _said(rate, now, then), said, now.whole, chart, numbers, things=rate.thing)
+    return chart_card(rate.key, _finding(rate, now, then), unit_text, now.whole, chart, numbers, things=rate.thing)
 
 
-def _said(rate: Rate, now: Ratio, then: Ratio) -> str:
+def _finding(rate: Rate, now: Ratio, then: Ratio) -> str:
     if now.whole < FEW:
-        return f"{of(now)} {rate.few}"
+        return f"{share(now)} {rate.few}"
     if significance.ratios_differ(now, then):
-        way = "rose" if now.part * then.whole > then.part * now.whole else "fell"
-        return f"{rate.title} {way} to {ratio(now)} from {ratio(then)}"
+        direction = "rose" if now.part * then.whole > then.part * now.whole else "fell"
+        return f"{rate.title} {direction} to {ratio(now)} from {ratio(then)}"
     return f"{rate.title} {ratio(now)}" + (", no clear change" if then.whole >= FEW else "")

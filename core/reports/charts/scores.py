@@ -1,4 +1,4 @@
-"""Scores: their histogram with the line to pass, and boxes by position."""
+"""Charts of scores: the histogram with the pass score, and boxes by position."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from core.reports.charts import theme
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
 from core.reports.data import Ratio, Scores, Spread
 from core.reports.document import Chart
-from core.reports.formatting import FEW, all_of, count, name, number, of, ratio
+from core.reports.formatting import FEW, all_of, count, name, number, ratio, share
 
 
 def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequence[float]) -> Card:
-    """How scores lie, in steps of five points, with the line to pass; several lines are a band."""
+    """The distribution of scores in bins of five points, with the pass score; several are drawn as a range."""
     key, unit = "histogram", "Scored sessions by score, 0–100, in steps of five points"
     n = sum(bins)
     if not n:
@@ -29,7 +29,7 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
         "width": 4.4,
         "marker": {
             "color": [
-                theme.tone(n, theme.BLUE if lines and 5 * i >= high else theme.PALE, theme.FAINT)
+                theme.color_for(n, theme.BLUE if lines and 5 * i >= high else theme.PALE, theme.FAINT)
                 for i in range(len(bins))
             ]
         },
@@ -48,13 +48,13 @@ def histogram(bins: Sequence[int], scores: Spread, passed: Ratio, lines: Sequenc
             )
             for x in {low, high}
         ]
-        said = f"pass {number(low)}" if low == high else f"pass {number(low)}–{number(high)}"
+        text = f"pass {number(low)}" if low == high else f"pass {number(low)}–{number(high)}"
         right = high <= 72
         notes = [
             theme.note(
                 high if right else low,
                 1.0,
-                theme.bold(said),
+                theme.bold(text),
                 yref="paper",
                 yanchor="bottom",
                 xanchor="left" if right else "right",
@@ -84,13 +84,13 @@ def _passing(passed: Ratio, n: int, scores: Spread) -> str:
         only = "" if scores.median is None else f": {number(round(scores.median, 1))}"
         return f"The one scored session {'passed' if passed.part else 'did not pass'}{only}"
     if passed.part in (0, passed.whole):
-        some = all_of(passed.whole) if passed.part else f"None of {passed.whole:,}"
-        return f"{some} scored sessions passed{middle}"
-    return f"{of(passed)} scored sessions passed" if passed.whole < FEW else f"{ratio(passed)} passed{middle}"
+        passed_count = all_of(passed.whole) if passed.part else f"None of {passed.whole:,}"
+        return f"{passed_count} scored sessions passed{middle}"
+    return f"{share(passed)} scored sessions passed" if passed.whole < FEW else f"{ratio(passed)} passed{middle}"
 
 
 def positions(found: Sequence[Scores]) -> Card:
-    """Scores by position: boxes hold the middle half; the clearly highest stands out."""
+    """Scores by position: boxes contain the middle half; a clearly highest one is highlighted."""
     key, unit = "positions", "Score by position; box: the middle half; at the right n"
     rows = [row for row in found if row.spread.n and row.spread.median is not None]
     if not rows:
@@ -126,7 +126,7 @@ def _highest(rows: Sequence[Scores], best: bool) -> Markup | str:
 
 
 def clearly_first(spreads: Sequence[Spread]) -> bool:
-    """Whether the first, of spreads sorted by median, lies clearly above each of the others."""
+    """Whether the first, of spreads sorted by median, is significantly above each of the others."""
     return len(spreads) > 1 and all(significance.medians_differ(spreads[0], other) for other in spreads[1:])
 
 
@@ -142,10 +142,10 @@ def boxes(
     width: int = theme.HALF,
     row: int = 34,
 ) -> Chart:
-    """Boxes from left to right, the first on top, n at their right; those of fewer than twenty are grey."""
+    """Horizontal boxes, the first on top, n at the right; those with n < 20 are grey."""
     traces: list[theme.Figure] = []
     for at, one in enumerate(spreads):
-        colour = theme.tone(one.n, theme.BLUE if at == strong else theme.GREY)
+        colour = theme.color_for(one.n, theme.BLUE if at == strong else theme.GREY)
         fill = theme.WASH if at == strong else "#f4f6fa"
         traces.append(
             {
@@ -175,7 +175,7 @@ def boxes(
                 "cliponaxis": False,
             }
         )
-    named, left = theme.lines_of(labels, longest)
+    named, left = theme.row_labels(labels, longest)
     return theme.chart(
         traces,
         width=width,

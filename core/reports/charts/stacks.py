@@ -1,4 +1,4 @@
-"""Outcomes by week: bars of a hundred per cent, named at their right end."""
+"""Outcomes by week, as bars stacked to 100 %, with labels at the right end."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from core.reports import formatting
 from core.reports.charts import theme
 from core.reports.charts.bars import OUTCOMES
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
-from core.reports.charts.weeks import Step, enough, labels, steps, unit
+from core.reports.charts.weeks import Step, labels, steps, unit, weeks_per_step
 from core.reports.data import Period, Ratio, Week
-from core.reports.formatting import FEW, all_of, of, percent
+from core.reports.formatting import FEW, all_of, percent, share
 
 _SHADES = {
     "completed": theme.DEEP,
@@ -18,15 +18,15 @@ _SHADES = {
     "cancelled": "#d3d9e4",
     "open": "#eff2f7",
 }
-"""From dark to light, so that neighbours stay apart in black and white."""
+"""From dark to light, so that neighbours differ in black and white, too."""
 
 
 def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) -> Card:
-    """Shares of what became of the sessions planned in each week; one week alone stands beside the time before."""
-    key, span = "weekly_outcomes", formatting.span(period)
+    """Shares of the outcomes of each week's sessions; a single week is compared with the period before."""
+    key, span = "weekly_outcomes", formatting.period_names(period)
     before = span.before
     whole = sum(sum(week.outcomes.values()) for week in weeks)
-    size = enough(weeks, whole)
+    size = weeks_per_step(weeks, whole)
     found = steps(weeks, period, size if previous else max(1, min(size, len(weeks) // 3)))
     if not whole:
         return empty_card(key, "No session had its time in this period", "What became of the sessions of each week")
@@ -39,10 +39,10 @@ def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) ->
     if not by_week:
         found = [Step(week[0].monday, tuple(week)) for week in (previous, weeks) if week]
         names = [before, span.now][-len(found) :]
-        said = "What became of the period's sessions" + (f", beside {before}" if len(found) > 1 else "")
+        unit_text = "What became of the period's sessions" + (f", beside {before}" if len(found) > 1 else "")
     else:
         names = labels(found)
-        said = f"Outcomes by {unit(found)}; named: shares of the whole period"
+        unit_text = f"Outcomes by {unit(found)}; named: shares of the whole period"
     sums = [step.outcomes() for step in found]
     faint = any(0 < sum(one.values()) < FEW for one in sums)
     this = sums if by_week else sums[-1:]
@@ -74,8 +74,8 @@ def outcomes(weeks: Sequence[Week], previous: Sequence[Week], period: Period) ->
         annotations=_names(kinds, sums[-1], total, height - bottom - up),
     )
     numbers = [f"{OUTCOMES[kind]} {percent(total[kind], whole)}" for kind in kinds]
-    said += "; faint: n < 20" if faint and by_week else ""
-    return chart_card(key, _finding(total, whole), said, whole, chart, numbers)
+    unit_text += "; faint: n < 20" if faint and by_week else ""
+    return chart_card(key, _finding(total, whole), unit_text, whole, chart, numbers)
 
 
 def _finding(total: dict[str, int], whole: int) -> str:
@@ -85,13 +85,13 @@ def _finding(total: dict[str, int], whole: int) -> str:
     if total["open"] == whole:
         return f"{all_of(whole)} sessions are still open"
     if whole < FEW:
-        return f"{of(done)} sessions {'was' if done.part == 1 else 'were'} completed"
-    also = f", {of(missed)} no-shows" if missed.part else ", no no-shows"
-    return f"{of(done)} completed{also}"
+        return f"{share(done)} sessions {'was' if done.part == 1 else 'were'} completed"
+    also = f", {share(missed)} no-shows" if missed.part else ", no no-shows"
+    return f"{share(done)} completed{also}"
 
 
 def _names(kinds: Sequence[str], last: dict[str, int], total: dict[str, int], pixels: int) -> list[theme.Figure]:
-    """Each kind's name beside its part of the last bar, moved as far as it must be to stay readable."""
+    """Each outcome's label beside its part of the last bar, moved as far as needed so that labels do not overlap."""
     whole, everything = sum(last.values()) or 1, sum(total.values()) or 1
     low, middles = 0.0, []
     for kind in kinds:
@@ -109,5 +109,5 @@ def _names(kinds: Sequence[str], last: dict[str, int], total: dict[str, int], pi
             yanchor="middle",
             font={"size": 10, "color": theme.INK},
         )
-        for kind, at in zip(kinds, theme.spread(middles, apart, 3, 97), strict=True)
+        for kind, at in zip(kinds, theme.spread_labels(middles, apart, 3, 97), strict=True)
     ]

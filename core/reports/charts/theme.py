@@ -1,4 +1,4 @@
-"""The house template: what every chart looks like, and how text is made to fit it."""
+"""The theme of all charts: colours, the plotly template, axes, and fitting text into the available width."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,20 @@ from typing import Any
 from core.reports.charts.fonts import FONTS
 from core.reports.charts.plain import plain
 from core.reports.document import Chart
-from core.reports.formatting import FEW, joined
+from core.reports.formatting import FEW, is_combined
 
 INK, TEXT, GREY, RULE, GRID = "#14213d", "#3d4a63", "#5f6b80", "#cbd2de", "#e6eaf1"
 BLUE, DEEP, PALE, WASH = "#2f5bd7", "#1d3a9c", "#b7c7f5", "#edf1fd"
 GREEN, ORANGE = "#0f7a5f", "#b8440f"
 FAINT, FAINTER = "#9aa4b5", "#d5dae3"
-"""For what is too little to be compared (n < 20)."""
+"""For figures with too small an n to compare (n < 20)."""
 
 HALF, WIDE = 300, 644
 """Printed widths inside a card, in CSS pixels: two cards side by side, and one alone."""
 TALL = 276
-"""The height of charts that stand side by side, in CSS pixels."""
+"""The height of charts side by side, in CSS pixels."""
 SIZE = 10.5
-"""Of the text in charts, in CSS pixels."""
+"""The size of text in charts, in CSS pixels."""
 
 Figure = dict[str, Any]
 
@@ -60,7 +60,7 @@ def chart(
     margin: tuple[int, int, int, int],
     **layout: Any,
 ) -> Chart:
-    """A chart of the house: ``margin`` is left, top, right and bottom, and never grows with what it holds."""
+    """A chart in this theme: ``margin`` is left, top, right and bottom, and fixed whatever the labels."""
     left, top, right, bottom = margin
     whole = {
         "template": TEMPLATE,
@@ -72,51 +72,51 @@ def chart(
     return Chart({"data": list(traces), "layout": whole}, width, height)
 
 
-def tone(n: int, colour: str, pale: str = FAINT) -> str:
+def color_for(n: int, colour: str, pale: str = FAINT) -> str:
     """The colour, or a grey one where n is too small to be compared."""
     return colour if n >= FEW else pale
 
 
 def note(x: float, y: float, text: str, **more: Any) -> Figure:
-    """Words at a place of the chart, written by us; what comes from rows goes through ``label`` first."""
+    """A text at a position of the chart; text from rows must go through ``label`` first."""
     return {"x": x, "y": y, "text": text, "showarrow": False, "xref": "x", "yref": "y", **more}
 
 
 def rule_shape(**ends: Any) -> Figure:
-    """A straight rule as a shape of the layout, under the data."""
-    given = {"type": "line", "layer": "below", "line": {"color": RULE, "width": 1}}
-    return given | ends
+    """A straight line as a shape of the layout, under the data."""
+    defaults = {"type": "line", "layer": "below", "line": {"color": RULE, "width": 1}}
+    return defaults | ends
 
 
 def bold(text: str) -> str:
-    """A label in the heavier weight."""
+    """A label in bold."""
     return f"<b>{text}</b>"
 
 
 def grey(text: str) -> str:
-    """A label that stands back."""
+    """A label in grey."""
     return f'<span style="color:{GREY}">{text}</span>'
 
 
 def label(text: str, width: float, size: float = SIZE) -> str:
-    """Text of a row, for a figure: on its own direction, cut to so many pixels, and shown as it was typed."""
+    """Text of a row, for a figure: direction-isolated, cut to ``width`` pixels, and escaped."""
     return "\u2068" + plain(fit(" ".join(text.split()), width, size)) + "\u2069"
 
 
 def fit(text: str, width: float, size: float = SIZE) -> str:
-    """What fits into so many pixels, with an ellipsis where something had to go; measured with room to spare."""
+    """The text, cut with an ellipsis where it is wider than ``width`` pixels; widths are overestimated."""
     if measure(text, size) <= width:
         return text
     room, at = width - 0.9 * size, 0
     while at < len(text) and (room := room - _advance(text[at]) * size) >= 0:
         at += 1
-    while at > 1 and joined(text, at):
+    while at > 1 and is_combined(text, at):
         at -= 1
     return text[:at].rstrip() + "…"
 
 
 def measure(text: str, size: float = SIZE) -> float:
-    """About how wide a text is in Noto Sans, in pixels; rather more than less."""
+    """The approximate width of a text in Noto Sans, in pixels; overestimated rather than underestimated."""
     return sum(_advance(c) for c in text) * size
 
 
@@ -136,8 +136,9 @@ def _advance(c: str) -> float:
     return 0.7 if c.isupper() or ord(c) > 0x590 else 0.6
 
 
-def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
-    """Places near the wanted ones (rising), so far apart that labels do not overlap; between the ends if they can."""
+def spread_labels(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
+    """Positions near the wanted (rising) ones, at least ``apart``, so that labels do not overlap; within the ends if
+    possible."""
     placed: list[float] = []
     for at in wanted:
         placed.append(max(at, placed[-1] + apart) if placed else max(at, low))
@@ -149,16 +150,16 @@ def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> li
 
 
 def ticks(labels: Sequence[str], most: int) -> Figure:
-    """Every so manieth label, so that at most so many stand on an axis."""
+    """Every n-th label, so that an axis has at most ``most`` labels."""
     step = max(1, -(-len(labels) // most))
     at = list(range(0, len(labels), step))
     return {"tickvals": at, "ticktext": [labels[i] for i in at]}
 
 
-def lines_of(texts: Sequence[str], most: float, least: int = 3) -> tuple[Figure, int]:
-    """The names of rows from top to bottom as an axis, cut to so many pixels, and the room they take at its left.
+def row_labels(texts: Sequence[str], most: float, least: int = 3) -> tuple[Figure, int]:
+    """The labels of rows from top to bottom as an axis, cut to ``most`` pixels, and the left margin that they need.
 
-    Fewer than ``least`` rows are not drawn thicker for it.
+    The axis has room for at least ``least`` rows, so that few rows are not drawn thicker.
     """
     wide = min(most, max((measure(text) for text in texts), default=0)) + 2
     named = {
@@ -172,12 +173,12 @@ def lines_of(texts: Sequence[str], most: float, least: int = 3) -> tuple[Figure,
 
 
 def top(values: Sequence[float | None]) -> float:
-    """The upper end of an axis that begins at zero."""
+    """The upper end of an axis that starts at zero."""
     return max([v for v in values if v is not None], default=0) or 1
 
 
 def steps(highest: float, most: int = 5) -> list[float]:
-    """Round numbers from zero to at least the highest; whole ones."""
+    """Round whole numbers from zero to at least ``highest``."""
     size = 1
     while highest > size * most:
         size = size * 5 // 2 if str(size)[0] == "2" else size * 2
@@ -185,10 +186,10 @@ def steps(highest: float, most: int = 5) -> list[float]:
 
 
 def marks(values: Sequence[float], suffix: str = "") -> Figure:
-    """An axis' numbers: where, and what they say."""
+    """The ticks of an axis: positions and labels."""
     return {"tickvals": list(values), "ticktext": [f"{v:,.0f}{suffix}" for v in values]}
 
 
 def axis(**more: Any) -> Mapping[str, Any]:
-    """An axis without anything, but for what is given."""
+    """An axis without tick labels, with the given options."""
     return {"showticklabels": False, **more}

@@ -1,4 +1,4 @@
-"""Time: how long answers took, a candidate's sessions on a line of dates, and their scores in order."""
+"""Charts over time: answer times, and a candidate's sessions and scores by date."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ _BOXES = 24
 
 
 def answers(found: Sequence[QuestionFigures]) -> Card:
-    """How long each question took to answer, as boxes in minutes."""
+    """The time to answer each question, as boxes in minutes."""
     key, unit = "answers", "Minutes to answer; box: middle half; n at the right"
     rows = [q for q in found if q.seconds.n and q.seconds.median is not None]
     if not rows:
@@ -53,7 +53,7 @@ def answers(found: Sequence[QuestionFigures]) -> Card:
 
 
 def timeline(found: Sequence[SessionLine], zone: str) -> Card:
-    """Each session on a line of dates: from its invitation, over its planned time, to its end."""
+    """Each session on a time axis: a line from its invitation to its start, with its status."""
     key, unit = "timeline", "Thin: from invitation to start; dot: planned or actual start, with what became of it"
     if not found:
         return empty_card(key, "No sessions in this period", unit, wide=True)
@@ -100,7 +100,7 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
         for at, row in enumerate(rows)
     ]
     places, texts = _dates(low, high)
-    named, left = theme.lines_of([row.interview for row in rows], 190)
+    named, left = theme.row_labels([row.interview for row in rows], 190)
     chart = theme.chart(
         traces,
         width=theme.WIDE,
@@ -129,15 +129,15 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
 
 
 def trend(found: Sequence[SessionLine]) -> Card:
-    """Scores in the order of the sessions, over the band in which each passes."""
+    """Scores in the order of the sessions, over the band of passing scores of each."""
     key, unit = "trend", "Score of each scored session, oldest first, 0–100; band: passes"
     every = [row for row in found if row.score is not None]
     if not every:
         return empty_card(key, "No session is scored yet", unit, wide=True)
     if len(every) == 1:
         ok = (every[0].score or 0) >= every[0].pass_score
-        said = f"One score: {number(round(every[0].score or 0, 1))}, {'' if ok else 'not '}passed"
-        return text_card(key, said, f"Passes at {number(every[0].pass_score)} of 100", wide=True)
+        finding = f"One score: {number(round(every[0].score or 0, 1))}, {'' if ok else 'not '}passed"
+        return text_card(key, finding, f"Passes at {number(every[0].pass_score)} of 100", wide=True)
     rows = every[-_MOST:]
     values = [row.score or 0.0 for row in rows]
     passed = [row.score is not None and row.score >= row.pass_score for row in rows]
@@ -216,8 +216,8 @@ def trend(found: Sequence[SessionLine]) -> Card:
         yaxis=theme.marks([0, 25, 50, 75, 100]) | {"range": [0, 102], "showgrid": True},
     )
     good = sum(row.score is not None and row.score >= row.pass_score for row in every)
-    some = all_of(len(every)) if good == len(every) else f"{good or 'None'} of {len(every)}"
-    finding = f"{some} scored sessions passed"
+    passed_count = all_of(len(every)) if good == len(every) else f"{good or 'None'} of {len(every)}"
+    finding = f"{passed_count} scored sessions passed"
     unit += "; filled: passed"
     numbers = [f"{row.interview}: {number(round(row.score or 0, 1))}, line {number(row.pass_score)}" for row in rows]
     return chart_card(key, finding, unit, max(len(every), FEW), chart, numbers, wide=True, things="scored session")
@@ -229,8 +229,8 @@ def _day(row: SessionLine) -> str:
 
 
 def _status(row: SessionLine) -> str:
-    said = _plain_status(row).split("; ")
-    return said[0] + "".join(f"  {theme.grey(more)}" for more in said[1:])
+    parts = _plain_status(row).split("; ")
+    return parts[0] + "".join(f"  {theme.grey(more)}" for more in parts[1:])
 
 
 def _plain_status(row: SessionLine) -> str:
@@ -244,7 +244,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _dates(low: datetime, high: datetime) -> tuple[list[str | None], list[str]]:
-    """Four or five even dates, by the day."""
+    """Up to six evenly spaced dates, as positions and labels."""
     days = max((high - low).days, 1)
     size = max(1, -(-days // 5))
     first = datetime(low.year, low.month, low.day) + timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Weeks as the axis of a chart: put together where they are many, beside the period before."""
+"""Weeks as the axis of a chart, merged into longer steps where there are many."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from core.reports.data import Period, Ratio, Week
 from core.reports.formatting import FEW
 
 MOST = 53
-"""Steps on an axis; more weeks than that are put together."""
+"""Maximum steps on an axis; more weeks than that are merged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the axis: a week, or several; ``cut`` where the period has only a part of it."""
+    """One step of the axis: one or more weeks; ``cut`` when the period contains only a part of it."""
 
     monday: date
     weeks: tuple[Week, ...]
@@ -29,7 +29,7 @@ class Step:
         return Ratio(self.count(lambda week: of(week).part), self.count(lambda week: of(week).whole))
 
     def outcomes(self) -> dict[str, int]:
-        """What became of its weeks' sessions."""
+        """The outcomes of the sessions of its weeks."""
         found: dict[str, int] = {}
         for week in self.weeks:
             for kind, n in week.outcomes.items():
@@ -38,28 +38,28 @@ class Step:
 
 
 def steps(weeks: Sequence[Week], period: Period | None = None, size: int = 0) -> list[Step]:
-    """The axis' steps, oldest first; of so many weeks each, or of as many as make the axis readable."""
+    """The steps of the axis, oldest first: of ``size`` weeks each, or (0) of so many that there are at most MOST."""
     size = size or max(1, -(-len(weeks) // MOST))
-    made = []
+    result = []
     for at in range(0, len(weeks), size):
         group = tuple(weeks[at : at + size])
-        made.append(Step(group[0].monday, group, cut=len(group) < size or _cut(group, period)))
-    return made
+        result.append(Step(group[0].monday, group, cut=len(group) < size or _cut(group, period)))
+    return result
 
 
-def enough(weeks: Sequence[Week], n: int) -> int:
-    """How many weeks to put together so that n of something give about twenty a step."""
+def weeks_per_step(weeks: Sequence[Week], n: int) -> int:
+    """How many weeks a step needs so that n things give about twenty a step."""
     return max(-(-len(weeks) // MOST), -(-len(weeks) * FEW // n), 1) if n else 1
 
 
 def unit(found: Sequence[Step]) -> str:
-    """What one step is: "week", "4 weeks"."""
+    """The length of one step: "week", "4 weeks"."""
     size = max((len(step.weeks) for step in found), default=1)
     return "week" if size == 1 else f"{size} weeks"
 
 
 def labels(found: Sequence[Step]) -> list[str]:
-    """The steps' Mondays: "06 Sep", or "Sep 26" where a day would not tell the year."""
+    """The steps' Mondays: "06 Sep", or "Sep 26" for axes longer than a year."""
     long = (found[-1].monday - found[0].monday).days > 365
     return [f"{step.monday:%b %y}" if long else f"{step.monday:%d %b}" for step in found]
 

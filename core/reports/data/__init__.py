@@ -1,4 +1,4 @@
-"""What reports are about: a period, ratios that may be undefined, and each report's figures as they were read."""
+"""The data of reports: periods, ratios that may be undefined, and each report's figures."""
 
 from core.reports.data.candidate import AnswerLine, CandidateReport, FeedbackLine, SessionLine, SkillFigures
 from core.reports.data.dashboard import (

@@ -1,4 +1,4 @@
-"""One candidate's figures as they were read."""
+"""The data of a candidate's report."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from core.reports.data.measures import Ratio, Stamp
 
 
 class SessionLine(NamedTuple):
-    """One session of the candidate's."""
+    """One session of the candidate."""
 
     session_id: UUID
     interview: str
@@ -29,7 +29,7 @@ class SessionLine(NamedTuple):
 
 
 class SkillFigures(NamedTuple):
-    """The candidate's share of points in a skill beside the median of others at the same position."""
+    """The candidate's share of points in a skill, and the median of other candidates for the same position."""
 
     position: str
     skill: str
@@ -55,7 +55,7 @@ class AnswerLine(NamedTuple):
 
 
 class FeedbackLine(NamedTuple):
-    """What one interviewer recommends."""
+    """One interviewer's recommendation."""
 
     session_id: UUID
     interview: str
@@ -82,9 +82,9 @@ class CandidateReport:
     """Oldest first; the newest hundred."""
     skills: tuple[SkillFigures, ...]
     answers: tuple[AnswerLine, ...]
-    """Of the newest five sessions that have any."""
+    """Of the five newest sessions that have any."""
     feedback: tuple[FeedbackLine, ...]
     attendance: dict[str, int]
-    """Sessions that had a time in the period: completed, abandoned, no_show, interviewer_no_show, cancelled, open;
-    and ``late``: how many of them began more than five minutes after it."""
+    """Sessions scheduled in the period: completed, abandoned, no_show, interviewer_no_show, cancelled, open;
+    and ``late``: how many of them started more than five minutes after their scheduled start."""
     show: Ratio

@@ -1,4 +1,4 @@
-"""The dashboard's figures as they were read."""
+"""The data of the dashboard."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,12 +10,12 @@ from core.reports.data.measures import Ratio, Spread, Stamp, Wait
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One period's figures by the definitions of the metrics module; those of its weeks add up to the period's."""
+    """One period's figures, defined in ``core.reports.metrics``; counts of its weeks add up to the period's."""
 
     planned: int
-    """Sessions with a planned start in it; ``held.whole``."""
+    """Sessions with a scheduled start in the period; ``held.whole``."""
     completed: int
-    """Sessions completed of those that began in it; ``completion.part``."""
+    """Completed sessions that started in the period; ``completion.part``."""
     show: Ratio
     no_show: Ratio
     held: Ratio
@@ -29,7 +29,7 @@ class Totals:
 
 
 class Stage(NamedTuple):
-    """A step of the funnel: how many of the sessions invited in the period got at least there."""
+    """A stage of the funnel: how many of the sessions invited in the period reached it."""
 
     name: str
     sessions: int
@@ -37,38 +37,38 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """A week of the period, by the Monday it begins with in the period's zone; the first and last may be cut."""
+    """A week of the period, by its Monday in the period's zone; the first and the last may be partial."""
 
     monday: date
     outcomes: dict[str, int]
-    """What became of the sessions whose time it was (the planned start, else the begin, else the end of the
-    invitation): completed, abandoned, no_show, cancelled, expired, and open."""
+    """Outcomes of the sessions of the week (by scheduled start, else actual start, else the invitation's expiry):
+    completed, abandoned, no_show, cancelled, expired, and open."""
     totals: Totals
 
 
 class Scores(NamedTuple):
-    """How a position's sessions were scored, 0 to 100."""
+    """The scores of a position's sessions, 0 to 100."""
 
     position: str
     spread: Spread
     outliers: tuple[float, ...] = ()
-    """The distinct values beyond the whiskers; at most 50, the outermost."""
+    """The distinct values beyond the whiskers; the 50 outermost at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackTimes:
-    """When feedback came, as the share of the deadline that had passed: 1.0 is the deadline itself."""
+    """When feedback was submitted, as a share of the time to its deadline: 1.0 is the deadline itself."""
 
     in_time: Ratio
     curve: tuple[tuple[float, float], ...]
-    """(share of the deadline, share of feedback due that was in by then), rising from 0.0 to 3.0 in 76 points, one of
+    """(share of the time to the deadline, share of feedback submitted by then), from 0.0 to 3.0 in 76 points, one of
     them 1.0; empty when none was due."""
     deadline_hours: Wait
-    """The deadlines themselves: they are the interviews'."""
+    """The deadlines, which are set by the interviews."""
 
 
 class Load(NamedTuple):
-    """What one interviewer held in the period: sessions completed, from begin to end. Two may have the same name."""
+    """An interviewer's completed sessions in the period, and their hours from start to end. Names may not be unique."""
 
     name: str
     sessions: int
@@ -76,26 +76,26 @@ class Load(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """One thing that people should look at."""
+    """One item of the attention list."""
 
     kind: str
-    """``interviewer_no_show``, ``mail``, ``feedback_overdue``, ``no_show`` (no new attempt), ``undecided``,
-    ``expiring``, in the order of their urgency."""
+    """``interviewer_no_show``, ``mail``, ``feedback_overdue``, ``no_show`` (without a new attempt), ``undecided``,
+    ``expiring``: the most urgent first."""
     session_id: UUID | None
     who: str
-    """Of feedback the interviewer's name, else the candidate's; of a mail the address it was for."""
+    """The candidate's name; for overdue feedback the interviewer's, for a mail its address."""
     what: str
-    """The interview's title; of a mail its kind and what became of it."""
+    """The interview's title; for a mail its kind and status."""
     at: datetime
-    """The planned start, the deadline, the end of the session, the expiry, or when the mail was made."""
+    """The scheduled start, the deadline, the end of the session, the expiry, or when the mail was created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """How the backstage did in the period."""
+    """Reminders, mails and job runs of the period."""
 
     reminders_in_time: Ratio
-    """Sent by ``send_by`` / sent or skipped for lateness."""
+    """Sent by ``send_by`` / (sent + skipped as too late)."""
     mails_sent: int
     mails_dead: int
     mails_uncertain: int
@@ -104,19 +104,19 @@ class Operations:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """All of the dashboard report, from one snapshot."""
+    """All data of the dashboard, from one snapshot."""
 
     stamp: Stamp
     totals: Totals
     previous: Totals
-    """Of the period of the same length just before."""
+    """Those of the preceding period of the same length."""
     funnel: tuple[Stage, ...]
     weeks: tuple[Week, ...]
     previous_weeks: tuple[Week, ...]
     histogram: tuple[int, ...]
     """Scored sessions in twenty bins of five points; the last includes 100."""
     pass_scores: tuple[float, ...]
-    """The distinct lines to pass of the interviews scored."""
+    """The distinct pass scores of the interviews with scored sessions."""
     scores: Spread
     positions: tuple[Scores, ...]
     """The most scored first, at most ten."""
@@ -125,7 +125,7 @@ class Dashboard:
     """The busiest first, at most fifteen."""
     interviewer_count: int
     heat: dict[tuple[int, int], int]
-    """(ISO weekday 1–7, hour 0–23 in the period's zone) → sessions that were to start then; others are absent."""
+    """(ISO weekday 1–7, hour 0–23 in the period's zone) → sessions scheduled to start then; empty cells are absent."""
     attention: tuple[Attention, ...]
     """The most urgent first, at most thirty."""
     attention_count: int

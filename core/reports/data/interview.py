@@ -1,4 +1,4 @@
-"""One interview's figures as they were read."""
+"""The data of an interview's report."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,14 +9,14 @@ from core.reports.data.measures import Spread, Stamp
 
 
 class QuestionFigures(NamedTuple):
-    """One question: how many got to it and answered it, how hard it is, and whether it tells good from bad."""
+    """One question: how many sessions reached and answered it, its difficulty, and its discrimination."""
 
     ordinal: int
     text: str
     skill: str
     required: bool
     reached: int
-    """Sessions begun in the period that answered it or a later one."""
+    """Sessions started in the period that answered it or a later one."""
     answered: int
     difficulty: float | None
     """Mean score / max score: near 1 is easy."""
@@ -37,19 +37,19 @@ class SkillWeek(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AiHuman:
-    """Answers that both scored, as shares of the maximum."""
+    """Answers scored by both the AI and a person, as shares of the maximum."""
 
     n: int
     correlation: float | None
     mean_difference: float | None
     """AI minus human."""
     points: tuple[tuple[float, float, int], ...]
-    """(AI, human, how many), on a grid of 2 %; at most 51 × 51."""
+    """(AI, human, count), on a grid of 2 %; at most 51 × 51."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterviewReport:
-    """All of one interview's analytics, from one snapshot."""
+    """All data of one interview's analytics, from one snapshot."""
 
     stamp: Stamp
     interview_id: int

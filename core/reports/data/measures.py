@@ -1,4 +1,4 @@
-"""A period, ratios that may be undefined, distributions and waits."""
+"""Measures: periods, ratios that may be undefined, distributions and waiting times."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """How long something took, in hours: median and 90th percentile; None at n = 0."""
+    """Durations in hours: median and 90th percentile; None at n = 0."""
 
     n: int
     median: float | None = None
@@ -39,7 +39,7 @@ class Wait(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From ``start`` to before ``end``, both aware; told in ``zone``."""
+    """[``start``, ``end``), both aware; displayed in ``zone``."""
 
     start: datetime
     end: datetime
@@ -48,7 +48,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What every page says: the period, what was read when, and how many sessions it is about."""
+    """What every page shows: the period, when the data was read, and the number of sessions."""
 
     period: Period
     as_of: datetime

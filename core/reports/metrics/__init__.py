@@ -1,4 +1,4 @@
-"""The figures of every report, computed in the database by their written definitions (DOMAIN, "Report definitions")."""
+"""The figures of every report, computed by the database as defined in docs/domain.md, "Report definitions"."""
 
 from core.reports.metrics.candidate import candidate
 from core.reports.metrics.dashboard import dashboard

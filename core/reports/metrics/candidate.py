@@ -11,14 +11,14 @@ from core.errors import NotFound
 from core.models import Candidate
 from core.reports.data import AnswerLine, CandidateReport, FeedbackLine, Period, Ratio, SessionLine, SkillFigures, Stamp
 from core.reports.metrics.counts import count
-from core.reports.metrics.moments import OF_PERIOD, ONE_CANDIDATE, given, over, tune, within
+from core.reports.metrics.moments import OF_PERIOD, ONE_CANDIDATE, build_query, query_parameters, tune, within
 from core.reports.metrics.periods import span
 from core.settings import settings
 
 SESSIONS, ANSWERED = 100, 5
 LATE = timedelta(minutes=5)
 
-_OF_CANDIDATE = f"reported AS MATERIALIZED (SELECT * FROM facts WHERE {OF_PERIOD})"  # noqa: S608 - our own words
+_OF_CANDIDATE = f"reported AS MATERIALIZED (SELECT * FROM facts WHERE {OF_PERIOD})"  # noqa: S608 - our constants
 
 LINES = f"""
     WITH {_OF_CANDIDATE}
@@ -27,17 +27,17 @@ LINES = f"""
     FROM reported r JOIN sessions s ON s.id = r.id JOIN interviews ON interviews.id = r.interview_id
         LEFT JOIN users ON users.id = r.interviewer_id
     ORDER BY coalesce(r.slot, r.invited) DESC, r.id DESC LIMIT {SESSIONS}
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 SKILLS = f"""
-    WITH mine AS MATERIALIZED (SELECT id, position FROM facts WHERE {within("began")}),
+    WITH own_sessions AS MATERIALIZED (SELECT id, position FROM facts WHERE {within("began")}),
     scored AS MATERIALIZED (
         SELECT DISTINCT ON (s.id, q.id) s.candidate_id, i.position, q.skill,
             CAST(a.score / q.max_score AS float8) AS share
         FROM interviews i JOIN sessions s ON s.interview_id = i.id JOIN answers a ON a.session_id = s.id
             JOIN questions q ON q.id = a.question_id
-        WHERE i.position IN (SELECT position FROM mine) AND a.score IS NOT NULL
-            AND (s.candidate_id <> :candidate OR s.id IN (SELECT id FROM mine))
+        WHERE i.position IN (SELECT position FROM own_sessions) AND a.score IS NOT NULL
+            AND (s.candidate_id <> :candidate OR s.id IN (SELECT id FROM own_sessions))
         ORDER BY s.id, q.id, a.source DESC
     ),
     means AS (SELECT candidate_id, position, skill, avg(share) AS mean, count(*) AS n FROM scored GROUP BY 1, 2, 3)
@@ -46,8 +46,8 @@ SKILLS = f"""
         percentile_cont(0.5) WITHIN GROUP (ORDER BY CASE WHEN candidate_id <> :candidate THEN mean END),
         count(*) FILTER (WHERE candidate_id <> :candidate)
     FROM means GROUP BY 1, 2 HAVING bool_or(candidate_id = :candidate) ORDER BY 1, 2
-"""  # noqa: S608 - our own words
-"""The candidate's mean share of points in each skill beside the median of what others ever had at that position."""
+"""  # noqa: S608 - our constants
+"""The candidate's mean share of points in each skill, and the median of all other candidates for that position."""
 
 ANSWERS = f"""
     WITH newest AS (
@@ -60,7 +60,7 @@ ANSWERS = f"""
     FROM newest JOIN answers a ON a.session_id = newest.id JOIN questions q ON q.id = a.question_id
         LEFT JOIN users ON users.id = a.scored_by
     ORDER BY newest.slot, newest.id, q.ordinal, a.source
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 FEEDBACK = f"""
     WITH {_OF_CANDIDATE}
@@ -69,7 +69,7 @@ FEEDBACK = f"""
     FROM reported r JOIN feedback ON feedback.session_id = r.id JOIN interviews ON interviews.id = r.interview_id
         JOIN users ON users.id = feedback.interviewer_id
     ORDER BY submitted_at, r.id
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 
 ATTENDANCE = f"""
     SELECT CASE WHEN status IN ('completed', 'abandoned', 'cancelled') THEN status
@@ -78,7 +78,7 @@ ATTENDANCE = f"""
             ELSE 'open' END AS kind,
         count(*), count(*) FILTER (WHERE began > planned + :late)
     FROM moments WHERE {within("planned")} GROUP BY 1
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - our constants
 _ATTENDED = ("completed", "abandoned", "no_show", "interviewer_no_show", "cancelled", "open")
 
 _ALL = text("""
@@ -90,9 +90,9 @@ _ALL = text("""
 
 
 def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: datetime) -> CandidateReport:
-    """All figures of one candidate in a period, or of all their time; consistent when ``db`` is one snapshot.
+    """All figures of one candidate in a period, or of all time; consistent when ``db`` is one snapshot.
 
-    Raises NotFound. A candidate who was deleted since is reported on all the same.
+    Raises NotFound. Deleted candidates are reported, too.
     """
     person = db.get(Candidate, candidate_id)
     if person is None:
@@ -100,7 +100,7 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
     tune(db)
     period = period or _all_time(db, candidate_id, as_of)
     cut = span(period)
-    parameters = given(cut, as_of=as_of, candidate=candidate_id)
+    parameters = query_parameters(cut, as_of=as_of, candidate=candidate_id)
     counts = count(db, parameters, ONE_CANDIDATE)
     current = [counts.weeks[1 + len(cut.before) + number] for number in range(len(cut.now))]
     came, missed = (sum(week[name] for week in current) for name in ("came", "missed"))
@@ -123,7 +123,7 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
 
 
 def _rows(db: Session, query: str, parameters: Mapping[str, Any]) -> list[Any]:
-    return list(db.execute(over(query, ONE_CANDIDATE), parameters))
+    return list(db.execute(build_query(query, ONE_CANDIDATE), parameters))
 
 
 def _attendance(db: Session, parameters: Mapping[str, Any]) -> dict[str, int]:
@@ -133,7 +133,7 @@ def _attendance(db: Session, parameters: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _all_time(db: Session, candidate_id: int, as_of: datetime) -> Period:
-    """From the candidate's first moment to after the last, and to now at least."""
+    """From the candidate's first event to after the last, and to now at least."""
     first, last = db.execute(_ALL, {"candidate": candidate_id}).one()
     second = timedelta(seconds=1)
     end = max(as_of, last or as_of) + second

@@ -10,9 +10,9 @@ from core.db import array
 from core.reports.data import Dashboard, Load, Period, Stage, Stamp
 from core.reports.metrics.attention import attention
 from core.reports.metrics.counts import STAGES
-from core.reports.metrics.moments import given, over, tune, within
+from core.reports.metrics.moments import build_query, query_parameters, tune, within
 from core.reports.metrics.operations import operations
-from core.reports.metrics.periods import clocks, span
+from core.reports.metrics.periods import span, zone_offsets
 from core.reports.metrics.scores import scores
 from core.reports.metrics.totals import period_totals
 
@@ -24,8 +24,8 @@ HEAT = f"""
             width_bucket(planned, CAST(:since AS timestamptz[]))] AS local
         FROM moments WHERE {within("planned")}
     ) AS starts GROUP BY 1, 2
-"""  # noqa: S608 - our own words
-"""When sessions were to start, by the clocks of the period's zone."""
+"""  # noqa: S608 - our constants
+"""Scheduled starts by weekday and hour in the period's zone."""
 
 LOADS = f"""
     SELECT users.name, sessions, hours, found FROM (
@@ -34,20 +34,20 @@ LOADS = f"""
         FROM moments WHERE {within("began")} AND status = 'completed' AND interviewer_id IS NOT NULL GROUP BY 1
         ORDER BY sessions DESC, hours DESC, interviewer_id LIMIT {INTERVIEWERS}
     ) AS held JOIN users ON users.id = interviewer_id ORDER BY sessions DESC, hours DESC, users.id
-"""  # noqa: S608 - our own words
-"""What interviewers held: completed sessions by their begin, in hours from begin to end."""
+"""  # noqa: S608 - our constants
+"""The interviewers' completed sessions, by their start, and their hours from start to end."""
 
 
 def dashboard(db: Session, period: Period, *, as_of: datetime) -> Dashboard:
     """All figures of a period; consistent when ``db`` is one snapshot."""
     cut = span(period)
-    parameters = given(cut, as_of=as_of)
-    backstage = operations(db, parameters)  # untuned: it goes by indexes that hold all it asks for
+    parameters = query_parameters(cut, as_of=as_of)
+    operation_figures = operations(db, parameters)  # before tune(): it needs the index-only scans that tune() turns off
     tune(db)
     found = period_totals(db, cut, parameters)
     scored = scores(db, parameters)
-    loads = db.execute(over(LOADS), parameters).all()
-    listed, waiting = attention(db, found.given, parameters)
+    loads = db.execute(build_query(LOADS), parameters).all()
+    listed, waiting = attention(db, found.feedback_counts, parameters)
     return Dashboard(
         stamp=Stamp(period, as_of, found.n),
         totals=found.now,
@@ -67,11 +67,11 @@ def dashboard(db: Session, period: Period, *, as_of: datetime) -> Dashboard:
         heat=_heat(db, period, parameters),
         attention=listed,
         attention_count=waiting,
-        operations=backstage,
+        operations=operation_figures,
     )
 
 
 def _heat(db: Session, period: Period, parameters: Mapping[str, Any]) -> dict[tuple[int, int], int]:
-    by_clocks = clocks(period.zone)
-    local = {"since": array(by_clocks.since), "seconds": array(by_clocks.seconds)}
-    return {(day, hour): n for day, hour, n in db.execute(over(HEAT), {**parameters, **local})}
+    offsets = zone_offsets(period.zone)
+    local = {"since": array(offsets.since), "seconds": array(offsets.seconds)}
+    return {(day, hour): n for day, hour, n in db.execute(build_query(HEAT), {**parameters, **local})}

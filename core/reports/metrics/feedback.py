@@ -1,4 +1,4 @@
-"""Feedback: in time or late, and when it came."""
+"""Feedback: in time or late, and when it was submitted."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core.reports.data import FeedbackTimes, Ratio, Wait
-from core.reports.metrics.moments import ENDED_LATE_ENOUGH, over, week, within
+from core.reports.metrics.moments import ENDED_LATE_ENOUGH, build_query, week, within
 
 STEPS = 25
-"""Points of the curve from the session's end to the deadline; it goes on to three times that."""
+"""Points of the curve from the session's end to the deadline; the curve continues to three times that."""
 
 MISSING = 30
 WITHDRAWN = "candidate_id IN (SELECT id FROM candidates WHERE withdrawn_at IS NOT NULL)"
@@ -38,15 +38,15 @@ FEEDBACK = f"""
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, id, due
     FROM (SELECT id, due FROM owed WHERE missing ORDER BY due DESC, id LIMIT {MISSING}) AS newest
-"""  # noqa: S608 - our own words
-""""Feedback in time = on time / due; missing counts as late" (DOMAIN, "Report definitions"): by its deadline, once that
-has passed, of the session's interviewer; the first submission counts. And the newest of the period that is missing,
-unless the candidate withdrew."""
+"""  # noqa: S608 - our constants
+""""Feedback in time = on time / due; missing counts as late" (docs/domain.md, "Report definitions"): of the session's
+interviewer, by the deadline, once that has passed; the first submission counts. And the newest missing feedback of the
+period, unless the candidate withdrew."""
 
 
 @dataclass(slots=True)
-class Given:
-    """What came of the feedback that was due, by week; of some weeks also when, in steps of the deadline."""
+class FeedbackCounts:
+    """Feedback that was due, by week: how much, how much in time, and when, in steps of the time to the deadline."""
 
     due: Counter[int] = field(default_factory=Counter)
     in_time: Counter[int] = field(default_factory=Counter)
@@ -57,7 +57,7 @@ class Given:
     """The sessions of the period whose feedback is missing, with its deadline; at most MISSING."""
 
     def times(self, weeks: Iterable[int]) -> FeedbackTimes:
-        """When the feedback due in these weeks came."""
+        """When the feedback due in these weeks was submitted."""
         steps, deadlines, kept = Counter[int](), Counter[float](), list(weeks)
         for number in kept:
             steps.update(self.steps[number])
@@ -65,14 +65,14 @@ class Given:
         ratio = Ratio(sum(self.in_time[number] for number in kept), sum(self.due[number] for number in kept))
         came = accumulate(steps[step] for step in range(3 * STEPS + 1))
         curve = ((step / STEPS, n / ratio.whole) for step, n in enumerate(came)) if ratio.whole else ()
-        hours = [weighted(deadlines, share) for share in (0.5, 0.9)] if deadlines else []
+        hours = [weighted_quantile(deadlines, share) for share in (0.5, 0.9)] if deadlines else []
         return FeedbackTimes(ratio, tuple(curve), Wait(ratio.whole, *hours))
 
 
-def feedback(db: Session, given: Mapping[str, Any], only: str = "") -> Given:
-    """The feedback of all sessions, or of ``only`` some."""
-    found = Given()
-    for row in db.execute(over(FEEDBACK, only), given):
+def feedback(db: Session, given: Mapping[str, Any], only: str = "") -> FeedbackCounts:
+    """The feedback of all sessions, or of those of the condition ``only``."""
+    found = FeedbackCounts()
+    for row in db.execute(build_query(FEEDBACK, only), given):
         if row.id is not None:
             found.newest_missing.append((row.id, row.due))
             continue
@@ -85,8 +85,8 @@ def feedback(db: Session, given: Mapping[str, Any], only: str = "") -> Given:
     return found
 
 
-def weighted(counts: Mapping[float, int], share: float) -> float:
-    """A quantile of counted values, between its two neighbours as ``percentile_cont`` has it."""
+def weighted_quantile(counts: Mapping[float, int], share: float) -> float:
+    """A quantile of counted values, interpolated as by ``percentile_cont``."""
     place = share * (sum(counts.values()) - 1)
     below, above = (_at(counts, int(place)), _at(counts, -int(-place // 1)))
     return below + (above - below) * (place - int(place))

@@ -7,26 +7,26 @@ from sqlalchemy.orm import Session
 from core.errors import NotFound
 from core.models import Interview
 from core.reports.data import InterviewReport, Period, Stamp
-from core.reports.metrics.moments import ONE_INTERVIEW, given, over, tune, within
+from core.reports.metrics.moments import ONE_INTERVIEW, build_query, query_parameters, tune, within
 from core.reports.metrics.periods import span
 from core.reports.metrics.questions import ai_human, questions, skills
 from core.reports.metrics.scores import scores
 from core.reports.metrics.totals import period_totals
 
-STARTED = f"SELECT count(*) FROM moments WHERE {within('began')}"  # noqa: S608 - our own words
+STARTED = f"SELECT count(*) FROM moments WHERE {within('began')}"  # noqa: S608 - our constants
 
 
 def interview(db: Session, interview_id: int, period: Period, *, as_of: datetime) -> InterviewReport:
     """All figures of one interview in a period; consistent when ``db`` is one snapshot. Raises NotFound.
 
-    An interview that was deleted since is reported on all the same.
+    Deleted interviews are reported, too.
     """
     found = db.get(Interview, interview_id)
     if found is None:
         raise NotFound("interview", interview_id)
     tune(db)
     cut = span(period)
-    parameters = given(cut, as_of=as_of, interview=interview_id)
+    parameters = query_parameters(cut, as_of=as_of, interview=interview_id)
     totals = period_totals(db, cut, parameters)
     scored = scores(db, parameters, ONE_INTERVIEW)
     return InterviewReport(
@@ -42,7 +42,7 @@ def interview(db: Session, interview_id: int, period: Period, *, as_of: datetime
         weeks=totals.weeks,
         histogram=scored.histogram,
         scores=scored.spread,
-        started=db.execute(over(STARTED, ONE_INTERVIEW), parameters).scalar_one(),
+        started=db.execute(build_query(STARTED, ONE_INTERVIEW), parameters).scalar_one(),
         questions=questions(db, parameters),
         skills=skills(db, cut, parameters),
         ai_human=ai_human(db, parameters),

@@ -1,4 +1,4 @@
-"""How the backstage did: reminders, mails, and runs of jobs."""
+"""Operations figures: reminders, mails, and runs of jobs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core.reports.data import Operations, Ratio
 
 LATE = "missed its window"
-"""The reason of a reminder that was skipped for lateness, as ``core.reminders`` writes it."""
+"""The reason of a reminder that was skipped as too late, as ``core.reminders`` writes it."""
 
 _OPERATIONS = text(f"""
     SELECT sent_by, due, mails.sent, mails.dead, mails.uncertain, late.runs FROM
@@ -22,12 +22,11 @@ _OPERATIONS = text(f"""
         (SELECT count(*) AS runs FROM notifications
          WHERE user_id IS NULL AND role = 'admin' AND category = 'job_late' AND status = 'delivered'
              AND delivered_at >= :start AND delivered_at < :end) AS late
-""")  # noqa: S608 - our own words
+""")  # noqa: S608 - our constants
 
 
 def operations(db: Session, given: Mapping[str, Any]) -> Operations:
-    """Reminders by when they were due, in time those sent by ``send_by`` (DOMAIN, "The jobs", 2), of those sent or
-    skipped for lateness; mails by when they were made, as they stand now; runs of jobs that admins were told to be
-    late."""
+    """Reminders by due time: those sent by ``send_by`` (docs/domain.md, "The jobs", 2), of those sent or skipped as too
+    late; mails by creation, with their present status; late job runs of which admins were notified."""
     in_time, due, *counts = db.execute(_OPERATIONS, given).one()
     return Operations(Ratio(in_time, due), *counts)

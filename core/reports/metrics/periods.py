@@ -1,4 +1,4 @@
-"""A period's weeks, the period before it, and a zone's clocks: pure, by the zone's own calendar."""
+"""A period's weeks, the period before it, and a zone's UTC offsets; pure functions, by the zone's calendar."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A period behind the one before it, cut into weeks: figures of all of them are read at once, by number."""
+    """A period and the one before it, divided into weeks: figures of all weeks are read at once, by number."""
 
     before: tuple[Slice, ...]
     now: tuple[Slice, ...]
 
     @property
     def bounds(self) -> list[datetime]:
-        """The beginnings of all weeks, and the end of the last: for ``width_bucket``, which numbers them from 1."""
+        """The starts of all weeks, and the end of the last, for ``width_bucket``, which numbers them from 1."""
         return [*(week.start for week in (*self.before, *self.now)), self.now[-1].end]
 
 
@@ -40,9 +40,9 @@ def span(period: Period) -> Span:
 
 
 def previous(period: Period) -> Period:
-    """The period of the same length just before: as many days of the calendar when it goes from midnight to midnight,
-    whether they had 23, 24 or 25 hours; else as many seconds."""
-    # In UTC: a moment of an hour that comes twice equals none of another zone.
+    """The preceding period of the same length: as many calendar days when it goes from midnight to midnight, whether
+    they had 23, 24 or 25 hours; else as many seconds."""
+    # In UTC: Python compares a time in a repeated hour as unequal to all times of other zones.
     zone, start, end = ZoneInfo(period.zone), period.start.astimezone(UTC), period.end.astimezone(UTC)
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
     if (midnight(first, zone), midnight(last, zone)) == (start, end):
@@ -51,7 +51,7 @@ def previous(period: Period) -> Period:
 
 
 def weeks(period: Period) -> tuple[Slice, ...]:
-    """The weeks of a period, from Monday's midnight in its zone to the next; the first and the last may be cut."""
+    """The weeks of a period, each from Monday's midnight in its zone to the next; the first and last may be partial."""
     return tuple(_weeks(period, ZoneInfo(period.zone)))
 
 
@@ -69,44 +69,44 @@ def _weeks(period: Period, zone: ZoneInfo) -> Iterator[Slice]:
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When a day begins, in UTC; where the clocks leave midnight out, the first moment after."""
+    """The start of a day, in UTC; where a change of the clocks skips midnight, the first moment after."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
-class Clocks(NamedTuple):
-    """What a zone's clocks are ahead of UTC, in seconds, from each moment on."""
+class ZoneOffsets(NamedTuple):
+    """A zone's UTC offsets, in seconds, each from the time ``since`` on."""
 
     since: tuple[datetime, ...]
     seconds: tuple[int, ...]
 
 
 @lru_cache(maxsize=32)
-def clocks(name: str) -> Clocks:
-    """Every change of a zone's clocks from 1970 to 2100.
+def zone_offsets(name: str) -> ZoneOffsets:
+    """Every change of a zone's UTC offset from 1970 to 2100.
 
-    The database has zones of its own, perhaps of another year, and takes names such as CET for an offset without
-    summer time; a report is told by one list alone.
+    The database has its own zone data, perhaps of another version, and takes names such as CET for a fixed offset; so
+    that a report is consistent, all its times are converted by this list.
     """
     zone, at, last = ZoneInfo(name), datetime(_FIRST, 1, 1, tzinfo=UTC), datetime(_LAST, 1, 1, tzinfo=UTC)
-    since, seconds = [at], [_ahead(at, zone)]
+    since, seconds = [at], [_offset_seconds(at, zone)]
     while at < last:
         after = at + _DAY
-        if (ahead := _ahead(after, zone)) != seconds[-1]:
+        if (ahead := _offset_seconds(after, zone)) != seconds[-1]:
             since.append(_change(at, after, zone))
             seconds.append(ahead)
         at = after
-    return Clocks(tuple(since), tuple(seconds))
+    return ZoneOffsets(tuple(since), tuple(seconds))
 
 
-def _ahead(at: datetime, zone: ZoneInfo) -> int:
+def _offset_seconds(at: datetime, zone: ZoneInfo) -> int:
     offset = at.astimezone(zone).utcoffset()
     return int(offset.total_seconds()) if offset else 0
 
 
 def _change(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """The second between the two at which the clocks were changed."""
-    was = _ahead(before, zone)
+    """The second between the two at which the offset changed."""
+    first = _offset_seconds(before, zone)
     while after - before > timedelta(seconds=1):
         middle = before + timedelta(seconds=int((after - before).total_seconds()) // 2)
-        before, after = (middle, after) if _ahead(middle, zone) == was else (before, middle)
+        before, after = (middle, after) if _offset_seconds(middle, zone) == first else (before, middle)
     return after

@@ -1,4 +1,4 @@
-"""How sessions were scored."""
+"""The scores of sessions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.reports.data import Scores, Spread
-from core.reports.metrics.moments import over
+from core.reports.metrics.moments import build_query
 from core.reports.metrics.spreads import BINS, SCORES, spread
 
 POSITIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """The scores of the sessions that began in a period."""
+class ScoreFigures:
+    """The scores of the sessions that started in a period."""
 
     histogram: tuple[int, ...]
     pass_scores: tuple[float, ...]
@@ -23,10 +23,10 @@ class Scored:
     positions: tuple[Scores, ...]
 
 
-def scores(db: Session, given: Mapping[str, Any], only: str = "") -> Scored:
-    """The scores of all sessions, or of ``only`` some."""
+def scores(db: Session, given: Mapping[str, Any], only: str = "") -> ScoreFigures:
+    """The scores of all sessions, or of those of the condition ``only``."""
     bins, lines, whole, positions = [0] * BINS, (), Spread(0), []
-    for what, key, n, numbers, others in db.execute(over(SCORES, only), {**given, "positions": POSITIONS}):
+    for what, key, n, numbers, others in db.execute(build_query(SCORES, only), {**given, "positions": POSITIONS}):
         if what == "bin":
             bins[n] = int(others[0])
         elif what == "pass":
@@ -35,4 +35,4 @@ def scores(db: Session, given: Mapping[str, Any], only: str = "") -> Scored:
             positions.append(Scores(key[1:], spread(n, numbers), tuple(others or ())))
         else:
             whole = spread(n, numbers)
-    return Scored(tuple(bins), lines, whole, tuple(positions))
+    return ScoreFigures(tuple(bins), lines, whole, tuple(positions))

@@ -1,4 +1,4 @@
-"""Distributions in five numbers, of values that come counted: a weighted quantile needs no row of its own a value."""
+"""Five-number summaries of counted values: a weighted quantile needs one row for each distinct value only."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -31,8 +31,8 @@ SPREADS = """
         FROM fences JOIN valued USING (key) GROUP BY fences.key, total, first, median, third, least, most
     )
 """
-"""From ``valued(key, value, n)``, each value once a key, the ``spreads`` of each key: quartiles as ``percentile_cont``
-has them, and the outermost values within 1.5 times the box (Tukey)."""
+"""From ``valued(key, value, n)``, with distinct values for each key, the ``spreads`` of each key: quartiles as by
+``percentile_cont``, and the outermost values within 1.5 times the box (Tukey)."""
 
 SCORES = f"""
     WITH cells AS MATERIALIZED (
@@ -61,14 +61,14 @@ SCORES = f"""
     SELECT 'bin', '', least(greatest(CAST(floor(score / 5) AS int), 0), 19), NULL, ARRAY[sum(n)] FROM cells GROUP BY 3
     UNION ALL
     SELECT 'pass', '', 0, NULL, array_agg(DISTINCT CAST(pass_score AS float8)) FROM cells HAVING count(*) > 0
-"""  # noqa: S608 - our own words
-"""How the sessions that began in the period were scored: of all and of each position the spread, in bins of five
-points, and the interviews' lines to pass."""
+"""  # noqa: S608 - our constants
+"""The scores of the sessions that started in the period: the spread of all and of each position, the counts in bins of
+five points, and the interviews' pass scores."""
 
 BINS = 20
 
 
 def spread(n: int, numbers: Iterable[Any]) -> Spread:
-    """A row of ``spreads``."""
+    """A row of ``spreads`` as a Spread."""
     low, first, median, third, high = map(float, numbers)
     return Spread(n, low, first, median, third, high)

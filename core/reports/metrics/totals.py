@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.reports.data import FeedbackTimes, Ratio, Totals, Wait, Week
 from core.reports.metrics.counts import Counts, count
-from core.reports.metrics.feedback import Given, feedback
+from core.reports.metrics.feedback import FeedbackCounts, feedback
 from core.reports.metrics.moments import ONE_INTERVIEW, OUTCOMES
 from core.reports.metrics.periods import Slice, Span
 from core.reports.metrics.waits import DECIDING, SCHEDULING, Waits, hiring, waits
@@ -17,27 +17,27 @@ from core.reports.metrics.waits import DECIDING, SCHEDULING, Waits, hiring, wait
 
 @dataclass(frozen=True, slots=True)
 class PeriodTotals:
-    """A period's and its predecessor's figures, in all and by the week."""
+    """The figures of a period and of the one before it, in total and by week."""
 
     now: Totals
     before: Totals
     weeks: tuple[Week, ...]
     weeks_before: tuple[Week, ...]
     feedback: FeedbackTimes
-    given: Given
+    feedback_counts: FeedbackCounts
     stages: Counter[int]
     n: int
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """What became of all the period's sessions."""
+        """The outcomes of all sessions of the period."""
         return {name: sum(week.outcomes[name] for week in self.weeks) for name in OUTCOMES}
 
 
 def period_totals(db: Session, span: Span, given: Mapping[str, Any]) -> PeriodTotals:
     """The figures of all sessions, or of those of ``given["interview"]``."""
     only = ONE_INTERVIEW if "interview" in given else ""
-    read = _Read(
+    read = _PeriodFigures(
         count(db, given, only),
         feedback(db, given, only),
         hiring(db, given),
@@ -51,16 +51,16 @@ def period_totals(db: Session, span: Span, given: Mapping[str, Any]) -> PeriodTo
         weeks=read.weeks(span.now, now, True),
         weeks_before=read.weeks(span.before, before, False),
         feedback=read.feedback.times(now),
-        given=read.feedback,
+        feedback_counts=read.feedback,
         stages=read.counts.stages,
         n=read.counts.n,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _PeriodFigures:
     counts: Counts
-    feedback: Given
+    feedback: FeedbackCounts
     hire: Waits
     delay: Waits
     decision: Waits
@@ -76,7 +76,7 @@ class _Read:
         )
 
     def totals(self, numbers: Iterable[int], current: bool, week: int | None = None) -> Totals:
-        """Of the weeks with these numbers; ``week`` is the one whose waits they are, None for the whole period."""
+        """The totals of the weeks with these numbers; ``week``: the week of the waits, None for the whole period."""
         n, due, in_time = Counter[str](), 0, 0
         for number in numbers:
             n.update(self.counts.weeks[number])
@@ -90,7 +90,7 @@ class _Read:
             no_show=Ratio(n["missed"], n["came"] + n["missed"]),
             held=Ratio(n["held"], n["planned"]),
             completion=Ratio(n["completed"], n["completed"] + n["abandoned"]),
-            conversion=Ratio(n["converted"], n["settled"]),
+            conversion=Ratio(n["converted"], n["resolved"]),
             passed=Ratio(n["passed"], n["scored"]),
             feedback_in_time=Ratio(in_time, due),
             time_to_hire=self.hire.get(key, Wait(0)),

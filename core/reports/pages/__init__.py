@@ -1,4 +1,4 @@
-"""Pages: the parts that reports share, written around their charts."""
+"""The parts of pages that all reports share."""
 
 from core.reports.pages.page import document
 from core.reports.pages.tiles import Tile, TileComparison, fact_tile

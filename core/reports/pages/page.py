@@ -1,4 +1,4 @@
-"""The page around a report's charts: one layout, and what every sheet says at its edges."""
+"""The HTML page of a report: one layout, and the text in the margins of every sheet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -19,33 +19,33 @@ CONFIDENTIAL = "Confidential"
 
 
 def document(template: str, stamp: Stamp, *, name: str, title: str, cards: Sequence[Card], **view: Any) -> Document:
-    """A report of these cards: ``name`` says at every sheet's top what it is, ``title`` is the file's.
+    """A report with these cards: ``name`` is printed at the top of every sheet, ``title`` is the PDF's.
 
-    The template finds each card by its key, and ``chart(card)`` gives its drawing.
+    The template gets ``cards`` by key, and ``svgs``: each chart's SVG by the key of its card.
     """
     charts = {card.key: card.chart for card in cards if card.chart is not None}
-    edges = _edges(stamp, name)
+    margins = _margins(stamp, name)
 
-    def page(drawn: Mapping[str, Markup]) -> str:
+    def page(svgs: Mapping[str, Markup]) -> str:
         return _template(f"{template}.html").render(
             view,
             title=title,
-            edges=edges,
+            margins=margins,
             fonts=Markup(FONTS),  # noqa: S704 - a constant
             stamp=stamp,
-            span=formatting.span(stamp.period),
+            span=formatting.period_names(stamp.period),
             as_of=formatting.moment(stamp.as_of, stamp.period.zone),
             cards={card.key: card for card in cards},
-            drawn=drawn,
+            svgs=svgs,
         )
 
     return Document(title, charts, page)
 
 
-def _edges(stamp: Stamp, name: str) -> Mapping[str, Markup]:
-    """What the margins of a sheet say, as strings of CSS."""
+def _margins(stamp: Stamp, name: str) -> Mapping[str, Markup]:
+    """The texts in the margins of a sheet, as CSS strings."""
     period = stamp.period
-    span = formatting.span(period)
+    span = formatting.period_names(period)
     as_of = f"data as of {formatting.moment(stamp.as_of, period.zone)}"
     return {
         "name": _css(f"Greenroom · {name}"),
@@ -58,7 +58,7 @@ def _edges(stamp: Stamp, name: str) -> Mapping[str, Markup]:
 
 
 def _css(*lines: str) -> Markup:
-    """Lines as a string of CSS that nothing in them can end."""
+    """Lines as one CSS string, escaped so that nothing in them can end it."""
     text = "\n".join(lines)
     return Markup('"{}"'.format("".join(_escaped(text))))  # noqa: S704 - only letters, digits and escapes are left
 

@@ -1,4 +1,4 @@
-"""Tiles: one figure each, its change against the period before, and its course as a small line."""
+"""Tiles: one figure each, with its change against the period before and a sparkline."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MOST = 40
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """``tone`` is good, bad or flat: a colour is given only to what chance hardly makes."""
+    """One tile; ``tone`` is good, bad or flat: only a statistically clear change is coloured."""
 
     label: str
     value: str
@@ -27,75 +27,83 @@ class Tile:
 
 
 def count_tile(label: str, now: int, then: int, course: Sequence[float], *, good: int = 0) -> Tile:
-    """A number of things; more of them is good (1), bad (-1) or neither."""
+    """A count; a larger one is good (1), bad (-1) or neither (0)."""
     if then >= FEW:
         change = 100 * (now - then) / then
-        said = _signed(change, number(round(abs(change), 1 if abs(change) < 99.5 else 0)) + "%")
+        change_text = _signed(change, number(round(abs(change), 1 if abs(change) < 99.5 else 0)) + "%")
     else:
-        said = _signed(now - then, number(abs(now - then)))
+        change_text = _signed(now - then, number(abs(now - then)))
     tone = _tone(now - then, good) if significance.counts_differ(now, then) else "flat"
-    return Tile(label, number(now), f"{number(then)} before", said, tone, False, spark(course) if now >= FEW else "")
+    return Tile(
+        label, number(now), f"{number(then)} before", change_text, tone, False, sparkline(course) if now >= FEW else ""
+    )
 
 
 def rate_tile(label: str, now: Ratio, then: Ratio, course: Sequence[Ratio], *, good: int = 1) -> Tile:
-    """A part of a whole, its change in points."""
+    """A ratio, with its change in percentage points."""
     basis = f"{number(now.part)} of {number(now.whole)}"
     few = 0 < now.whole < FEW
     if now.value is None:
         return Tile(label, UNDEFINED, "n = 0")
     values = [r.value if r.whole else None for r in course]
     if then.value is None:
-        return Tile(label, ratio(now), basis, "", "flat", few, "" if few else spark(values))
+        return Tile(label, ratio(now), basis, "", "flat", few, "" if few else sparkline(values))
     fine = min(now.whole, then.whole) >= 200
     points = round(100 * (now.value - then.value), 1 if fine else 0)
     tone = _tone(points, good) if significance.ratios_differ(now, then) else "flat"
     return Tile(
-        label, ratio(now), basis, _signed(points, number(abs(points)) + " pt"), tone, few, "" if few else spark(values)
+        label,
+        ratio(now),
+        basis,
+        _signed(points, number(abs(points)) + " pt"),
+        tone,
+        few,
+        "" if few else sparkline(values),
     )
 
 
 def wait_tile(label: str, now: Wait, then: Wait, course: Sequence[Wait]) -> Tile:
-    """A length of time by its median; less is good."""
+    """A median duration; a shorter one is good."""
     if now.median is None:
         return Tile(label, UNDEFINED, "n = 0")
     basis = f"p90 {hours(now.p90)} · n = {number(now.n)}" if now.n > 1 else "n = 1"
     few, values = now.n < FEW, [w.median for w in course]
     if then.median is None:
-        return Tile(label, hours(now.median), basis, "", "flat", few, "" if few else spark(values))
+        return Tile(label, hours(now.median), basis, "", "flat", few, "" if few else sparkline(values))
     change = now.median - then.median
     tone = _tone(change, -1) if significance.waits_differ(now, then) else "flat"
-    said = _signed(change if abs(change) * 60 >= 0.5 else 0, hours(abs(change)))
-    return Tile(label, hours(now.median), basis, said, tone, few, "" if few else spark(values))
+    change_text = _signed(change if abs(change) * 60 >= 0.5 else 0, hours(abs(change)))
+    return Tile(label, hours(now.median), basis, change_text, tone, few, "" if few else sparkline(values))
 
 
 @dataclass(frozen=True, slots=True)
 class TileComparison:
-    """Tiles of a period's totals against those before, each with its course over the weeks."""
+    """Tiles that compare a period's totals with those of the period before, each with its weekly values."""
 
     now: Totals
     then: Totals
     weeks: Sequence[Week]
 
     def count_tile(self, label: str, of: Callable[[Totals], int], *, good: int = 0) -> Tile:
-        """A number of things: see ``count_tile``."""
+        """A count: see ``count_tile``."""
         return count_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
 
     def rate_tile(self, label: str, of: Callable[[Totals], Ratio], *, good: int = 1) -> Tile:
-        """A part of a whole: see ``rate_tile``."""
+        """A ratio: see ``rate_tile``."""
         return rate_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks], good=good)
 
     def wait_tile(self, label: str, of: Callable[[Totals], Wait]) -> Tile:
-        """A length of time: see ``wait_tile``."""
+        """A median duration: see ``wait_tile``."""
         return wait_tile(label, of(self.now), of(self.then), [of(week.totals) for week in self.weeks])
 
 
 def fact_tile(label: str, value: str, basis: str = "", *, few: bool = False, tone: str = "flat") -> Tile:
-    """A fact without a past."""
+    """A figure without comparison."""
     return Tile(label, value, basis, "", tone, few)
 
 
-def spark(values: Sequence[float | None]) -> str:
-    """A small line over the weeks, for its shape alone; nothing where there are fewer than four."""
+def sparkline(values: Sequence[float | None]) -> str:
+    """A small line over the weeks without a scale; empty for fewer than four values."""
     size = -(-len(values) // _MOST) or 1
     points = [_mean(values[at : at + size]) for at in range(0, len(values), size)]
     known = [v for v in points if v is not None]
@@ -113,10 +121,10 @@ def spark(values: Sequence[float | None]) -> str:
         x = 2 + i * (_WIDTH - 4) / (len(points) - 1)
         y = _HEIGHT - 2 - (value - low) * scale
         lines[-1].append(f"{x:.1f},{y:.1f}")
-    drawn = Markup("").join(Markup('<polyline points="{}"/>').format(" ".join(p)) for p in lines if len(p) > 1)
+    polylines = Markup("").join(Markup('<polyline points="{}"/>').format(" ".join(p)) for p in lines if len(p) > 1)
     return Markup(
-        '<svg class="spark" width="{w}" height="{h}" viewBox="0 0 {w} {h}" aria-hidden="true">{drawn}</svg>'
-    ).format(w=_WIDTH, h=_HEIGHT, drawn=drawn)
+        '<svg class="spark" width="{w}" height="{h}" viewBox="0 0 {w} {h}" aria-hidden="true">{polylines}</svg>'
+    ).format(w=_WIDTH, h=_HEIGHT, polylines=polylines)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,1 +1,1 @@
-"""The report queue: what was asked for, who makes it now, and what became of it."""
+"""The report queue: enqueue, claims, outcomes, daily reports."""

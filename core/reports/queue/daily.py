@@ -1,7 +1,7 @@
-"""The daily reports are asked for: the dashboard of each day that is over, once (DOMAIN, "The jobs", 4)."""
+"""Requests the daily reports: the dashboard of each past day, once (docs/domain.md, "The jobs", 4)."""
 
 from collections.abc import Sequence
-from datetime import date as Day  # noqa: N812 - parameters are called date, as people give them
+from datetime import date as Day  # noqa: N812 - parameters are named date
 from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,62 +20,62 @@ from core.results import SAMPLE, JobResult
 from core.settings import settings
 
 TYPES = ("dashboard_pdf", "dashboard_csv")
-CAUGHT_UP = 31
-"""Days that a run goes back at most for days that no run has asked for."""
-AT_ONCE = 366
-"""Days that may be asked for at once."""
+MAX_CATCH_UP_DAYS = 31
+"""Maximum days that a run goes back for days without reports."""
+MAX_DAYS = 366
+"""Maximum days in one request."""
 _DAY = timedelta(days=1)
 
 
 def enqueue_daily(
     *, now: datetime, dry_run: bool = False, date: Day | None = None, until: Day | None = None
 ) -> JobResult:
-    """Ask for the reports of yesterday, by the platform's clocks, and of days before it that a lost run left out.
+    """Request the reports of yesterday, in the platform's zone, and of earlier days that a lost run left out.
 
-    With ``date`` of that day instead, or of each from it to ``until``. A day's reports are asked for once, however
-    often this runs; those that failed or are no longer kept, again. Raises Invalid for days that are not over, in the
-    wrong order, or too many.
+    With ``date``, request those of that day instead, or of each day from it to ``until``. A day's reports are requested
+    once, however often this runs, and again when they failed or their files were removed. Raises Invalid for days that
+    are not over, in the wrong order, or too many.
 
-    Of the result ``found`` are due, ``done`` were asked for, ``skipped`` had been before; its data are the ``first``
-    and the ``last`` day.
+    Of the result ``found`` are due, ``done`` were requested now, ``skipped`` had been before; its data are the
+    ``first`` and the ``last`` day.
     """
     zone = ZoneInfo(settings().timezone)
     with transaction() as db:
-        days = given_days(date, until, now=now) or _missing_days(db, _yesterday(now))
+        days = requested_days(date, until, now=now) or _missing_days(db, _yesterday(now))
         wanted = [(day, kind) for day in days for kind in TYPES]
         keys = {daily_key(day, kind): (day, kind) for day, kind in wanted}
         before = set(db.scalars(_BEFORE, {"keys": array(list(keys))}))
         new = {key: of for key, of in keys.items() if key not in before}
-        made = 0 if dry_run or not new else _enqueue_day(db, new, zone, now)
+        inserted = 0 if dry_run or not new else _enqueue_day(db, new, zone, now)
     sample = [{"date": str(day), "type": kind} for day, kind in new.values()]
     return JobResult(
         now=now,
         dry_run=dry_run,
         found=len(wanted),
-        done=made,
-        skipped=len(wanted) - (len(new) if dry_run else made),
+        done=inserted,
+        skipped=len(wanted) - (len(new) if dry_run else inserted),
         sample=sample[:SAMPLE],
         data={"first": min(days).isoformat(), "last": max(days).isoformat()},
     )
 
 
-def given_days(date: Day | None, until: Day | None, *, now: datetime) -> list[Day]:
-    """``date``, or each day from it to ``until``; none when neither is given.
+def requested_days(date: Day | None, until: Day | None, *, now: datetime) -> list[Day]:
+    """``date``, or each day from it to ``until``; empty when neither is given.
 
-    Raises Invalid, as ``enqueue_daily`` does.
+    Raises Invalid as ``enqueue_daily`` does.
     """
     if date is None and until is None:
         return []
     if date is None:
-        raise Invalid("date", "is missing: until is the last day of a range that begins with date")
+        raise Invalid("date", "is missing: until is the last day of a range that starts with date")
     yesterday, last = _yesterday(now), until or date
     if last > yesterday:
-        raise Invalid("until" if until else "date", f"{last} is not over; the last day that is, is {yesterday}")
+        raise Invalid("until" if until else "date", f"{last} is not over; the last day that is over is {yesterday}")
     if last < date:
         raise Invalid("until", f"{last} lies before {date}")
     days = _range(date, last)
-    if len(days) > AT_ONCE:
-        raise Invalid("until", f"{len(days)} days are too many; ask for at most {AT_ONCE} at once")
+    if len(days) > MAX_DAYS:
+        raise Invalid("until", f"{len(days)} days are too many; request at most {MAX_DAYS} at once")
     return days
 
 
@@ -84,18 +84,18 @@ def _yesterday(now: datetime) -> Day:
 
 
 def daily_key(day: Day, kind: str) -> str:
-    """The key that makes a day's report be asked for once."""
+    """The dedupe key by which a day's report is requested once."""
     return f"daily/{day.isoformat()}/{kind}"
 
 
 def day_of(dedupe_key: str | None) -> Day | None:
-    """The day that a report with this key is of; None: it is no daily one."""
+    """The day of the report with this key; None: it is not a daily report."""
     parts = (dedupe_key or "").split("/")
     return Day.fromisoformat(parts[1]) if len(parts) == 3 and parts[0] == "daily" else None
 
 
 def bounds(day: Day, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """From local midnight to the next one: 23 to 25 hours."""
+    """From local midnight to the next: 23 to 25 hours."""
     first, last = (datetime.combine(d, time(), zone) for d in (day, day + _DAY))
     return first, last
 
@@ -107,10 +107,10 @@ _REQUESTED_DAYS = text("SELECT DISTINCT split_part(dedupe_key, '/', 2) FROM repo
 
 
 def _missing_days(db: Session, yesterday: Day) -> list[Day]:
-    asked = {Day.fromisoformat(day) for day in db.scalars(_REQUESTED_DAYS)}
-    first = max(min(asked, default=yesterday), yesterday - (CAUGHT_UP - 1) * _DAY)
-    # yesterday itself always: a run for a day that is done says so
-    return [day for day in _range(first, yesterday) if day not in asked] or [yesterday]
+    requested = {Day.fromisoformat(day) for day in db.scalars(_REQUESTED_DAYS)}
+    first = max(min(requested, default=yesterday), yesterday - (MAX_CATCH_UP_DAYS - 1) * _DAY)
+    # yesterday always, so that a run with nothing to do reports it as skipped
+    return [day for day in _range(first, yesterday) if day not in requested] or [yesterday]
 
 
 def _range(first: Day, last: Day) -> list[Day]:
@@ -118,13 +118,13 @@ def _range(first: Day, last: Day) -> list[Day]:
 
 
 def _enqueue_day(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, now: datetime) -> int:
-    again = requeue(db, list(new))
+    requeued = requeue(db, list(new))
     given: list[dict[str, Any]] = []
     for day, _ in new.values():
         start, end = bounds(day, zone)
         given.append({"start": start.isoformat(), "end": end.isoformat()})
     kinds: Sequence[str] = [kind for _, kind in new.values()]
-    made = insert_many(
+    inserted = insert_many(
         db,
         Report,
         {
@@ -134,9 +134,9 @@ def _enqueue_day(db: Session, new: dict[str, tuple[Day, str]], zone: ZoneInfo, n
             "request_hash": [request_hash(kind, one) for kind, one in zip(kinds, given, strict=True)],
             "dedupe_key": list(new),
         },
-        once="(dedupe_key)",
+        conflict_target="(dedupe_key)",
         returning=("id",),
     )
-    if made:
+    if inserted:
         outbox.wake(db)
-    return again + len(made)
+    return requeued + len(inserted)

@@ -1,9 +1,9 @@
-"""The daily reports brought to those who subscribe: one mail and one notification a day to each, whatever happens.
+"""Sends the daily reports to their subscribers: at most one mail and one notification a day to each.
 
-Who asked for them by mail gets both, unless the notification was turned off; who asked for them in the app, that alone.
+Subscribers by mail get both, unless they turned the notification off; subscribers in the app get the notification only.
 
-Told of is the newest day only, and only while it is fresh: days that are filled in later are there for those who look,
-and do not fill anybody's inbox.
+Sent for the newest day only, and only until MAX_AGE: days that are backfilled can be found in the list of reports, and
+cause no mails.
 """
 
 from datetime import date as Day  # noqa: N812 - as core.reports.queue.daily has it
@@ -21,8 +21,8 @@ from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.daily import TYPES, daily_key, day_of
 from core.reports.registry import REPORTS
 
-FRESH = timedelta(hours=48)
-"""How long after its end a day is still told of."""
+MAX_AGE = timedelta(hours=48)
+"""How long after its end a day's reports are still sent."""
 
 _DAY = text("""
     SELECT id, status, CAST(parameters->>'end' AS timestamptz) AS ended FROM reports
@@ -40,9 +40,9 @@ _SUBSCRIBERS = text("""
 
 
 def lock_day(db: Session, claimed: ClaimedReport) -> bool:
-    """Hold all reports of the day that this one is of until this transaction ends; False when it is of no day.
+    """Lock all reports of the claimed report's day until the commit; False when it is not a daily report.
 
-    So that of two that come to their ends at once, one sees the other's.
+    So that of two that are completed at the same time, the second sees the first.
     """
     day = day_of(claimed.dedupe_key)
     if day is None:
@@ -56,14 +56,14 @@ def _keys(day: Day) -> dict[str, str]:
 
 
 def notify_subscribers(db: Session, claimed: ClaimedReport, *, now: datetime) -> None:
-    """Mail the day's reports to who subscribes, and notify them, once the last of them has come to its end."""
+    """Mail the day's reports to their subscribers, and notify them, once all reports of the day are ready or failed."""
     day = day_of(claimed.dedupe_key)
     if day is None:
         return
     rows = db.execute(_DAY, _keys(day)).all()
     done: list[UUID] = [row.id for row in rows if row.status == "ready"]
     unfinished = any(row.status in ("queued", "running") for row in rows)
-    if unfinished or not done or now - rows[0].ended > FRESH:
+    if unfinished or not done or now - rows[0].ended > MAX_AGE:
         return
     if db.execute(_NEWER, {"after": f"daily/{(day + timedelta(days=1)).isoformat()}"}).scalar_one():
         return

@@ -1,4 +1,4 @@
-"""Asking for a report, in the caller's transaction: once while it is unfinished, and no more than may wait."""
+"""Requests reports in the caller's transaction: one unfinished report for identical requests, up to the capacity."""
 
 import json
 from datetime import datetime
@@ -16,16 +16,16 @@ from core.events import ReportQueued
 from core.locks import LOCKS, REPORT_QUEUE_LOCK
 from core.models import Candidate, Interview, ReportStatus
 from core.reports.queue.claims import requeue
-from core.reports.queue.parameters import NewReport, When, new_report, parameters_of, request_hash
+from core.reports.queue.parameters import DateOrTime, NewReport, new_report, parameters_of, request_hash
 from core.settings import settings
 from core.viewers import STAFF, Viewer, require
 
 RETRY_AFTER = 5
-"""Seconds after which whoever met a full queue may ask again: a report takes about one."""
+"""``retry_after`` of a full queue, in seconds: rendering a report takes about one."""
 
 
 class QueuedReport(NamedTuple):
-    """A report that was asked for; not ``new`` when the same was asked for before and is unfinished."""
+    """A requested report; ``new`` is False when it is an earlier identical request that is unfinished."""
 
     id: UUID
     status: ReportStatus
@@ -33,31 +33,31 @@ class QueuedReport(NamedTuple):
 
 
 def enqueue(db: Session, given: NewReport, *, by: Viewer, now: datetime) -> QueuedReport:
-    """Ask for a report, and wake the dispatchers when this transaction commits.
+    """Request a report, and wake the dispatchers when this transaction commits.
 
-    Who asks for the same again while it is unfinished gets that one. Raises Forbidden, Invalid, and QueueFull when as
-    many as may are unfinished; others who ask wait until this transaction ends.
+    An identical request of the same user returns the unfinished report. Raises Forbidden, Invalid, and QueueFull when
+    the number of unfinished reports has reached the capacity. Other requests wait until this transaction ends.
     """
     require(by, *STAFF)
     return _enqueue(db, given, now=now, user_id=by.id)
 
 
 def enqueue_as_system(db: Session, given: NewReport, *, key: str, now: datetime) -> QueuedReport:
-    """Ask for a report in nobody's name, once for a key: admins may see it, and it is never refused for want of room.
+    """Request a report as the system, once for each key: admins may see it, and the capacity does not apply.
 
-    One that failed, or is no longer kept, is asked for again. Raises Invalid.
+    One that failed, or whose file was removed, is queued again. Raises Invalid.
     """
     requeue(db, [key])
     return _enqueue(db, given, now=now, key=key)
 
 
 def check_request(db: Session, given: NewReport, *, now: datetime) -> dict[str, Any]:
-    """The parameters of such a report as they are kept, where it may be asked for at all. Raises Invalid."""
+    """The parameters of the requested report as they are stored. Raises Invalid when it cannot be requested."""
     parameters = parameters_of(given, now=now)
     if given.interview_id is not None:
-        _living(db, Interview, "interview", given.interview_id)
+        _check_exists(db, Interview, "interview", given.interview_id)
     if given.candidate_id is not None:
-        _living(db, Candidate, "candidate", given.candidate_id)
+        _check_exists(db, Candidate, "candidate", given.candidate_id)
     if given.email_to is not None:
         try:
             envelope(given.email_to)
@@ -66,40 +66,40 @@ def check_request(db: Session, given: NewReport, *, now: datetime) -> dict[str, 
     return parameters
 
 
-def _living(db: Session, table: type[Interview | Candidate], noun: str, id_: int) -> None:
+def _check_exists(db: Session, table: type[Interview | Candidate], noun: str, id_: int) -> None:
     if not db.scalar(select(table.id).where(table.id == id_, table.deleted_at.is_(None))):
         raise Invalid(f"{noun}_id", f"there is no {noun} {id_}")
 
 
 class Options(TypedDict, total=False):
-    """What a report is of, and where it goes: see ``NewReport``."""
+    """A report's period and mail address: see ``NewReport``."""
 
-    start: When | None
-    end: When | None
+    start: DateOrTime | None
+    end: DateOrTime | None
     email_to: str | None
 
 
 def generate_dashboard_pdf(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> QueuedReport:
-    """Ask for the dashboard of a period as PDF; see ``enqueue``."""
+    """Request the dashboard of a period as PDF; see ``enqueue``."""
     return enqueue(db, new_report(type="dashboard_pdf", **options), by=by, now=now)
 
 
 def generate_dashboard_csv(db: Session, *, by: Viewer, now: datetime, **options: Unpack[Options]) -> QueuedReport:
-    """Ask for a period's sessions as CSV; see ``enqueue``."""
+    """Request a period's sessions as CSV; see ``enqueue``."""
     return enqueue(db, new_report(type="dashboard_csv", **options), by=by, now=now)
 
 
 def generate_interview_pdf(
     db: Session, interview_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
 ) -> QueuedReport:
-    """Ask for an interview's analytics as PDF; see ``enqueue``."""
+    """Request an interview's analytics as PDF; see ``enqueue``."""
     return enqueue(db, new_report(type="interview_pdf", interview_id=interview_id, **options), by=by, now=now)
 
 
 def generate_candidate_pdf(
     db: Session, candidate_id: int, *, by: Viewer, now: datetime, **options: Unpack[Options]
 ) -> QueuedReport:
-    """Ask for a candidate's analytics as PDF, without a period of all their time; see ``enqueue``."""
+    """Request a candidate's analytics as PDF; without a period, of all time; see ``enqueue``."""
     return enqueue(db, new_report(type="candidate_pdf", candidate_id=candidate_id, **options), by=by, now=now)
 
 
@@ -134,7 +134,7 @@ def _enqueue(
         "capacity": capacity,
     }
     if user_id is not None and capacity:
-        # first, and by all who ask: two that each held a row and wanted this would wait for each other
+        # first, in every request: two transactions that each held a row and waited for this lock would deadlock
         db.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": LOCKS, "b": REPORT_QUEUE_LOCK})
     for _ in range(_TRIES):
         if db.execute(_INSERT, row).one_or_none():
@@ -145,11 +145,11 @@ def _enqueue(
         same = db.execute(_SAME, {"user_id": user_id, "hash": row["hash"], "key": key}).one_or_none()
         if same is not None:
             return QueuedReport(same.id, same.status, False)
-        # full; or the same report came to its end between the two statements
+        # the queue is full; or the identical report was completed between the two statements
         if user_id is not None and capacity and _unfinished(db) >= capacity:
             break
     raise QueueFull(
-        f"{capacity} reports are unfinished already, as many as may be; nothing was queued.", retry_after=RETRY_AFTER
+        f"{capacity} reports are unfinished, which is the limit; nothing was queued.", retry_after=RETRY_AFTER
     )
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a claimed report: ready with its file, tried again, or failed; one transaction each, fenced."""
+"""Completes claimed reports: ready with a file, queued for a retry, or failed; fenced by the lease owner."""
 
 import logging
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from core import emails, outbox
 from core.events import ReportFailed, ReportReady
 from core.notifications import Notice, notify, report_notice
 from core.reports.queue import daily_mail, files
-from core.reports.queue.claims import ClaimedReport, announce_queued, event_fields
+from core.reports.queue.claims import ClaimedReport, event_fields, publish_queued
 from core.reports.queue.files import Spool
 from core.reports.registry import REPORTS
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
-"""How often a report is begun; after the last, trouble of any kind is failure."""
-WAITS = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=20))
+"""Maximum attempts of a report; when the last fails, for whatever reason, the report fails."""
+RETRY_DELAYS = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=20))
 """Before the second, third and fourth attempt."""
-KEPT, KEPT_DAILY = timedelta(days=30), timedelta(days=90)
-"""How long files are kept for download."""
-TOO_MANY_LOST_LEASES = f"It was begun {ATTEMPTS} times, and what was making it was stopped each time."
+RETENTION, DAILY_RETENTION = timedelta(days=30), timedelta(days=90)
+"""How long files can be downloaded."""
+TOO_MANY_LOST_LEASES = f"It was started {ATTEMPTS} times, and the process that rendered it was stopped each time."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class RenderedReport:
 
 
 class Failure(NamedTuple):
-    """Why a report could not be made, in words for whoever asked; ``again``: the same may work in a moment."""
+    """Why a report could not be rendered, in words for its requester; ``retry``: a later attempt may succeed."""
 
     reason: str
-    again: bool
+    retry: bool
 
 
 _READY = text("""
@@ -56,30 +56,35 @@ _FAILED = text("""
         last_error = :reason
     WHERE id = :id AND lease_owner = :owner AND status = 'running' RETURNING id
 """)
-_AGAIN = text("""
+_RETRY = text("""
     UPDATE reports SET status = 'queued', due_at = clock_timestamp() + CAST(:wait AS interval), lease_owner = NULL,
         lease_until = NULL, last_error = :reason
     WHERE id = :id AND lease_owner = :owner AND status = 'running' RETURNING id
 """)
 
 
-def ready(db: Session, claimed: ClaimedReport, made: RenderedReport, *, now: datetime) -> bool:
-    """Keep the file, say that the report is ready, and mail it where asked; False when it is somebody else's by now."""
+def mark_ready(db: Session, claimed: ClaimedReport, rendered: RenderedReport, *, now: datetime) -> bool:
+    """Store the file, notify, and mail where requested; False when the lease is no longer ``claimed.owner``'s."""
     daily = daily_mail.lock_day(db, claimed)
-    given = {"id": claimed.id, "owner": claimed.owner, "as_of": made.as_of, "kept": KEPT_DAILY if daily else KEPT}
+    given = {
+        "id": claimed.id,
+        "owner": claimed.owner,
+        "as_of": rendered.as_of,
+        "kept": DAILY_RETENTION if daily else RETENTION,
+    }
     expires_at = db.execute(_READY, given).scalar_one_or_none()
     if expires_at is None:
         return False
-    files.store(db, claimed.id, made.spool, filename=made.filename, content_type=made.content_type)
+    files.store(db, claimed.id, rendered.spool, filename=rendered.filename, content_type=rendered.content_type)
     if claimed.requested_by is not None:
         change = ReportReady(
             **event_fields(claimed),
             url=f"/api/reports/{claimed.id}/file",
-            filename=made.filename,
-            content_type=made.content_type,
-            size=made.spool.size,
-            sha256=made.spool.sha256,
-            data_as_of=made.as_of,
+            filename=rendered.filename,
+            content_type=rendered.content_type,
+            size=rendered.spool.size,
+            sha256=rendered.spool.sha256,
+            data_as_of=rendered.as_of,
             expires_at=expires_at,
         )
         outbox.publish(db, change, dedupe_key=f"report/{claimed.id}/ready")
@@ -88,13 +93,18 @@ def ready(db: Session, claimed: ClaimedReport, made: RenderedReport, *, now: dat
     return True
 
 
-def failed(db: Session, claimed: ClaimedReport, failure: Failure, *, now: datetime) -> bool | None:
-    """Try the report again in a while, or fail it for good and say so; whether it failed, None when it is not ours."""
-    if failure.again and claimed.attempts < ATTEMPTS:
-        given = {"id": claimed.id, "owner": claimed.owner, "reason": failure.reason, "wait": _wait(claimed.attempts)}
-        if db.execute(_AGAIN, given).one_or_none() is None:
+def mark_failed(db: Session, claimed: ClaimedReport, failure: Failure, *, now: datetime) -> bool | None:
+    """Queue the report for a retry, or fail it and notify; whether it failed, None when the lease is no longer ours."""
+    if failure.retry and claimed.attempts < ATTEMPTS:
+        given = {
+            "id": claimed.id,
+            "owner": claimed.owner,
+            "reason": failure.reason,
+            "wait": _retry_delay(claimed.attempts),
+        }
+        if db.execute(_RETRY, given).one_or_none() is None:
             return None
-        announce_queued(db, claimed, attempts=claimed.attempts, reason=failure.reason)
+        publish_queued(db, claimed, attempts=claimed.attempts, reason=failure.reason)
         outbox.wake(db)
         return False
     daily = daily_mail.lock_day(db, claimed)
@@ -112,12 +122,12 @@ def failed(db: Session, claimed: ClaimedReport, failure: Failure, *, now: dateti
     return True
 
 
-def _wait(attempts: int) -> timedelta:
-    return WAITS[min(attempts, len(WAITS)) - 1]
+def _retry_delay(attempts: int) -> timedelta:
+    return RETRY_DELAYS[min(attempts, len(RETRY_DELAYS)) - 1]
 
 
 def _mail(db: Session, claimed: ClaimedReport, daily: bool, now: datetime) -> None:
-    """Mail what the report came to; that this fails must not keep it from its end, whichever that is."""
+    """Mail the outcome of the report; an error here must not prevent the report's completion."""
     try:
         with db.begin_nested():
             if daily:
@@ -125,18 +135,18 @@ def _mail(db: Session, claimed: ClaimedReport, daily: bool, now: datetime) -> No
             else:
                 emails.queue_report_ready(db, claimed.id, title=REPORTS[claimed.type].title, now=now)
     except (OperationalError, InterfaceError):
-        raise  # the database is away: all of it is tried again
+        raise  # the database cannot be reached: the whole transaction is retried
     except Exception:
         log.exception("a report could not be mailed", extra={"report_id": str(claimed.id), "type": claimed.type})
 
 
 def _to_admins(claimed: ClaimedReport, failure: Failure, now: datetime) -> Notice:
-    """What nobody in particular asked for is the house's own trouble."""
+    """The notification to admins that a report requested by the system failed."""
     about = f"The report {claimed.dedupe_key or claimed.id}"
     return Notice(
         category="job_failed",
-        title="A report of the house failed",
-        body=f"{about} could not be made. {failure.reason}",
+        title="A report of the system failed",
+        body=f"{about} could not be rendered. {failure.reason}",
         dedupe_key=f"report/{claimed.id}/failed/{now:%Y-%m-%d}",
         role="admin",
         data={"report_id": str(claimed.id), "type": claimed.type},

@@ -1,9 +1,9 @@
-"""What is asked for: a report's type and parameters, its period as two moments, and what tells two requests apart."""
+"""The parameters of a requested report: its type, subject and period, and the hash that identifies the request."""
 
 import hashlib
 import json
 import re
-from datetime import date as Day  # noqa: N812 - told from the moments beside it
+from datetime import date as Day  # noqa: N812 - to distinguish it from the datetimes beside it
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -16,13 +16,13 @@ from core.reports.data import Period
 from core.reports.registry import REPORTS, ReportType
 from core.settings import settings
 
-UNLESS_SAID = timedelta(days=30)
-"""The period of a report for which none is given: so many full days, the last one yesterday."""
-LONGEST = timedelta(days=5 * 366)
+DEFAULT_PERIOD = timedelta(days=30)
+"""The period when none is given: so many full days, the last one yesterday."""
+MAX_PERIOD = timedelta(days=5 * 366)
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NUMBER = re.compile(r"\s*[-+\d.]+\s*")
-"""Which pydantic would take for seconds since 1970, a date without hyphens, too."""
+"""Numbers, which pydantic would take for seconds since 1970, even a date without hyphens."""
 _moment = TypeAdapter(Moment)
 
 
@@ -46,28 +46,28 @@ def _day_or_moment(value: Any) -> Any:
     return found
 
 
-When = Annotated[
+DateOrTime = Annotated[
     datetime | Day,
     BeforeValidator(_day_or_moment),
     WithJsonSchema({"type": "string", "examples": ["2026-11-01", "2026-11-01T00:00:00Z"]}),
 ]
-"""A time with its offset, or a date: its midnight by the platform's clocks."""
+"""A time with its offset, or a date, which stands for its midnight in the platform's zone."""
 
 
 class NewReport(Input):
-    """A report to make, of [``start``, ``end``): without them of the last 30 days that are over, by the platform's
-    clocks; of a candidate, of all their time."""
+    """A report to request, of [``start``, ``end``): without them, of the last 30 days before today in the platform's
+    zone; for a candidate, of all time."""
 
     type: ReportType
     interview_id: Id | None = Field(None, description="of interview_pdf")
     candidate_id: Id | None = Field(None, description="of candidate_pdf")
-    start: When | None = None
-    end: When | None = Field(None, description="the period ends before it; a date is its midnight")
+    start: DateOrTime | None = None
+    end: DateOrTime | None = Field(None, description="the period ends before it; a date is its midnight")
     email_to: Address | None = Field(None, description="mailed there when it is ready: as a file, or a link if large")
 
 
 def new_report(**given: Any) -> NewReport:
-    """A request of plain values. Raises Invalid for the first of them that is wrong."""
+    """A request from plain values. Raises Invalid for the first invalid one."""
     try:
         return NewReport(**given)
     except ValidationError as error:
@@ -79,7 +79,7 @@ _SUBJECTS = tuple(kind.subject for kind in REPORTS.values() if kind.subject)
 
 
 def parameters_of(given: NewReport, *, now: datetime) -> dict[str, Any]:
-    """The request's parameters as they are kept, its period as two moments in UTC. Raises Invalid."""
+    """The request's parameters as they are stored, the period as two times in UTC. Raises Invalid."""
     kind = REPORTS[given.type]
     needed = kind.subject
     for name in _SUBJECTS:
@@ -88,24 +88,24 @@ def parameters_of(given: NewReport, *, now: datetime) -> dict[str, Any]:
             raise Invalid(name, f"is needed for a report of type {given.type}")
         if name != needed and value is not None:
             raise Invalid(name, f"does not go with a report of type {given.type}")
-    made: dict[str, Any] = {needed: getattr(given, needed)} if needed else {}
+    parameters: dict[str, Any] = {needed: getattr(given, needed)} if needed else {}
     if not kind.all_time or given.start or given.end:
-        made["start"], made["end"] = (moment.isoformat() for moment in _bounds(given, now))
-    return made
+        parameters["start"], parameters["end"] = (moment.isoformat() for moment in _bounds(given, now))
+    return parameters
 
 
 def _bounds(given: NewReport, now: datetime) -> tuple[datetime, datetime]:
     zone = ZoneInfo(settings().timezone)
     today = datetime.combine(now.astimezone(zone).date(), time(), zone)
     end = _at(given.end, zone) if given.end else today
-    # by the clocks of the zone: thirty days back is the same time of day, whatever the clocks did between
-    start = _at(given.start, zone) if given.start else (end.astimezone(zone) - UNLESS_SAID)
+    # in the zone: thirty days back is the same local time, across changes of the clocks too
+    start = _at(given.start, zone) if given.start else (end.astimezone(zone) - DEFAULT_PERIOD)
     start, end = (moment.astimezone(ZoneInfo("UTC")) for moment in (start, end))
     if start >= end:
         last = f"the end, {end:%Y-%m-%dT%H:%M:%SZ}" if given.end else "today, with which a period without an end ends"
         raise Invalid("start" if given.start else "end", f"the period would be empty: start must lie before {last}")
-    if end - start > LONGEST:
-        raise Invalid("start", f"the period is {(end - start).days} days long; at most {LONGEST.days} can be told of")
+    if end - start > MAX_PERIOD:
+        raise Invalid("start", f"the period is {(end - start).days} days long; at most {MAX_PERIOD.days} are possible")
     return start, end
 
 
@@ -114,7 +114,7 @@ def _at(given: datetime | Day, zone: ZoneInfo) -> datetime:
 
 
 def period_of(parameters: dict[str, Any]) -> Period | None:
-    """The period that a kept request asks for; None: all there is."""
+    """The period of a stored request; None: all time."""
     if "start" not in parameters:
         return None
     start, end = (datetime.fromisoformat(parameters[name]) for name in ("start", "end"))
@@ -122,13 +122,13 @@ def period_of(parameters: dict[str, Any]) -> Period | None:
 
 
 def required_period(parameters: dict[str, Any]) -> Period:
-    """The period that a kept request asks for, of a report that always has one."""
+    """The period of a stored request for a report that always has one."""
     period = period_of(parameters)
-    assert period is not None  # noqa: S101 - the registry says so
+    assert period is not None  # noqa: S101 - by the registry
     return period
 
 
 def request_hash(kind: str, parameters: dict[str, Any], email_to: str | None = None) -> str:
-    """What tells two requests apart: a hash of what is asked for, and of where it is to be mailed."""
-    said = [kind, parameters, *([email_to] if email_to else [])]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """A hash of a request's type, parameters and mail address: identical requests have the same."""
+    hashed = [kind, parameters, *([email_to] if email_to else [])]
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()

@@ -130,10 +130,10 @@ def test_a_day_is_counted_by_now(shared_database: Database) -> None:
     kept = idempotency.StoredResponse(201, {"id": 1})
     with transaction() as db:
         assert idempotency.claim(db, **given, body_hash="a", now=NOW) is None
-        idempotency.keep(db, kept, **given)
+        idempotency.store_response(db, kept, **given)
     with transaction() as db:
-        assert idempotency.claim(db, **given, body_hash="a", now=NOW + idempotency.KEPT) == kept
+        assert idempotency.claim(db, **given, body_hash="a", now=NOW + idempotency.RETENTION) == kept
         with pytest.raises(Invalid):
-            idempotency.claim(db, **given, body_hash="b", now=NOW + idempotency.KEPT)
-        later = NOW + idempotency.KEPT + timedelta(microseconds=1)
+            idempotency.claim(db, **given, body_hash="b", now=NOW + idempotency.RETENTION)
+        later = NOW + idempotency.RETENTION + timedelta(microseconds=1)
         assert idempotency.claim(db, **given, body_hash="b", now=later) is None

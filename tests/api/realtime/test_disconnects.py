@@ -18,7 +18,7 @@ from api.realtime.connection import Connection
 from core.clock import utcnow
 from core.db import transaction
 from core.events import ACCOUNTS, AccountChanged
-from core.outbox import Pushed
+from core.outbox import PushMessage
 from tests.support import factories as make
 from tests.support.processes import token, use_database
 from tests.support.stomp_client import Edge, edge_here, flow_state, locked, publish, until
@@ -125,7 +125,7 @@ async def test_a_withdrawn_token_does_not_slip_in_between(edge: Edge, people: ma
         await client.do("CONNECT", {"accept-version": "1.2", "passcode": token(user)})
         await until(lambda: edge.hub.counts()[0] == 1, "the connection joined")
         change = f'{{"user_id":{user},"token_version":2,"role":"interviewer"}}'
-        edge.hub.route([Pushed(1, ACCOUNTS, None, "account.changed", change, utcnow())])
+        edge.hub.route([PushMessage(1, ACCOUNTS, None, "account.changed", change, utcnow())])
     error, code = await client.refused()
     assert "withdrawn" in error.headers["message"]
     assert code == 4401
@@ -139,7 +139,7 @@ async def test_an_old_change_does_not_end_a_new_token(edge: Edge, people: make.P
     client = await edge.client(token(user, version=3))
     for whose, version in ((user, 2), (people.ids["recruiter"], 9), (user, 3)):
         change = f'{{"user_id":{whose},"token_version":{version},"role":"interviewer"}}'
-        edge.hub.route([Pushed(1, ACCOUNTS, None, "account.changed", change, utcnow())])
+        edge.hub.route([PushMessage(1, ACCOUNTS, None, "account.changed", change, utcnow())])
     await client.alive()
     client.reset()
 

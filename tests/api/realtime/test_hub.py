@@ -13,7 +13,7 @@ from api.realtime.relay import Position
 from api.realtime.stomp import SERVER, Frame, Parser
 from core.events import ACCOUNTS
 from core.models import Role
-from core.outbox import Pushed
+from core.outbox import PushMessage
 
 KEYS = ("/topic/sessions", "/topic/flows", "/topic/notifications", "/user/7/queue/notifications")
 ROLES: tuple[Role, ...] = ("admin", "recruiter", "candidate")
@@ -84,7 +84,7 @@ def test_every_subscription_gets_its_rows_in_order(taken: list[Any], gap: int) -
         elif kind == "row":
             key, audience = rest
             id_ += gap
-            hub.route([Pushed(id_, key, audience, "x", "{}", AT)])
+            hub.route([PushMessage(id_, key, audience, "x", "{}", AT)])
             shared = set()
             for who, made in here:
                 if made.key == key and audience in (None, made.role):
@@ -110,7 +110,7 @@ def test_account_changes_reach_the_users_connections_only() -> None:
     hub, mine, other = Hub(), Consumer(), Consumer()
     hub.join(mine, 7)
     hub.join(other, 8)
-    hub.route([Pushed(1, ACCOUNTS, None, "x", '{"user_id":7,"token_version":2,"role":"admin"}', AT)])
+    hub.route([PushMessage(1, ACCOUNTS, None, "x", '{"user_id":7,"token_version":2,"role":"admin"}', AT)])
     assert (mine.accounts, other.accounts, mine.frames) == ([(2, "admin")], [], [])
     hub.leave(mine, 7)
     hub.leave(other, 8)

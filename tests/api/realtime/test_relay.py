@@ -239,7 +239,7 @@ async def test_whatever_goes_wrong_it_never_raises(tail: Tailing, monkeypatch: p
         raise TypeError("a bug")
 
     with monkeypatch.context() as planted:
-        planted.setattr(relay, "Pushed", broken)
+        planted.setattr(relay, "PushMessage", broken)
         last = await asyncio.to_thread(publish, flow_state())
         await until(lambda: not tail.backend.working.is_set(), "health knows")
     await tail.has([last])

@@ -20,7 +20,7 @@ from core import sessions
 from core.clock import utcnow
 from core.db import transaction
 from core.events import ACCOUNTS
-from core.outbox import Pushed
+from core.outbox import PushMessage
 from core.settings import Settings
 from tests.support import factories as make
 from tests.support import processes
@@ -62,7 +62,7 @@ async def test_any_other_asgi_server_will_do(database: str, people: make.People)
     config = Settings(ws_send_seconds=0.2)
     hello = frame("CONNECT", {"accept-version": "1.2", "passcode": token(people.ids["recruiter"])})
     wanted = frame("SUBSCRIBE", id="s", destination="/topic/flows", receipt="r")
-    rows = [Pushed(n, "/topic/flows", None, "flow.state", f'{{"n":{n}}}', utcnow()) for n in range(1, 31)]
+    rows = [PushMessage(n, "/topic/flows", None, "flow.state", f'{{"n":{n}}}', utcnow()) for n in range(1, 31)]
     async with over_asgi(hub, config, subprotocols=["v12.stomp"]) as (to, of):
         assert await of.get() == {"type": "websocket.accept", "subprotocol": "v12.stomp"}
         await to.put({"type": "websocket.receive", "text": (hello + wanted).decode()})

@@ -18,7 +18,7 @@ from core import emails
 from core.db import transaction
 from core.emails import unsubscribe
 from core.emails.draft import Recipient
-from core.emails.unsubscribe import InvalidLink, link
+from core.emails.unsubscribe import InvalidLink, build_link
 from core.models import Candidate, Email, EmailSuppression, NotificationPreference
 from tests.support import factories as make
 from tests.support.http import Asking, asking, done
@@ -28,7 +28,7 @@ NOW = datetime(2031, 3, 3, 9, tzinfo=UTC)
 
 
 def signed(address: str, category: str = "report_ready") -> str:
-    made = link(address, category)
+    made = build_link(address, category)
     assert made is not None
     return urlsplit(made).path.removeprefix("/unsubscribe/")
 
@@ -59,7 +59,7 @@ def test_a_link_says_what_was_signed(address: str, category: str) -> None:
         address.encode()
     except UnicodeEncodeError:
         return
-    assert unsubscribe.read(signed(address, category)) == (address, category)
+    assert unsubscribe.verify_link(signed(address, category)) == (address, category)
 
 
 @given(st.data())
@@ -69,7 +69,7 @@ def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
     other = data.draw(st.sampled_from("ABCxyz019-_.%/é "))
     changed = text[:place] + other + text[place + 1 :]
     try:
-        assert unsubscribe.read(changed) == unsubscribe.read(text)  # unused bits of a last character
+        assert unsubscribe.verify_link(changed) == unsubscribe.verify_link(text)  # unused bits of a last character
         assert place in (text.index(".") - 1, len(text) - 1) or changed == text
     except InvalidLink:
         pass
@@ -78,32 +78,32 @@ def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
 @given(st.text(max_size=200))
 def test_what_is_no_link(text: str) -> None:
     with pytest.raises(InvalidLink):
-        unsubscribe.read(text)
+        unsubscribe.verify_link(text)
 
 
 def test_a_link_of_another_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = signed("ada@example.com")
     with settings(monkeypatch, LINK_SECRET="another secret that is long enough, too"), pytest.raises(InvalidLink):
-        unsubscribe.read(ours)
-    assert unsubscribe.read(ours).address == "ada@example.com"
+        unsubscribe.verify_link(ours)
+    assert unsubscribe.verify_link(ours).address == "ada@example.com"
 
 
 def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours = signed("ada@example.com")
     elsewhere = {"JWKS_URL": "https://issuer.example.com/keys", "JWT_SECRET": None}
     with settings(monkeypatch, **elsewhere):
-        assert link("ada@example.com", "report_ready") is None
+        assert build_link("ada@example.com", "report_ready") is None
         with pytest.raises(InvalidLink):
-            unsubscribe.read(ours)
+            unsubscribe.verify_link(ours)
     with settings(monkeypatch, LINK_SECRET="a secret for links that is long enough", **elsewhere):
-        assert unsubscribe.read(signed("ada@example.com")).address == "ada@example.com"
+        assert unsubscribe.verify_link(signed("ada@example.com")).address == "ada@example.com"
     with settings(monkeypatch, JWT_SECRET=None, STATE_DIR=str(tmp_path)):
-        assert link("ada@example.com", "report_ready") is None
+        assert build_link("ada@example.com", "report_ready") is None
 
 
 def test_a_link_fits_a_header_line() -> None:
-    assert len(link("a" * 64 + "@" + "b" * 185 + ".com", "report_ready") or "") < 900
-    assert link("ä" * 64 + "@" + "日" * 250, "report_ready") is None
+    assert len(build_link("a" * 64 + "@" + "b" * 185 + ".com", "report_ready") or "") < 900
+    assert build_link("ä" * 64 + "@" + "日" * 250, "report_ready") is None
 
 
 def suppressions(address: str) -> list[tuple[str, str]]:

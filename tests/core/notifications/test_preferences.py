@@ -12,7 +12,7 @@ from core.errors import Invalid
 from core.models import Email, Role
 from core.notifications import job_failed, job_late, job_recovered, notify
 from core.notifications.system import notify_mail_trouble
-from core.preferences import CATEGORIES, Wish
+from core.preferences import CATEGORIES, PreferenceChange
 from tests.support import factories as make
 from tests.support.factories import People
 from tests.support.notifications import heard, inbox, say, told, unread
@@ -35,7 +35,7 @@ def others(shared_database: Database) -> People:
 
 def wish(people: People, role: str, category: str, **channels: str) -> None:
     with transaction() as db:
-        given = [Wish(category=category, **channels)]  # type: ignore[arg-type]
+        given = [PreferenceChange(category=category, **channels)]  # type: ignore[arg-type]
         notifications.change_preferences(db, given, by=people.viewer(role))
 
 
@@ -74,7 +74,7 @@ def test_ones_own_interview_time_cannot_be_turned_off(people: People, role: Role
                 text("INSERT INTO notification_preferences VALUES (:u, :c, :ch, 'off')"),
                 {"u": people.ids[role], "c": category, "ch": channel},
             )
-            assert preferences.wants(db, people.ids[role], category, channel)
+            assert preferences.is_enabled(db, people.ids[role], category, channel)
     told(say(category, user_id=people.ids[role]))
     assert unread(people, role) == [1]
 
@@ -96,7 +96,7 @@ def test_what_everybody_may_turn_off_is_all_the_rest(people: People) -> None:
     fixed = {"invited", "scheduled", "rescheduled", "cancelled", "reminder", "late"}
     for role, categories in expected.items():
         with transaction() as db:
-            shown = {one.category: one for one in preferences.of(db, people.viewer(role))}
+            shown = {one.category: one for one in preferences.for_viewer(db, people.viewer(role))}
         assert {name for name, one in shown.items() if one.may_turn_off} == categories
         always = {name for name, one in shown.items() if not one.may_turn_off}
         assert always == (fixed if role in ("interviewer", "candidate") else set())
@@ -118,7 +118,7 @@ def test_admins_may_turn_off_whatever_the_house_tells_of_jobs_and_mails(people: 
 def test_daily_reports_come_by_mail_to_who_asked(people: People) -> None:
     def wants(role: str) -> bool:
         with transaction() as db:
-            return preferences.wants(db, people.ids[role], "daily_report", "email")
+            return preferences.is_enabled(db, people.ids[role], "daily_report", "email")
 
     assert not wants("recruiter")
     wish(people, "recruiter", "daily_report", email="instant")
@@ -139,9 +139,9 @@ def test_many_wishes_are_asked_for_in_one_query(people: People, others: People) 
         for category in ("completed", "announcement", "daily_report", "reminder", "of their own making")
     ]
     with transaction() as db:
-        assert preferences.unwanted(db, pairs, "email") == {
+        assert preferences.find_turned_off(db, pairs, "email") == {
             (people.ids["candidate"], "completed"),
             (people.ids["candidate"], "daily_report"),
             (others.ids["candidate"], "daily_report"),
         }
-        assert preferences.unwanted(db, pairs, "in_app") == set()
+        assert preferences.find_turned_off(db, pairs, "in_app") == set()

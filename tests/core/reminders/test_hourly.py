@@ -18,11 +18,13 @@ def test_what_missed_its_window_since_the_last_completed_run_is_reported(databas
     with transaction() as db:
         db.execute(text("UPDATE reminders SET due_at = :due, send_by = :by"), ago)
     reminders.send_due(now=now)
-    assert reminders.remind(now=now).counts["missed"] == 0, "before the last hour, and nothing says that a run was lost"
+    assert reminders.plan_and_send(now=now).counts["missed"] == 0, (
+        "before the last hour, and nothing says that a run was lost"
+    )
     done = "INSERT INTO job_counts (job, what, count, last_at) VALUES ('send-reminders', 'completed', 1, :at)"
     with transaction() as db:
         db.execute(text(done), {"at": now - timedelta(hours=5)})
-    assert reminders.remind(now=now).counts["missed"] == 2
+    assert reminders.plan_and_send(now=now).counts["missed"] == 2
     with transaction() as db:
         db.execute(text("UPDATE job_counts SET last_at = :at"), {"at": now - timedelta(hours=3)})
-    assert reminders.remind(now=now).counts["missed"] == 0
+    assert reminders.plan_and_send(now=now).counts["missed"] == 0

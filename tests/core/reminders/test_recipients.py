@@ -99,7 +99,7 @@ def test_what_missed_its_window_after_the_time_of_a_late_run_is_the_next_ones_to
     """Both skip by the clock; each reports what was over by its own time."""
     id_ = soon(people(reminder_offsets=[90]), due_in=-3600, offset=90)
     due_at: datetime = windows(id_)["candidate", 90][0]
-    late = reminders.remind(now=due_at + minutes(10))
+    late = reminders.plan_and_send(now=due_at + minutes(10))
     assert (late.skipped, late.missed) == (2, 0)
-    following = reminders.remind(now=due_at + minutes(59))
+    following = reminders.plan_and_send(now=due_at + minutes(59))
     assert (following.skipped, following.missed) == (0, 2)

@@ -228,12 +228,12 @@ def test_a_dry_run_counts_and_writes_nothing(database: str) -> None:
 
 def test_what_missed_its_window_is_skipped_with_the_reason_and_shown(database: str) -> None:
     id_ = soon(people(reminder_offsets=[60]), due_in=-31 * 60)
-    result = reminders.remind(now=utcnow())
+    result = reminders.plan_and_send(now=utcnow())
     assert (result.found, result.done, result.skipped, result.counts["missed"]) == (2, 0, 2, 2)
     assert result.counts == {"missed its window": 2, "missed": 2}
     assert {row[3:] for row in planned(id_)} == {("skipped", "missed its window")}
     assert (mails(id_), told(id_)) == ([], [])
-    again = reminders.remind(now=utcnow())
+    again = reminders.plan_and_send(now=utcnow())
     assert (again.found, again.counts["missed"]) == (0, 2), "shown by every run within the hour"
     assert {one["session_id"] for one in again.sample} == {str(id_)}
 

@@ -18,7 +18,7 @@ from core.emails.queue import claims, outcomes
 from core.emails.queue.claims import LEASE, ClaimedBatch
 from core.emails.queue.outcomes import AttemptResult, Decision, Reply, StateUpdate, retry_policy
 from core.emails.queue.suppressions import suppress
-from core.preferences import Wish
+from core.preferences import PreferenceChange
 from core.sessions import NewStatus
 from core.settings import settings
 from dispatcher.mail.completer import Settler
@@ -157,7 +157,7 @@ def test_what_somebody_turned_off_meanwhile_is_not_sent(database: str, address: 
 
     def turn_off() -> None:
         with transaction() as db:
-            preferences.change(db, [Wish(category="completed", email="off")], by=people.viewer("candidate"))
+            preferences.update(db, [PreferenceChange(category="completed", email="off")], by=people.viewer("candidate"))
 
     if moment == "claim":
         turn_off()

@@ -182,7 +182,7 @@ def test_what_is_no_trouble_is_our_error_and_says_nothing_of_it(people: People) 
     ask(people)
     [claimed] = claim()
     verdict = classify(claimed, KeyError("/home/secret"))
-    assert not verdict.again
+    assert not verdict.retry
     assert "secret" not in verdict.reason
 
 

@@ -76,14 +76,14 @@ def test_the_house_organizes_where_no_recruiter_does_and_who_left_stays_organize
     alone = calendar("invitation", a_session(recruiter=None), MAYA).vevent
     assert alone.organizer.value == "mailto:greenroom@localhost"
     # a calendar ignores an update of another organizer
-    left = calendar("reschedule", a_session(recruiter=Recruiter("Rita", "rita@example.com", gone=True)), MAYA).vevent
+    left = calendar("reschedule", a_session(recruiter=Recruiter("Rita", "rita@example.com", deleted=True)), MAYA).vevent
     assert left.organizer.value == "mailto:rita@example.com"
 
 
 @given(name=st.text(max_size=120), position=st.text(max_size=120))
 def test_no_name_adds_a_line_or_a_parameter(name: str, position: str) -> None:
     session = a_session(
-        candidate=called(MAYA, name), position=position, recruiter=Recruiter(name, "r@example.com", gone=False)
+        candidate=called(MAYA, name), position=position, recruiter=Recruiter(name, "r@example.com", deleted=False)
     )
     e = calendar("invitation", session, IRIS).vevent
     names = ["uid", "sequence", "dtstamp", "dtstart", "dtend", "summary", "description", "location", "url", "status"]

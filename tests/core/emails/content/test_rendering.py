@@ -130,7 +130,7 @@ def test_what_people_are_called_never_becomes_markup_or_another_line(hostile: st
         position=hostile,
         candidate=called(MAYA, hostile),
         interviewer=called(IRIS, hostile),
-        recruiter=Recruiter(hostile, "rita@example.com", gone=False),
+        recruiter=Recruiter(hostile, "rita@example.com", deleted=False),
     )
     harmless = a_session(title="x", position="y")
     for kind in KINDS:
@@ -209,8 +209,8 @@ def test_answers_go_to_the_recruiter_while_they_are_with_us() -> None:
     assert render("invitation", a_session(), MAYA, now=NOW).reply_to == "rita@example.com"
     for recruiter in (
         None,
-        Recruiter("Rita", "rita@example.com", gone=True),
-        Recruiter("Rita", "no address", gone=False),
+        Recruiter("Rita", "rita@example.com", deleted=True),
+        Recruiter("Rita", "no address", deleted=False),
     ):
         mail = render("invitation", a_session(recruiter=recruiter), MAYA, now=NOW)
         assert mail.reply_to is None and "nswer this mail" not in mail.text

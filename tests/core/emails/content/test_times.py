@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.emails.content.context import period, size
-from core.emails.content.times import When, length, moment, zone_name
+from core.emails.content.times import TimeRange, length, moment, zone_name
 from tests.support.mail_samples import NOW, START
 
 
@@ -20,7 +20,7 @@ from tests.support.mail_samples import NOW, START
 )
 def test_hours_are_told_over_midnight_and_when_clocks_change(start: str, minutes: int, zone: str, hours: str) -> None:
     begin = datetime.fromisoformat(start)
-    assert When.of(begin, begin + timedelta(minutes=minutes), zone).hours == hours
+    assert TimeRange.of(begin, begin + timedelta(minutes=minutes), zone).hours == hours
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_hours_are_told_over_midnight_and_when_clocks_change(start: str, minutes
     ],
 )
 def test_zones_have_names_that_people_use(zone: str, named: str) -> None:
-    assert zone_name(When.of(START, START, zone).start) == named
+    assert zone_name(TimeRange.of(START, START, zone).start) == named
 
 
 def test_lengths_sizes_and_periods_are_words() -> None:

@@ -204,7 +204,7 @@ def test_a_daily_report_goes_to_those_who_subscribed(people: People) -> None:
 
 def test_a_report_that_failed_or_is_too_large_has_no_file(people: People) -> None:
     failed = a_report(people, status="failed", email_to="boss@example.com", last_error="The database was away.")
-    large = a_report(people, size=emails.report_mails.ATTACHED_UP_TO + 1, email_to="boss@example.com")
+    large = a_report(people, size=emails.report_mails.MAX_ATTACHED_BYTES + 1, email_to="boss@example.com")
     for report_id in (failed, large):
         with transaction() as db:
             [queued] = emails.queue_report_ready(db, report_id, now=NOW)

@@ -21,7 +21,7 @@ from tests.support import report_samples as samples
 def cards(n: int, names: tuple[str, ...] = samples.NAMES) -> Iterator[Card]:
     """Every chart of the three reports over n sessions."""
     board, one, person = samples.dashboard(n, names=names), samples.interview(n), samples.candidate(min(n, 100))
-    span = formatting.span(board.stamp.period)
+    span = formatting.period_names(board.stamp.period)
     yield bars.funnel(board.funnel)
     yield stacks.outcomes(board.weeks, board.previous_weeks, board.stamp.period)
     yield dots.waits(board.totals, board.previous, span.before)
@@ -116,7 +116,7 @@ def test_shares_are_never_rounded_to_all_or_nothing() -> None:
     assert formatting.percent(1, 100_000) == "<0.1%"
     assert formatting.percent(99_999, 100_000) == ">99.9%"
     assert formatting.percent(17, 19) == "89%"
-    assert formatting.of(Ratio(17, 19)) == "17 of 19"
+    assert formatting.share(Ratio(17, 19)) == "17 of 19"
 
 
 def test_times_and_numbers_as_people_read_them() -> None:
@@ -132,7 +132,7 @@ def test_times_and_numbers_as_people_read_them() -> None:
     assert formatting.number(1948) == "1,948"
     assert formatting.number(-3.25) == "−3.2"
     assert formatting.count(0, "session") == "no sessions"
-    assert formatting.listed(["a", "b", "c"]) == "a, b and c"
+    assert formatting.join_words(["a", "b", "c"]) == "a, b and c"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_times_and_numbers_as_people_read_them() -> None:
     ],
 )
 def test_periods_have_names(days: int, title: str, before: str) -> None:
-    span = formatting.span(samples.period(days))
+    span = formatting.period_names(samples.period(days))
     assert (span.title, span.before) == (title, before)
     assert span.interval.endswith("23 Nov 2026)")
 
@@ -191,7 +191,7 @@ def test_what_people_wrote_keeps_its_lines_and_has_an_end() -> None:
 
 
 def test_labels_that_would_overlap_are_moved_apart() -> None:
-    placed = theme.spread([10, 11, 12, 99, 99], 6, 3, 97)
+    placed = theme.spread_labels([10, 11, 12, 99, 99], 6, 3, 97)
     assert all(b - a >= 6 for a, b in pairwise(placed))
     assert 3 <= placed[0] <= placed[-1] <= 97
 
@@ -207,7 +207,7 @@ def test_feedback_curves_begin_at_zero_and_reach_the_edge() -> None:
 
 def test_one_axis_holds_years_of_weeks() -> None:
     data = samples.dashboard(100_000, days=3650)
-    card = lines.completed(data, formatting.span(data.stamp.period))
+    card = lines.completed(data, formatting.period_names(data.stamp.period))
     assert card.chart
     assert len(card.chart.figure["data"][0]["x"]) <= 53
     assert "weeks" in card.unit

@@ -13,7 +13,7 @@ from sqlalchemy.exc import InternalError
 from core.db import snapshot, transaction
 from core.reports import metrics
 from core.reports.data import Period
-from core.reports.metrics.periods import clocks, midnight, previous, weeks
+from core.reports.metrics.periods import midnight, previous, weeks, zone_offsets
 from tests.support.report_rows import NOW, World, march
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -76,7 +76,7 @@ def test_weeks_cut_a_period_without_gap_or_overlap(zone: str, start: datetime, m
 @given(st.sampled_from(ZONES), st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1)))
 def test_clocks_are_the_zones(zone: str, naive: datetime) -> None:
     moment = naive.replace(tzinfo=UTC)
-    told = clocks(zone)
+    told = zone_offsets(zone)
     place = sum(since <= moment for since in told.since) - 1
     assert timedelta(seconds=told.seconds[place]) == moment.astimezone(ZoneInfo(zone)).utcoffset()
 

@@ -82,7 +82,7 @@ def test_two_that_finish_at_once_mail_once(people: People) -> None:
     def end(claimed: ClaimedReport) -> None:
         with transaction() as db:
             begun.wait(30)
-            assert outcomes.ready(db, claimed, made(), now=utcnow())
+            assert outcomes.mark_ready(db, claimed, made(), now=utcnow())
 
     threads = [threading.Thread(target=end, args=(one,)) for one in both]
     for thread in threads:
@@ -117,7 +117,7 @@ def test_a_part_that_failed_or_is_too_large_does_not_keep_back_the_other(people:
     pdf, csv = asked()
     assert finish(pdf, b"x" * LARGE, filename="Dashboard.pdf")
     with transaction() as db:
-        assert outcomes.failed(db, csv, Failure("No paper.", again=False), now=utcnow())
+        assert outcomes.mark_failed(db, csv, Failure("No paper.", retry=False), now=utcnow())
     assert [files for _, files in mailed("daily/")] == [[], []]
     with transaction() as db:
         [said, _] = db.execute(text("SELECT text_body FROM emails ORDER BY id")).scalars()
@@ -156,7 +156,7 @@ def test_a_day_that_failed_is_made_when_it_is_asked_for_again(people: People) ->
     first = asked()
     for claimed in first:
         with transaction() as db:
-            assert outcomes.failed(db, claimed, Failure("No browser.", again=False), now=utcnow())
+            assert outcomes.mark_failed(db, claimed, Failure("No browser.", retry=False), now=utcnow())
     assert reports.enqueue_daily(now=utcnow(), dry_run=True).done == 0
     assert reports.enqueue_daily(now=utcnow(), date=yesterday).done == 2
     again = claim(100)
@@ -198,7 +198,7 @@ def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None
         first = reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow())
     [claimed] = claim()
     with transaction() as db:
-        assert outcomes.failed(db, claimed, Failure("No paper.", again=False), now=utcnow())
+        assert outcomes.mark_failed(db, claimed, Failure("No paper.", retry=False), now=utcnow())
         assert reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow()) == first._replace(new=False)
     assert [one.id for one in claim()] == [first.id]
 
@@ -206,7 +206,7 @@ def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None
 def test_nothing_is_told_of_a_day_of_which_nothing_is_there(people: People) -> None:
     for claimed in asked():
         with transaction() as db:
-            assert outcomes.failed(db, claimed, Failure("No paper.", again=False), now=utcnow())
+            assert outcomes.mark_failed(db, claimed, Failure("No paper.", retry=False), now=utcnow())
     assert (mailed("daily/"), told()) == ([], [])
 
 

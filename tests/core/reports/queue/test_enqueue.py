@@ -247,8 +247,10 @@ def test_trouble_is_tried_again_and_then_is_failure(people: People) -> None:
         [claimed] = claim()
         assert claimed.attempts == attempt
         with transaction() as db:
-            assert outcomes.failed(db, claimed, Failure("No paper.", again=True), now=utcnow()) == (attempt == ATTEMPTS)
-            assert outcomes.failed(db, claimed, Failure("No paper.", again=True), now=utcnow()) is None
+            assert outcomes.mark_failed(db, claimed, Failure("No paper.", retry=True), now=utcnow()) == (
+                attempt == ATTEMPTS
+            )
+            assert outcomes.mark_failed(db, claimed, Failure("No paper.", retry=True), now=utcnow()) is None
         if attempt < ATTEMPTS:
             assert claim() == [], "not at once"
     assert pushed(asked.id) == ["queued", "running"] * ATTEMPTS + ["failed"]
@@ -263,7 +265,7 @@ def test_what_nobody_asked_for_and_failed_is_told_to_admins(people: People) -> N
         asked = reports.enqueue_as_system(db, NewReport(type="dashboard_csv"), key="nobody", now=utcnow())
     [claimed] = claim()
     with transaction() as db:
-        assert outcomes.failed(db, claimed, Failure("Gone.", again=False), now=utcnow())
+        assert outcomes.mark_failed(db, claimed, Failure("Gone.", retry=False), now=utcnow())
     assert report_queue.told(asked.id) == [(None, "job_failed")]
     assert pushed(asked.id) == []
 
@@ -283,7 +285,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_fences_the_old_owner(people: Peo
     with transaction() as db:
         claims.renew(db, [old])
         claims.release(db, [old])
-        assert outcomes.failed(db, old, Failure("Late.", again=False), now=utcnow()) is None
+        assert outcomes.mark_failed(db, old, Failure("Late.", retry=False), now=utcnow()) is None
     assert not finish(old, b"old")
     assert finish(new, b"new")
     assert report_queue.content(asked.id) == b"new"

@@ -43,7 +43,7 @@ def test_a_report_ends_although_its_mail_cannot_be_written(
     bad, good = (ask(people, **days(n), email_to="boss@example.com").id for n in range(2))
     claimed = {one.id: one for one in claim()}
     with transaction() as db:
-        assert outcomes.failed(db, claimed[bad], Failure("No paper.", again=False), now=utcnow())
+        assert outcomes.mark_failed(db, claimed[bad], Failure("No paper.", retry=False), now=utcnow())
     assert finish(claimed[good])
     assert [row(id_).status for id_ in (bad, good)] == ["failed", "ready"]
     assert (pushed(bad)[-1], pushed(good)[-1]) == ("failed", "ready")
@@ -69,7 +69,7 @@ def test_a_database_that_is_away_is_no_bug_of_the_mail(people: People, monkeypat
     asked = ask(people, email_to="boss@example.com")
     [claimed] = claim()
     with pytest.raises(OperationalError), transaction() as db:
-        outcomes.failed(db, claimed, Failure("No paper.", again=False), now=utcnow())
+        outcomes.mark_failed(db, claimed, Failure("No paper.", retry=False), now=utcnow())
     assert row(asked.id).status == "running", "it is tried again"
 
 

@@ -1,4 +1,4 @@
-"""What mails need to know of a session: read in one query, by the thousand."""
+"""SessionDetails: all that mails need to know of a session, read by one query, for one session or a thousand."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,15 +13,15 @@ from core.models import Candidate, Interview, InterviewSession, SessionStatus, U
 
 
 class Recruiter(NamedTuple):
-    """The recruiter, as mails name them; ``gone`` when they are no user any more."""
+    """The recruiter named in mails; ``deleted`` when their user was deleted."""
 
     name: str
     address: str
-    gone: bool
+    deleted: bool
 
 
 class SessionDetails(NamedTuple):
-    """A session as its mails tell of it; ``interviewer`` is None when only the AI asks."""
+    """A session's data for its mails; ``interviewer`` is None when only the AI asks."""
 
     session_id: UUID
     status: SessionStatus
@@ -42,13 +42,13 @@ class SessionDetails(NamedTuple):
     recruiter: Recruiter | None
 
     def recipient(self, party: Literal["candidate", "interviewer"]) -> Recipient | None:
-        """Whom a mail to that party goes to; None: there is nobody."""
+        """The recipient of a mail to that party; None: there is nobody."""
         return self.candidate if party == "candidate" else self.interviewer
 
     @property
     def reply_to(self) -> str | None:
-        """Where answers go: to the recruiter, while they are with us."""
-        return self.recruiter.address if self.recruiter and not self.recruiter.gone else None
+        """The Reply-To address: the recruiter's, unless their user was deleted."""
+        return self.recruiter.address if self.recruiter and not self.recruiter.deleted else None
 
 
 _s, _i, _c = InterviewSession, Interview, Candidate
@@ -90,7 +90,7 @@ _DETAILS = (
 
 
 def session_details(db: Session, session_ids: Sequence[UUID]) -> dict[UUID, SessionDetails]:
-    """The facts of these sessions as this transaction sees them, in one query; what is not there is absent."""
+    """The details of these sessions as this transaction sees them, by one query; unknown ids are absent."""
     if not session_ids:
         return {}
     db.flush()
@@ -99,15 +99,15 @@ def session_details(db: Session, session_ids: Sequence[UUID]) -> dict[UUID, Sess
 
 
 def _from_row(row: Any) -> SessionDetails:
-    *facts, c_to, c_name, c_zone, c_user, i_id, i_to, i_name, i_zone, r_to, r_name, r_gone = row
+    *facts, c_to, c_name, c_zone, c_user, i_id, i_to, i_name, i_zone, r_to, r_name, r_deleted = row
     candidate = Recipient(c_to, c_name, c_zone, "candidate", c_user)
     interviewer = Recipient(i_to, i_name, i_zone, "interviewer", i_id) if i_id is not None else None
-    recruiter = Recruiter(r_name, r_to, r_gone is not None) if r_to else None
+    recruiter = Recruiter(r_name, r_to, r_deleted is not None) if r_to else None
     return SessionDetails._make((*facts, candidate, interviewer, recruiter))
 
 
-def of_party(about: SessionDetails, recipient: Recipient) -> Literal["candidate", "interviewer", "former"]:
-    """As what the recipient is written to: an interviewer whom somebody else replaced is the former one."""
+def party_of(about: SessionDetails, recipient: Recipient) -> Literal["candidate", "interviewer", "former"]:
+    """The recipient's part in the session: an interviewer who was replaced or removed is ``former``."""
     if recipient.party != "interviewer":
         return "candidate"
     now = about.interviewer
