@@ -61,7 +61,7 @@ async def connect(connection: Connection, frame: Frame) -> None:
             await connection.hub.started.wait()
     except TimeoutError:
         raise Unavailable("The log of pushes cannot be read yet; try again.") from None
-    # In a thread: an outside issuer's keys may have to be fetched.
+    # In a thread: an external issuer's keys may have to be fetched.
     claims = await run_in_threadpool(tokens.read, token)
     connection.join(claims.sub)
     viewer, until = await _in_transaction(lambda db: tokens.sign_in(db, token))
@@ -75,11 +75,11 @@ async def connect(connection: Connection, frame: Frame) -> None:
             "server": SERVER,
         },
     )
-    connection.speak(version, sends, expects)
+    connection.use_version(version, sends, expects)
 
 
 async def act(connection: Connection, frame: Frame) -> None:
-    """Do what a signed-in client's frame says."""
+    """Execute a signed-in client's frame."""
     if frame.command in ("SEND", "ACK", "NACK") and (name := frame.headers.get("transaction")) is not None:
         _keep(connection, name, frame)
         return
@@ -95,11 +95,11 @@ async def act(connection: Connection, frame: Frame) -> None:
         case "CONNECT" | "STOMP":
             raise ProtocolError("already connected")
         case _:
-            """ACK, NACK and DISCONNECT ask for nothing but their receipt."""
+            """ACK, NACK and DISCONNECT need nothing but their receipt."""
 
 
 def _keep(connection: Connection, name: str, frame: Frame) -> None:
-    """Keep a frame for its transaction's COMMIT; what all open ones hold is bounded like one frame, and in number."""
+    """Keep a frame until its transaction's COMMIT; all kept together have one frame's limit, and one in number."""
     if name not in connection.transactions:
         raise ProtocolError("no such transaction was begun")
     kept = [frame, *(frame for frames in connection.transactions.values() for frame in frames)]
@@ -123,7 +123,7 @@ def _token(frame: Frame) -> str:
 
 
 async def _in_transaction(work: Callable[[Session], Result]) -> Result:
-    """Run core's work in a transaction, in a thread, so that the other connections go on."""
+    """Run core's work in a transaction, in a thread, so that it does not block the other connections."""
 
     def run() -> Result:
         with transaction() as db:

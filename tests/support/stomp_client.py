@@ -22,7 +22,7 @@ from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
 from api.realtime.stomp import SERVER, Frame, Parser, dump
-from api.server import served_by
+from api.server import uvicorn_options
 from core import outbox
 from core.db import transaction
 from core.events import FlowState, PushEvent
@@ -213,7 +213,7 @@ async def edge_here(database_url: str, **settings: Any) -> AsyncIterator[Edge]:
     await asyncio.sleep(0)
     await broadcast.connect()
     app = Starlette(routes=[WebSocketRoute("/ws", StompEndpoint(hub, config))])
-    server = uvicorn.Server(uvicorn.Config(app, **served_by(config) | {"lifespan": "off"}))
+    server = uvicorn.Server(uvicorn.Config(app, **uvicorn_options(config) | {"lifespan": "off"}))
     serving = asyncio.create_task(server.serve())
     try:
         await until(lambda: server.started, "the edge serves")

@@ -109,12 +109,12 @@ async def test_no_beats_are_sent_while_busy() -> None:
     """A heart-beat goes out only after nine tenths of an interval without any frame, and never later."""
     socket = Recorder()
     connection = Connection(socket, Hub(), Settings(ws_connect_seconds=0), commands)
-    connection.speak("1.2", 100, 0)
+    connection.use_version("1.2", 100, 0)
     for _ in range(50):
         connection.deliver(b"busy")
         await asyncio.sleep(0.01)
     await until(lambda: [one for _, one in socket.written[-3:]] == [b"\n"] * 3, "three beats come when idle")
-    connection.gone()
+    connection.socket_closed()
     for (before, _), (at, what) in itertools.pairwise(socket.written):
         assert what == b"busy" or at - before >= 0.089
 

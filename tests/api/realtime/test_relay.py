@@ -111,7 +111,7 @@ async def test_no_more_is_read_than_is_routed(database: str) -> None:
 
 
 async def test_a_large_batch_lets_others_have_their_turn(tail: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "_BREATH_BYTES", 20_000)
+    monkeypatch.setattr(hub_module, "_SLICE_BYTES", 20_000)
     turns = 0
     longest = 0
 
