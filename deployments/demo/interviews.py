@@ -1,4 +1,4 @@
-"""The demo's six interviews and what they ask."""
+"""The demo's six interviews and their questions."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class DemoQuestion:
-    """One question, as the demo answers it."""
+    """One question, with how the demo's candidates answer it."""
 
     id: int
     skill: str
@@ -22,7 +22,7 @@ class DemoQuestion:
 
 @dataclass(frozen=True, slots=True)
 class DemoInterview:
-    """One interview, its minutes and its questions."""
+    """One interview, its durations and its questions."""
 
     id: int
     row: dict[str, Any]
@@ -34,7 +34,7 @@ class DemoInterview:
         return timedelta(minutes=self.row[f"{name}_minutes"])
 
     def enough(self, answered: set[int]) -> bool:
-        """Whether the completion ratio of the required questions is among the answered ones."""
+        """Whether the answered questions reach the interview's completion ratio of required ones."""
         required = [q.id for q in self.questions if q.required]
         return bool(len(answered & set(required)) >= self.row["completion_ratio"] * len(required))
 

@@ -1,4 +1,4 @@
-"""Small questions to running parts, with the standard library alone: is it there, and what does it say?"""
+"""Readiness checks of running parts, with the standard library alone."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ SECONDS = 2.0
 
 
 async def accepts(host: str, port: int) -> bool:
-    """Whether something accepts connections there and greets first, as SMTP servers do."""
+    """Whether a server accepts connections there and sends a greeting, as SMTP servers do."""
     try:
         reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), SECONDS)
         try:

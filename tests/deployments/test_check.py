@@ -11,7 +11,7 @@ import pytest
 
 from core import settings as core_settings
 from deployments import check
-from deployments.check import installed
+from deployments.check import installation
 from tests.support import processes
 from tests.support.processes import ROOT, SECRET, PostgresServer, free_port
 
@@ -85,7 +85,7 @@ def test_a_misspelt_setting_is_a_warning(here: pytest.MonkeyPatch, capsys: pytes
 def test_packages_that_are_not_as_locked(
     here: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here.setattr(installed, "ROOT", tmp_path)
+    here.setattr(installation, "ROOT", tmp_path)
     [line] = troubles(said(capsys, 0))
     assert "no " in line
     wanted = (
@@ -95,7 +95,7 @@ def test_packages_that_are_not_as_locked(
     )
     (tmp_path / "requirements.lock").write_text("\n".join(wanted))
     [line] = troubles(said(capsys, 1))
-    for word in ("fastapi is ", "locked 0.1", "no-such-package is not there", "setup.sh"):
+    for word in ("fastapi is ", "locked 0.1", "no-such-package is not installed", "setup.sh"):
         assert word in line
 
 

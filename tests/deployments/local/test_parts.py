@@ -116,7 +116,7 @@ async def test_what_a_killed_part_started_is_ended_unless_it_may_stay(
     supervisor: Supervisor, tmp_path: Path, said: io.StringIO, stay: bool
 ) -> None:
     then = f"subprocess.Popen([sys.executable, '-c', 'import time; {SLEEP}'], start_new_session=True)"
-    await supervisor.start(child(tmp_path, then, minds_children=stay))
+    await supervisor.start(child(tmp_path, then, ends_own_children=stay))
     part = psutil.Process(supervisor.pids()["child"])
     (grandchild,) = part.children()
     part.kill()
@@ -196,12 +196,12 @@ async def test_a_stranger_with_a_remembered_id_is_left_alone(state_dir: Path) ->
 
 
 def test_a_second_stack_on_the_same_state_is_refused(state_dir: Path) -> None:
-    with state.only_one(state_dir):
-        with pytest.raises(state.AlreadyUp, match=rf"process {os.getpid()}"), state.only_one(state_dir):
+    with state.exclusive(state_dir):
+        with pytest.raises(state.AlreadyUp, match=rf"process {os.getpid()}"), state.exclusive(state_dir):
             pass
-        with pytest.raises(state.AlreadyUp), state.only_one(state_dir):
+        with pytest.raises(state.AlreadyUp), state.exclusive(state_dir):
             pass
-    with state.only_one(state_dir):
+    with state.exclusive(state_dir):
         pass
 
 
@@ -220,8 +220,8 @@ def test_a_taken_port_is_named_with_its_owner_and_what_changes_it() -> None:
         with pytest.raises(ports.PortsTaken) as taken:
             ports.check(
                 [
-                    ports.Fixed("mail capture", "127.0.0.1", free, "GREENROOM_CAPTURE_PORT"),
-                    ports.Fixed("the API", "127.0.0.1", port, "GREENROOM_PORT"),
+                    ports.FixedPort("mail capture", "127.0.0.1", free, "GREENROOM_CAPTURE_PORT"),
+                    ports.FixedPort("the API", "127.0.0.1", port, "GREENROOM_PORT"),
                 ]
             )
     assert f"Port {port}, which the API needs, is taken by" in str(taken.value)

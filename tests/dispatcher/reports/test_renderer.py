@@ -172,7 +172,7 @@ def test_a_full_disk(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
         full.setattr(tempfile, "tempdir", "/proc/nowhere")
         render()
         assert pushed(asked.id)[-1] == "queued"
-        assert "had too little" in last_push(asked.id)["reason"]
+        assert "lacked memory" in last_push(asked.id)["reason"]
     time_passes()
     render()
     once(asked.id, people)
