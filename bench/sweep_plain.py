@@ -1,7 +1,7 @@
-"""The status sweep as somebody in a hurry would write it by hand: set-based SQL, the same rows, no Python between.
+"""The status sweep as hand-written set-based SQL: the same rows, without Python code between the statements.
 
-It is what ``core.sessions.update_statuses`` is measured against: the same claims, updates, history, notifications,
-receipts and pushes, the same lock and wake, committed in batches of the same size.
+The baseline for ``core.sessions.update_statuses``: the same claims, updates, history, notifications,
+receipts and pushes, the same lock and NOTIFY, committed in batches of the same size.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ TABLES = """
         candidate_user_id bigint, name text, title text, scheduled_start timestamptz, schedule_version int,
         ended_at timestamptz, deadline_hours int, score numeric, next_sweep timestamptz
     ) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE told (LIKE notifications) ON COMMIT DELETE ROWS;
+    CREATE TEMP TABLE delivered (LIKE notifications) ON COMMIT DELETE ROWS;
 """
 
 CLAIM = """
@@ -167,7 +167,7 @@ NOTIFICATIONS = """
         INSERT INTO notification_receipts (user_id, notification_id)
         SELECT user_id, id FROM made WHERE user_id IS NOT NULL
     )
-    INSERT INTO told SELECT * FROM made
+    INSERT INTO delivered SELECT * FROM made
 """
 
 LOCK = "SELECT pg_advisory_xact_lock(7747, 1)"
@@ -198,7 +198,7 @@ PUSHES = """
                    coalesce(user_id::text, 'null'),
                    coalesce('"' || role || '"', 'null'), to_json(category), to_json(title), to_json(body), session_id,
                    %(now_json)s::text)
-        FROM told
+        FROM delivered
     ) AS pushes(kind, place, n, destination, audience, type, payload)
     ORDER BY kind, place, n
     ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
@@ -222,14 +222,14 @@ UNREAD = """
                            AND p.channel = 'in_app' AND p.delivery = 'off'
                    )
            ))::json
-    FROM users u WHERE u.id IN (SELECT user_id FROM told) ORDER BY u.id
+    FROM users u WHERE u.id IN (SELECT user_id FROM delivered) ORDER BY u.id
 """
 
 WAKE = "SELECT pg_notify('greenroom_push', '')"
 
 
 def sweep(db: psycopg.Connection[Any], *, now: datetime, batch: int) -> int:
-    """One pass; gives how many sessions were looked at."""
+    """One pass; returns how many sessions were checked."""
     db.execute(TABLES)
     db.commit()
     given: dict[str, Any] = {
