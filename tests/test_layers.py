@@ -39,9 +39,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_floors_hold(copy: Path) -> None:
-    done = lint(copy)
-    assert done.returncode == 0, done.stdout
+def test_the_layers_hold(copy: Path) -> None:
+    result = lint(copy)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(("file", "line"), PLANTED)
@@ -50,11 +50,11 @@ def test_a_planted_violation_fails(copy: Path, file: str, line: str) -> None:
     kept = path.read_text()
     path.write_text(f"{kept}\n{line}\n")
     try:
-        done = lint(copy)
+        result = lint(copy)
     finally:
         path.write_text(kept)
-    assert done.returncode == 1, done.stdout
-    assert "BROKEN" in done.stdout
+    assert result.returncode == 1, result.stdout
+    assert "BROKEN" in result.stdout
 
 
 def test_models_and_migrations_agree(database: str) -> None:

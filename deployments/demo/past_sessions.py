@@ -23,7 +23,7 @@ def add_past_session(planner: Planner, outcome: SessionStatus, start: datetime) 
     lead = INVITED_FOR if outcome == "expired" else timedelta(days=planner.rng.uniform(1.5, 7))
     expired = outcome == "expired"
     slot = planner.slot(start, lead, guided=0.3 if expired else 0.66, busy=not expired)
-    session = planner.start_session(slot)
+    session = planner.new_session(slot)
     _BUILDERS[outcome](session, slot)
     session.follow_up(planner.base)
     planner.add(session)

@@ -38,12 +38,12 @@ def run(job: str | None, *states: str, result: dict[str, Any] | None = None, at:
     found = []
     for place, name in enumerate(states):
         last = {"result": result} if place == len(states) - 1 else {}
-        told = {
+        state = {
             "state": types.get(name, name.upper()),
             "state_name": name,
             "occurred_at": at + timedelta(seconds=place),
         }
-        found.append((uuid4(), FlowState(**fields | told | last)))
+        found.append((uuid4(), FlowState(**fields | state | last)))
     return found
 
 
@@ -61,7 +61,7 @@ def a_day(at: datetime) -> list[flow_states.Told]:
     ]
 
 
-def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
+def test_each_state_is_counted_once_by_several_dispatchers(database: str) -> None:
     at = utcnow() - timedelta(minutes=5)
     states = a_day(at)
     with ThreadPoolExecutor(4) as everybody:
@@ -77,7 +77,7 @@ def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
     assert (net.rows, net.completed_at) == (dict.fromkeys(COUNTS, 0), None)
 
 
-def test_a_count_outlives_what_it_counted(own: Api) -> None:
+def test_counts_outlive_the_deleted_runs(own: Api) -> None:
     """In every API process, and when the log of pushes has been pruned."""
     at = utcnow() - timedelta(minutes=5)
     flow_states.store(a_day(at))
@@ -105,10 +105,10 @@ def counted(api: Api, true: Any) -> Samples:
     """What is measured of jobs as soon as this is so: what the database says is some seconds old."""
     kept: Samples = {}
 
-    def asked() -> bool:
+    def counted_all() -> bool:
         kept.clear()
         kept.update({name: value for name, value in measured(api).items() if name[0].startswith("greenroom_job")})
         return bool(true(kept))
 
-    eventually(asked, "the jobs are counted")
+    eventually(counted_all, "the jobs are counted")
     return kept

@@ -15,7 +15,7 @@ from tests.support.flow_runs import history, invited, run_of, status, sweep, tol
 from tests.support.prefect_server import PrefectProcess
 
 
-async def test_every_state_of_a_run_is_told_once(prefect: PrefectProcess, database: str) -> None:
+async def test_every_state_of_a_run_is_pushed_once(prefect: PrefectProcess, database: str) -> None:
     due = invited(expired=timedelta(hours=1))
     async with watching(prefect):
         state = await sweep()
@@ -31,7 +31,7 @@ async def test_every_state_of_a_run_is_told_once(prefect: PrefectProcess, databa
     assert last["run_name"].startswith("update-session-statuses/2")
 
 
-async def test_a_state_is_told_at_once(prefect: PrefectProcess, database: str) -> None:
+async def test_a_state_is_pushed_at_once(prefect: PrefectProcess, database: str) -> None:
     """Not by looking back: events wake the watcher."""
     async with watching(prefect):
         await told_once(prefect, run_of(await watched(return_state=True)))
@@ -40,9 +40,7 @@ async def test_a_state_is_told_at_once(prefect: PrefectProcess, database: str) -
     assert time.monotonic() - begun < flow_states.LOOK_BACK_SECONDS / 3
 
 
-async def test_what_happened_while_no_watcher_ran_is_told_when_one_starts(
-    prefect: PrefectProcess, database: str
-) -> None:
+async def test_states_missed_without_a_watcher_are_pushed_at_its_start(prefect: PrefectProcess, database: str) -> None:
     async with watching(prefect):
         before = run_of(await watched(return_state=True))
         await told_once(prefect, before)
@@ -53,7 +51,7 @@ async def test_what_happened_while_no_watcher_ran_is_told_when_one_starts(
             await told_once(prefect, run)
 
 
-async def test_two_watchers_tell_each_state_once(prefect: PrefectProcess, database: str) -> None:
+async def test_two_watchers_push_each_state_once(prefect: PrefectProcess, database: str) -> None:
     async with watching(prefect, watchers=2):
         runs = [run_of(s) for s in await asyncio.gather(*(watched(return_state=True) for _ in range(5)))]
         for run in runs:
@@ -88,7 +86,7 @@ async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, d
         await told_once(prefect, run_of(await watched(return_state=True)))
 
 
-async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: PrefectProcess, database: str) -> None:
+async def test_irrelevant_events_do_not_stop_the_watcher(prefect: PrefectProcess, database: str) -> None:
     def event(resource: str) -> dict[str, Any]:
         return {
             "id": str(uuid4()),
@@ -106,7 +104,7 @@ async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: Prefect
     assert all(data["state_name"] != "Nonsense" for data in told())
 
 
-def test_a_state_that_the_log_refuses_does_not_hold_up_the_others(database: str) -> None:
+def test_a_state_that_cannot_be_stored_does_not_block_the_others(database: str) -> None:
     def change(message: str) -> flow_states.Told:
         fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields)
         fields |= {"flow": "f", "run_id": uuid4(), "run_name": "r", "state": "RUNNING", "state_name": "Running"}

@@ -54,8 +54,8 @@ async def test_a_run_moves_what_is_due_and_shows_its_typed_result(prefect: Prefe
         run = http.get(f"/flow_runs/{run_id}").json()
     assert (shown["key"], shown["type"]) == ("update-session-statuses", "table")
     assert json.loads(shown["data"]) == [swept.model_dump(mode="json")]
-    told, link = shown["description"].split("\n\n")
-    assert told == "Found 1, done 1, skipped 0, failed 0 (expire 1)."
+    summary, link = shown["description"].split("\n\n")
+    assert summary == "Found 1, done 1, skipped 0, failed 0 (expire 1)."
     assert link == f"[{due}](http://localhost:8080/#session/{due})"
     slot = datetime.fromisoformat(run["expected_start_time"])
     assert swept.now == slot
@@ -75,7 +75,7 @@ async def test_a_dry_run_counts_and_writes_nothing(prefect: PrefectProcess, data
     assert everything() == before
 
 
-async def test_only_a_dry_run_may_look_ahead(prefect: PrefectProcess, database: str) -> None:
+async def test_a_future_now_needs_a_dry_run(prefect: PrefectProcess, database: str) -> None:
     soon = invited(expired=-timedelta(hours=1))
     tomorrow = utcnow() + timedelta(days=1)
 
@@ -92,7 +92,7 @@ async def test_only_a_dry_run_may_look_ahead(prefect: PrefectProcess, database: 
     assert "has no time zone" in str(naive.message)
 
 
-async def test_trouble_is_retried(prefect: PrefectProcess, database: str) -> None:
+async def test_transient_errors_are_retried(prefect: PrefectProcess, database: str) -> None:
     """PostgreSQL cuts the connection in mid-transaction: the step is done again, and the run completes."""
     tries = 0
 
@@ -169,14 +169,14 @@ def test_a_flows_lock_is_its_names_own() -> None:
     assert 100 <= lock_key("update-session-statuses") < 2**31
 
 
-def test_a_result_reads_as_one_line() -> None:
+def test_the_headline_of_a_result() -> None:
     assert Counted(now=utcnow()).headline() == "Found 0, done 1, skipped 0, failed 0."
     dry = Shared(now=utcnow(), dry_run=True, found=2, by_rule={"expire": 2})
     assert dry.headline() == "Dry run: found 2, done 0, skipped 0, failed 0 (expire 2)."
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_result_links_to_the_sessions_of_its_sample(wrapped: bool) -> None:
+def test_a_result_has_urls_of_its_sample(wrapped: bool) -> None:
     one = {"session_id": "01a1fadc-22e1-751c-8ebe-1b994c3a9344", "to": "candidate"}
     other = {"notification_id": 5, "title": "Soon"}
     sample = [{"part": "any", "what": each} for each in (one, other)] if wrapped else [one, other]
@@ -189,7 +189,7 @@ def hourly(at: datetime) -> DeploymentScheduleCreate:
     )
 
 
-async def test_of_missed_runs_only_the_newest_does_the_work(prefect: PrefectProcess, database: str) -> None:
+async def test_only_the_newest_of_missed_runs_does_the_work(prefect: PrefectProcess, database: str) -> None:
     """Runs that the scheduler planned are due, as after hours without a worker; a run by hand is never late.
 
     A later one that found another at work has done nobody's work.

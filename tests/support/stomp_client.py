@@ -64,13 +64,13 @@ class Client:
         if self.ws.state is not State.CLOSED:  # a transport that has closed by itself has no loop to abort in
             self.ws.transport.abort()
 
-    async def say(self, data: bytes | str) -> None:
+    async def send_text(self, data: bytes | str) -> None:
         """Send one WebSocket message as it is."""
         await self.ws.send(data)
 
     async def do(self, command: str, headers: Mapping[str, str] | None = None, body: bytes = b"", **more: str) -> None:
         """Send one frame."""
-        await self.say(frame(command, headers, body, **more).decode())
+        await self.send_text(frame(command, headers, body, **more).decode())
 
     async def connect(self, token: str, **headers: str) -> Frame:
         """Sign in; gives CONNECTED."""
