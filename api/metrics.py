@@ -54,7 +54,7 @@ class DatabaseStats(NamedTuple):
 
     mail: stats.MailStats
     reports: report_stats.ReportStats
-    jobs: list[jobs.Figures]
+    jobs: list[jobs.JobStats]
     newest: int
     lag: float
 
@@ -189,7 +189,7 @@ def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
     )
 
 
-def _job_metrics(counts: list[jobs.Figures]) -> Iterator[Metric]:
+def _job_metrics(counts: list[jobs.JobStats]) -> Iterator[Metric]:
     runs = CounterMetricFamily(
         "greenroom_job_runs",
         f"Runs of a job that are over, by outcome; skipped: another run did its work. {_SHARED}",
@@ -244,7 +244,7 @@ def _read_stats(cursor: int | None) -> DatabaseStats | None:
             newest = outbox.newest(db)
             lag = 0.0 if cursor is None else float(db.scalar(text(_WAITS), {"cursor": cursor}) or 0)
             return DatabaseStats(
-                stats.mail_stats(db), report_stats.report_stats(db), jobs.figures(db), newest, max(0.0, lag)
+                stats.mail_stats(db), report_stats.report_stats(db), jobs.job_stats(db), newest, max(0.0, lag)
             )
     except SQLAlchemyError:
         return None

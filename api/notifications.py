@@ -74,7 +74,7 @@ class Preferences(BaseModel):
     items: list[preferences.Preference]
 
 
-class PreferenceChanges(Input):
+class PreferencesPatch(Input):
     """Changes to preferences; categories that are not named stay as they are."""
 
     items: Annotated[tuple[preferences.Wish, ...], Field(max_length=200)]
@@ -145,7 +145,7 @@ def read_preferences(db: Db, viewer: Viewer) -> Preferences:
 
 
 @router.put("/preferences")
-def change_preferences(given: PreferenceChanges, db: Db, viewer: Viewer) -> Preferences:
+def change_preferences(given: PreferencesPatch, db: Db, viewer: Viewer) -> Preferences:
     """Turn categories on or off."""
     notifications.change_preferences(db, given.items, by=viewer)
     return Preferences(items=preferences.of(db, viewer))

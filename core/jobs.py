@@ -36,7 +36,7 @@ def note(db: Session, told: Sequence[tuple[UUID, FlowState]], *, now: datetime) 
     notify(db, _trouble(db, [change for _, change in told]), now=now)
 
 
-class Figures(NamedTuple):
+class JobStats(NamedTuple):
     """One job's counts: runs by end, rows of completed runs by what became of them; and how it stands."""
 
     job: str
@@ -47,13 +47,13 @@ class Figures(NamedTuple):
     completed_at: datetime | None
 
 
-def figures(db: Session) -> list[Figures]:
+def job_stats(db: Session) -> list[JobStats]:
     """Every job that has had a run, by name."""
     found: dict[str, dict[str, tuple[int, datetime]]] = {}
     for job, what, count, last_at in db.execute(text("SELECT job, what, count, last_at FROM job_counts ORDER BY job")):
         found.setdefault(job, {})[what] = count, last_at
     return [
-        Figures(
+        JobStats(
             job,
             runs={end: of.get(end, _NEVER)[0] for end in ENDS},
             rows={row: of.get(_ROW + row, _NEVER)[0] for row in COUNTS},

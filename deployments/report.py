@@ -28,7 +28,7 @@ def write(kind: str, output: Path | None, **given: Any) -> Path:
     """Render the report and write it to ``output``, completely or not at all; returns the path.
 
     Without ``output``, or with a folder, the file has the report's own name, in the working directory or the folder.
-    Raises Invalid, NotFound, RenderFailed, and FileNotWritten.
+    Raises Invalid, NotFound, RenderFailed, and FileWriteError.
     """
     try:
         wanted = new_report(type=kind.replace("-", "_"), **given)
@@ -91,13 +91,13 @@ def _write(made: RenderedReport, given: Path) -> None:
             with suppress(OSError):
                 part.unlink()
         if isinstance(error, OSError):
-            raise FileNotWritten(given, error) from None
+            raise FileWriteError(given, error) from None
         raise
     finally:
         made.spool.close()
 
 
-class FileNotWritten(GreenroomError):
+class FileWriteError(GreenroomError):
     """The file could not be written to the given path."""
 
     def __init__(self, path: Path, error: OSError) -> None:

@@ -51,7 +51,7 @@ async def _run(pool: str) -> None:
     working = asyncio.create_task(worker.start())
     await asyncio.wait([ending, working], return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
-        await _end_runs(worker)
+        await _terminate_runs(worker)
         working.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await working
@@ -74,7 +74,7 @@ async def _exists(client: PrefectClient, pool: str) -> bool:
     return True
 
 
-async def _end_runs(worker: ProcessWorker) -> None:
+async def _terminate_runs(worker: ProcessWorker) -> None:
     """Send SIGTERM to the runs' processes, and wait until each has reported that it crashed.
 
     A cancelled worker kills them at once, and Prefect would show them as running until their heartbeat is missed.

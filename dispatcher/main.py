@@ -30,7 +30,7 @@ from dispatcher.mail.run_recorder import Recorder
 from dispatcher.mail.stats import Tally
 from dispatcher.prefect_api import PrefectServer
 from dispatcher.reports.renderer import Renderer
-from dispatcher.reports.run_recorder import Recorder as ReportRecorder
+from dispatcher.reports.run_recorder import ReportRunRecorder
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _exit() -> None:
 async def _everything() -> None:
     tally = Tally()
     async with (
-        ReportRecorder(_prefect()) as recorder,
+        ReportRunRecorder(_prefect()) as recorder,
         Renderer(settings(), recorder=recorder) as renderer,
         Recorder(_prefect(), tally),
         Mailer(settings(), tally=tally) as mailer,

@@ -1,4 +1,4 @@
-"""The floors of the house hold, and the check that says so can fail."""
+"""The import layers hold, and their check fails for a planted violation."""
 
 import shutil
 import subprocess
@@ -31,8 +31,8 @@ def lint(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The house, to plant violations in."""
-    folder = tmp_path_factory.mktemp("house")
+    """A copy of the packages, to plant violations in."""
+    folder = tmp_path_factory.mktemp("packages")
     for package in ("core", "flows", "api", "deployments"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)

@@ -39,14 +39,14 @@ _MESSAGE_CHARACTERS: Final = 300
 class Commands(Protocol):
     """What client frames do to their connection (``api.realtime.commands``)."""
 
-    async def connect(self, connection: "Connection", frame: Frame, /) -> None:
+    async def connect(self, connection: "StompConnection", frame: Frame, /) -> None:
         """Sign the client in with its first frame."""
 
-    async def act(self, connection: "Connection", frame: Frame, /) -> None:
+    async def act(self, connection: "StompConnection", frame: Frame, /) -> None:
         """Execute a signed-in client's frame."""
 
 
-class Connection:
+class StompConnection:
     """The state of one client: the viewer, the subscriptions, the outgoing queue."""
 
     def __init__(self, socket: Socket, hub: Hub, settings: Settings, commands: Commands) -> None:
@@ -116,7 +116,7 @@ class Connection:
         if (receipt := frame.headers.get("receipt")) is not None and frame.command != "SUBSCRIBE":
             self.answer("RECEIPT", {"receipt-id": receipt})
         if frame.command == "DISCONNECT":
-            self.end(1000, "")
+            self.close(1000, "")
 
     def too_big(self) -> None:
         """Refuse a WebSocket message so large that it was not read at all."""
@@ -149,9 +149,9 @@ class Connection:
         # No escape but that of the colon in a header of ours: @stomp/stompjs does not unescape as 1.2 says.
         summary = " ".join(message.replace("\\", "/").split())
         self.answer("ERROR", {"message": summary, "content-type": "text/plain", **(headers or {})}, message.encode())
-        self.end(code, summary)
+        self.close(code, summary)
 
-    def end(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> None:
         """Accept nothing more; what is queued is still written before the socket closes."""
         if not self.closed:
             self._detach()
@@ -254,7 +254,7 @@ class Connection:
     def _slow(self, limit: str) -> None:
         self.hub.slow_closed[limit] += 1
         log.warning("slow consumer closed", extra={"limit": limit, "user_id": self._user_id})
-        self.end(SLOW, f"slow consumer: {limit}")
+        self.close(SLOW, f"slow consumer: {limit}")
 
 
 _CODES: Final[dict[type[GreenroomError], int]] = {NotSignedIn: UNAUTHENTICATED, Unavailable: RESTARTED}

@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.types import Receive, Scope, Send
 
 from api.realtime import commands
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from api.realtime.hub import Hub
 from api.realtime.outgoing import Cork
 from api.realtime.wire import KEY, Wire
@@ -38,7 +38,7 @@ class StompEndpoint:
         await self._serve(WireSocket(wire, self._hub.cork) if wire is not None else AsgiSocket(send), receive)
 
     async def _serve(self, socket: "WireSocket | AsgiSocket", receive: Receive) -> None:
-        connection = Connection(socket, self._hub, self._settings, commands)
+        connection = StompConnection(socket, self._hub, self._settings, commands)
         try:
             await _read(connection, receive)
         except asyncio.CancelledError:
@@ -48,7 +48,7 @@ class StompEndpoint:
             connection.socket_closed()
 
 
-async def _read(connection: Connection, receive: Receive) -> None:
+async def _read(connection: StompConnection, receive: Receive) -> None:
     """Read until the socket is closed, by the client or by us."""
     while (event := await receive())["type"] != "websocket.disconnect":
         if event.get("too_big"):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from core.errors import BadSettings
 from core.settings import Settings, load
 from deployments.check import browser_and_fonts, installation, services
-from deployments.check.findings import Finding, Findings, first_line
+from deployments.check.findings import Finding, Findings, short_message
 
 
 def report() -> int:
@@ -45,4 +45,4 @@ def _run_check(check: Callable[[], Findings]) -> Findings:
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001 - a check that fails must not end the report
-        yield Finding("missing", first_line(error))
+        yield Finding("missing", short_message(error))

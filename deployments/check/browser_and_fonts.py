@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 from core.errors import BadSettings
-from deployments.check.findings import Finding, Findings, first_line, run
+from deployments.check.findings import Finding, Findings, run, short_message
 
 
 def browser() -> Findings:
@@ -17,7 +17,7 @@ def browser() -> Findings:
     except BadSettings:
         return  # the check of the settings reports it
     except RenderFailed as error:
-        yield Finding("missing", first_line(error))
+        yield Finding("missing", short_message(error))
         return
     if found is None:
         yield Finding("warn", "none found: reports are available as CSV only", HOW_TO_INSTALL)

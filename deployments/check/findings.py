@@ -20,7 +20,7 @@ class Finding:
 Findings = Iterator[Finding]
 
 
-def first_line(error: BaseException) -> str:
+def short_message(error: BaseException) -> str:
     """The first line of an error's message."""
     return f"{str(error).strip() or type(error).__name__}".splitlines()[0]
 

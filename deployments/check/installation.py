@@ -12,7 +12,7 @@ from pathlib import Path
 import deployments
 from core.errors import BadSettings
 from core.settings import PREFIX, Settings, load
-from deployments.check.findings import SET_UP, Finding, Findings, first_line, run
+from deployments.check.findings import SET_UP, Finding, Findings, run, short_message
 
 ROOT = Path(deployments.__file__).resolve().parent.parent
 _SHOWN = 5
@@ -69,7 +69,7 @@ def prefect() -> Findings:
     try:
         from prefect import __version__ as have
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything
-        yield Finding("missing", f"it cannot be imported: {first_line(error)}", f"Install it as locked: {SET_UP}")
+        yield Finding("missing", f"it cannot be imported: {short_message(error)}", f"Install it as locked: {SET_UP}")
         return
     if pinned and have != pinned:
         yield Finding("missing", f"it is {have}, pinned {pinned}", f"Install it as locked: {SET_UP}")
@@ -114,7 +114,7 @@ def tokens(given: Settings) -> Findings:
     except BadSettings as error:
         if given.database_url:
             get = "greenroom up makes one; any other deployment needs its own: openssl rand -hex 32"
-            yield Finding("warn", first_line(error), get)
+            yield Finding("warn", short_message(error), get)
         else:
             yield Finding("ok", "no secret yet: greenroom up makes one")
     else:

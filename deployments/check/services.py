@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import GreenroomError
 from core.settings import PREFIX, Settings
-from deployments.check.findings import SET_UP, Finding, Findings, first_line, run
+from deployments.check.findings import SET_UP, Finding, Findings, run, short_message
 
 LOOPBACK = "127.0.0.1"
 EXTENSIONS = {"btree_gist": "Greenroom", "pg_trgm": "Prefect"}
@@ -21,7 +21,7 @@ def embedded() -> Findings:
     try:
         lacking = [name for name in ("postgres", "initdb", "psql") if not os.access(program(name), os.X_OK)]
     except GreenroomError as error:
-        yield Finding("missing", first_line(error))
+        yield Finding("missing", short_message(error))
         return
     if lacking:
         yield Finding("missing", f"the embedded PostgreSQL lacks {', '.join(lacking)}", get)
@@ -40,7 +40,7 @@ def database(url: str) -> Findings:
         connection = psycopg.connect(url, connect_timeout=5, autocommit=True)
     except psycopg.Error as error:
         get = f"Start it, or set {PREFIX}DATABASE_URL right; without one greenroom up brings its own"
-        yield Finding("missing", f"it cannot be reached: {first_line(error)}", get)
+        yield Finding("missing", f"it cannot be reached: {short_message(error)}", get)
         return
     with connection as db:
         server = db.execute("SHOW server_version").fetchone()

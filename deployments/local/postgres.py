@@ -80,7 +80,7 @@ class Postgres:
         """
         remaining = backends(self.data)
         await processes.until(lambda: not any(map(processes.alive, remaining)), 0.5)
-        await processes.end_all(backends(self.data), grace=2)
+        await processes.terminate_all(backends(self.data), grace=2)
         # only now: its pid may by now be another process of ours, and the server would refuse to start
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 

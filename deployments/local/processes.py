@@ -61,7 +61,7 @@ async def spawn(
 def _parent_death_signal_setter(parent_death_signal: signal.Signals) -> Callable[[], None] | None:
     """What the child calls between fork and exec so as not to outlive its parent; None where that is impossible."""
     if _libc is None:
-        return None  # the next start ends the processes that are left: see end_leftovers
+        return None  # the next start ends the processes that are left: see terminate_leftovers
     libc, parent = _libc, os.getpid()
 
     def follow() -> None:
@@ -96,7 +96,7 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-async def end(process: asyncio.subprocess.Process, *, by: int, within: float, alone: bool = False) -> None:
+async def terminate(process: asyncio.subprocess.Process, *, by: int, within: float, alone: bool = False) -> None:
     """End a process, its group and all its descendants: by the signal ``by``, after ``within`` seconds by SIGKILL.
 
     With ``alone`` only the process gets the signal, because it ends its children itself.
@@ -111,10 +111,10 @@ async def end(process: asyncio.subprocess.Process, *, by: int, within: float, al
     if not await until(lambda: process.returncode is not None and not any(map(alive, below)), within):
         signal_group(process.pid, signal.SIGKILL)
     await process.wait()
-    await end_all(below)
+    await terminate_all(below)
 
 
-async def end_all(processes: list[psutil.Process], *, grace: float = 0.0) -> None:
+async def terminate_all(processes: list[psutil.Process], *, grace: float = 0.0) -> None:
     """End these processes by identity: SIGTERM and up to ``grace`` seconds, then SIGKILL."""
     for number, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         if wait:
@@ -160,7 +160,7 @@ def save_pid_file(path: Path, pid: int, stop: int) -> None:
         state.write(path, f"{pid}\n{start}\n{stop}\n")
 
 
-async def end_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
+async def terminate_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
     """End the processes that a killed supervisor left running, the newest first; returns their names.
 
     Each gets its own stop signal, and SIGKILL when it has not ended ``within`` these seconds.
@@ -172,23 +172,23 @@ async def end_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
             pid, start, stop = path.read_text().split()
             if started(int(pid)) == start:
                 found.append(path.stem)
-                await _end_leftover(int(pid), start, int(stop), within)
+                await _terminate_leftover(int(pid), start, int(stop), within)
         except ValueError:
             pass  # not ours, or incomplete: it identifies no process
         path.unlink(missing_ok=True)
     if below := leftovers(state_dir):
         found.append(f"{len(below)} of their children")
-        await end_all(below, grace=3)
+        await terminate_all(below, grace=3)
     return found
 
 
-async def _end_leftover(pid: int, start: str, stop: int, within: float) -> None:
+async def _terminate_leftover(pid: int, start: str, stop: int, within: float) -> None:
     below = _descendants(pid)
     signal_group(pid, stop)
     if not await until(lambda: started(pid) != start, within):
         signal_group(pid, signal.SIGKILL)
         await until(lambda: started(pid) != start, 5)
-    await end_all(below)
+    await terminate_all(below)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

@@ -17,15 +17,15 @@ class Screen:
 
     def ready(self, name: str, seconds: float, what: str = "ready") -> None:
         """A part that is ready, or done."""
-        self._line("32", name, f"{what} after {seconds:.1f} s")
+        self._write_event("32", name, f"{what} after {seconds:.1f} s")
 
     def note(self, name: str, text: str) -> None:
         """Information."""
-        self._line("36", name, text)
+        self._write_event("36", name, text)
 
     def trouble(self, name: str, text: str) -> None:
         """An error."""
-        self._line("31", name, text)
+        self._write_event("31", name, text)
 
     def block(self, text: str) -> None:
         """Several lines as they are."""
@@ -35,7 +35,7 @@ class Screen:
         """The text, bold on a terminal."""
         return f"\033[1m{text}\033[0m" if self.colours else text
 
-    def _line(self, colour: str, name: str, text: str) -> None:
+    def _write_event(self, colour: str, name: str, text: str) -> None:
         shown, text = f"{name:<{NAME_WIDTH}}", text.replace("\n", f"\n{'':<{NAME_WIDTH + 3}}")
         self._write(f"  \033[{colour}m{shown}\033[0m {text}" if self.colours else f"  {shown} {text}")
 

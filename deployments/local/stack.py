@@ -89,7 +89,7 @@ class _Stack:
 
     async def _start(self) -> None:
         begun = asyncio.get_running_loop().time()
-        if left := await processes.end_leftovers(self.state_dir):
+        if left := await processes.terminate_leftovers(self.state_dir):
             self.screen.note("greenroom", f"ended processes of an earlier stack: {', '.join(left)}")
         self._check_ports()
         database, prefect_database, fresh = await self._databases()

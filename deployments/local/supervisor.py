@@ -100,7 +100,7 @@ class Supervisor:
             raise NotReady(name, f"did not end within {STEP_SECONDS:.0f} s", log) from None
         finally:
             if process.returncode is None:
-                await processes.end(process, by=signal.SIGTERM, within=5)
+                await processes.terminate(process, by=signal.SIGTERM, within=5)
         if process.returncode:
             raise NotReady(name, f"failed: it {_exit_reason(process.returncode)}", log)
         return (written or b"").decode(errors="replace"), self._now() - begun
@@ -113,8 +113,8 @@ class Supervisor:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         for layer in sorted({running.part.layer for running in parts}, reverse=True):
-            await asyncio.gather(*(self._end(each) for each in parts if each.part.layer == layer))
-        await processes.end_all(processes.leftovers(self.state_dir), grace=2)
+            await asyncio.gather(*(self._stop_part(each) for each in parts if each.part.layer == layer))
+        await processes.terminate_all(processes.leftovers(self.state_dir), grace=2)
 
     def kill(self) -> None:
         """SIGKILL to every part's group at once, on a second Ctrl-C."""
@@ -178,7 +178,7 @@ class Supervisor:
             if gone - running.since >= STABLE_SECONDS:
                 attempt = 0
             if not part.ends_own_children:
-                await processes.end_all(processes.leftovers(self.state_dir, part.name), grace=2)
+                await processes.terminate_all(processes.leftovers(self.state_dir, part.name), grace=2)
             trouble: str | None = _exit_reason(code)
             while trouble:
                 pause = self.back_off[min(attempt, len(self.back_off) - 1)]
@@ -199,13 +199,15 @@ class Supervisor:
         if (trouble := await self._until_ready(running, process)) is None:
             return None, process
         if process.returncode is None:
-            await self._end(running)
+            await self._stop_part(running)
         return f"{trouble} (see {running.log})", process
 
-    async def _end(self, running: _Running) -> None:
+    async def _stop_part(self, running: _Running) -> None:
         if running.process:
             part = running.part
-            await processes.end(running.process, by=part.stop, within=part.stop_seconds, alone=part.ends_own_children)
+            await processes.terminate(
+                running.process, by=part.stop, within=part.stop_seconds, alone=part.ends_own_children
+            )
         self._pid_file(running.part).unlink(missing_ok=True)
 
     def _with_marker(self, name: str, env: Mapping[str, str]) -> dict[str, str]:

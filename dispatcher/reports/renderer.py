@@ -28,7 +28,7 @@ from core.settings import Settings
 from dispatcher.backoff import Backoff
 from dispatcher.reports.failures import DATABASE_UNAVAILABLE, classify
 from dispatcher.reports.pdf import Engine
-from dispatcher.reports.run_recorder import Recorder
+from dispatcher.reports.run_recorder import ReportRunRecorder
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,9 @@ class Renderer:
     written once. The reports of one that is killed are claimed by the others when their leases expire.
     """
 
-    def __init__(self, settings: Settings, *, recorder: Recorder | None = None, engine: Engine | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, recorder: ReportRunRecorder | None = None, engine: Engine | None = None
+    ) -> None:
         self._concurrency = settings.report_concurrency
         self._engine = engine or Engine(at_once=self._concurrency)
         self._recorder = recorder

@@ -51,7 +51,7 @@ class Told(NamedTuple):
     file: str | None = None
 
 
-class Recorder:
+class ReportRunRecorder:
     """Records the reports that a renderer makes, while open."""
 
     def __init__(self, server: PrefectServer) -> None:

@@ -204,7 +204,7 @@ def test_file_names_cannot_escape_the_header(name: str) -> None:
     assert header.count('"') == 2
 
 
-def test_a_missing_file_is_404(clients: Clients) -> None:
+def test_an_unknown_file_is_404(clients: Clients) -> None:
     waiting = request_report(clients)["id"]
     refused(clients.recruiter.get(f"{REPORTS}/{waiting}/file"), 409, "queued")
     [mine] = [one for one in claim() if str(one.id) == waiting]

@@ -68,7 +68,7 @@ def test_each_state_is_counted_once_by_several_dispatchers(database: str) -> Non
         for _ in range(3):
             list(everybody.map(flow_states.store, [states] * 4))
     with transaction() as db:
-        net, sweep = jobs.figures(db)
+        net, sweep = jobs.job_stats(db)
     assert (net.job, sweep.job) == (NET, SWEEP), "what is deployed"
     assert sweep.runs == {"completed": 2, "skipped": 1, "failed": 0, "crashed": 0, "cancelled": 0}
     assert sweep.rows == {"found": 10, "done": 8, "skipped": 2, "failed": 2}

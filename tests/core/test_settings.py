@@ -44,7 +44,7 @@ def greenroom(folder: Path, *arguments: str, **settings: str) -> subprocess.Comp
     )
 
 
-def error_line(ended: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
+def error_message(ended: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
     assert ended.returncode == code, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -119,15 +119,15 @@ def test_dot_env_is_read_and_the_environment_wins(tmp_path: Path, nothing_set: p
     assert error.value.reasons.keys() == {".env"}
     (tmp_path / ".env").write_text("GREENROOM_PORT=eighty\n")
     nothing_set.delenv("GREENROOM_PORT")
-    error_line(greenroom(tmp_path, "token", "--demo"), 2, "GREENROOM_PORT", "integer", "eighty")
+    error_message(greenroom(tmp_path, "token", "--demo"), 2, "GREENROOM_PORT", "integer", "eighty")
 
 
 def test_without_a_way_to_check_tokens_the_api_refuses_to_start(tmp_path: Path) -> None:
-    error_line(greenroom(tmp_path, "api", DATABASE_URL=NOWHERE), 2, "GREENROOM_JWT_SECRET", "JWKS_URL")
+    error_message(greenroom(tmp_path, "api", DATABASE_URL=NOWHERE), 2, "GREENROOM_JWT_SECRET", "JWKS_URL")
 
 
 def test_without_a_database_the_error_has_instructions(tmp_path: Path) -> None:
-    error_line(greenroom(tmp_path, "migrate"), 2, "GREENROOM_DATABASE_URL", "greenroom up")
+    error_message(greenroom(tmp_path, "migrate"), 2, "GREENROOM_DATABASE_URL", "greenroom up")
 
 
 def test_the_local_stacks_database_and_secret_are_found(tmp_path: Path, shared_database: Database) -> None:
@@ -142,10 +142,10 @@ def test_the_local_stacks_database_and_secret_are_found(tmp_path: Path, shared_d
 
 def test_an_unreachable_or_empty_database_is_a_short_error(tmp_path: Path, shared_database: Database) -> None:
     ended = greenroom(tmp_path, "token", "--demo", DATABASE_URL=NOWHERE, JWT_SECRET=SECRET)
-    error_line(ended, 1, "the database cannot be reached")
+    error_message(ended, 1, "the database cannot be reached")
     assert "hunter2" not in ended.stderr
     empty = shared_database.url.rsplit("/", 1)[0] + "/postgres"
-    error_line(greenroom(tmp_path, "token", "--demo", DATABASE_URL=empty, JWT_SECRET=SECRET), 1, "greenroom migrate")
+    error_message(greenroom(tmp_path, "token", "--demo", DATABASE_URL=empty, JWT_SECRET=SECRET), 1, "greenroom migrate")
 
 
 def test_the_demos_tokens(tmp_path: Path, database: str) -> None:
@@ -167,7 +167,7 @@ def test_only_the_token_is_printed(tmp_path: Path, shared_database: Database) ->
     claims = jwt.decode(ended.stdout.strip(), SECRET, ["HS256"])
     assert (claims["sub"], claims["role"], claims["ver"]) == (str(user.id), "recruiter", 1)
     assert claims["exp"] > claims["iat"]
-    error_line(greenroom(tmp_path, "token", "--user", "nobody@example.com", **given), 1, "nobody@example.com")
+    error_message(greenroom(tmp_path, "token", "--user", "nobody@example.com", **given), 1, "nobody@example.com")
 
 
 def test_selecting_the_user_of_a_token(shared_database: Database) -> None:

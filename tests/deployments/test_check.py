@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def report_lines(capsys: pytest.CaptureFixture[str], code: int) -> list[str]:
+def run_check(capsys: pytest.CaptureFixture[str], code: int) -> list[str]:
     """The lines of a report that ends with this code."""
     core_settings.settings.cache_clear()
     ended = check.report()
@@ -44,7 +44,7 @@ def problems(lines: list[str]) -> list[str]:
 
 
 def test_a_complete_installation_has_no_findings(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = report_lines(capsys, 0)
+    lines = run_check(capsys, 0)
     checked = [line.split()[1] for line in lines]
     assert list(dict.fromkeys(checked)) == [
         *("python", "packages", "prefect", "settings", "node", "browser", "fonts", "tokens", "state"),
@@ -59,7 +59,7 @@ def test_a_taken_port_is_reported_with_its_owner_and_setting(
 ) -> None:
     for name, part in PORTS.items():
         with socket.create_server(("127.0.0.1", int(os.environ[name]))):
-            [line] = problems(report_lines(capsys, 1))
+            [line] = problems(run_check(capsys, 1))
         for word in ("missing", os.environ[name], part, f"process {os.getpid()}", name):
             assert word in line
 
@@ -69,7 +69,7 @@ def test_invalid_settings_stop_the_checks_that_need_them(
 ) -> None:
     here.setenv("GREENROOM_TIMEZONE", "Mars/Base")
     here.setenv("GREENROOM_DATABASE_URL", "mysql://u:hunter2@h/d")
-    lines = report_lines(capsys, 1)
+    lines = run_check(capsys, 1)
     wrong = [line for line in lines if line.startswith("missing")]
     assert [line.split()[2] for line in wrong] == ["GREENROOM_DATABASE_URL:", "GREENROOM_TIMEZONE:"]
     assert "hunter2" not in "".join(lines)
@@ -79,7 +79,7 @@ def test_invalid_settings_stop_the_checks_that_need_them(
 def test_a_misspelt_setting_is_a_warning(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here.setenv("GREENROOM_DATABSE_URL", "postgresql://h/d")
     Path(".env").write_text("GREENROOM_TIMEZON=UTC\n")
-    lines = problems(report_lines(capsys, 0))
+    lines = problems(run_check(capsys, 0))
     assert ["DATABASE_URL" in line for line in lines] == [True, False]
     assert "GREENROOM_TIMEZONE meant" in lines[1]
 
@@ -88,7 +88,7 @@ def test_packages_that_differ_from_the_lock(
     here: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here.setattr(installation, "ROOT", tmp_path)
-    [line] = problems(report_lines(capsys, 0))
+    [line] = problems(run_check(capsys, 0))
     assert "no " in line
     wanted = (
         "fastapi==0.1 \\\n    --hash=sha256:00",
@@ -96,27 +96,27 @@ def test_packages_that_differ_from_the_lock(
         "no-such-package==2 ; sys_platform == 'vms'",
     )
     (tmp_path / "requirements.lock").write_text("\n".join(wanted))
-    [line] = problems(report_lines(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("fastapi is ", "locked 0.1", "no-such-package is not installed", "setup.sh"):
         assert word in line
 
 
 def test_node_is_only_for_the_tests(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here.setenv("PATH", str(Path.cwd()))
-    [line] = problems(report_lines(capsys, 0))
+    [line] = problems(run_check(capsys, 0))
     for word in ("warn", "node and npm", "apt-get install nodejs npm", "brew install node"):
         assert word in line
 
 
 def test_a_browser_that_cannot_be_run(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here.setenv("GREENROOM_BROWSER_PATH", "/no/browser")
-    [line] = problems(report_lines(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("missing", "/no/browser", "apt-get install chromium-headless-shell", "GREENROOM_BROWSER_PATH"):
         assert word in line
     Path("broken").write_text("#!/bin/sh\necho 'libnss3.so: cannot open' >&2; exit 127\n")
     Path("broken").chmod(0o755)
     here.setenv("GREENROOM_BROWSER_PATH", str(Path("broken").absolute()))
-    [line] = problems(report_lines(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("missing", "libnss3.so: cannot open", "chromium-headless-shell"):
         assert word in line
 
@@ -124,7 +124,7 @@ def test_a_browser_that_cannot_be_run(here: pytest.MonkeyPatch, capsys: pytest.C
 def test_a_state_directory_that_cannot_be_created(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
     here.setenv("GREENROOM_STATE_DIR", "file/var")
-    [line] = problems(report_lines(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("missing", "file", "GREENROOM_STATE_DIR"):
         assert word in line
 
@@ -134,15 +134,15 @@ def test_the_set_database(
 ) -> None:
     here.setenv("GREENROOM_JWT_SECRET", SECRET)
     here.setenv("GREENROOM_DATABASE_URL", f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d")
-    lines = report_lines(capsys, 1)
+    lines = run_check(capsys, 1)
     [line] = problems(lines)
     assert "cannot be reached" in line
     assert "hunter2" not in "".join(lines)
     here.setenv("GREENROOM_DATABASE_URL", postgres.url)
-    [line] = problems(report_lines(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     assert "greenroom migrate" in line
     here.setenv("GREENROOM_DATABASE_URL", postgres.url_of(postgres.template))
-    lines = report_lines(capsys, 0)
+    lines = run_check(capsys, 0)
     assert problems(lines) == []
     assert any("newest schema" in line for line in lines)
 
@@ -151,7 +151,7 @@ def test_a_deployment_without_a_secret_is_warned(
     here: pytest.MonkeyPatch, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here.setenv("GREENROOM_DATABASE_URL", postgres.url_of(postgres.template))
-    [line] = problems(report_lines(capsys, 0))
+    [line] = problems(run_check(capsys, 0))
     for word in ("warn", "GREENROOM_JWT_SECRET", "openssl rand"):
         assert word in line
 
@@ -164,11 +164,11 @@ def test_a_running_stack_with_its_ports_and_health(
     lock.write_text(str(os.getpid()))
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        [line] = problems(report_lines(capsys, 0))
+        [line] = problems(run_check(capsys, 0))
         assert "does not answer" in line
         with processes.api_process(postgres.url_of(postgres.template), tmp_path / "var") as api:
             here.setenv("GREENROOM_PORT", str(api.port))
-            lines = report_lines(capsys, 0)
+            lines = run_check(capsys, 0)
     assert f"{api.port} is held by our own stack" in "".join(lines)
     [line] = problems(lines)
     for word in (f"process {os.getpid()}", "degraded", "dispatcher", "greenroom dispatcher"):

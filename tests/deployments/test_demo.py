@@ -177,7 +177,7 @@ def test_the_demo_loads_on_any_weekday(postgres: PostgresServer, days: int) -> N
         assert "600 sessions" in load(now=NOW + timedelta(days=days, hours=3 * days))
 
 
-def test_live_changes_are_pushed(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_live_moves_are_pushed(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     load()
     run_live(every=0, count=20)
     lines = capsys.readouterr().out.splitlines()

@@ -108,7 +108,7 @@ EVERY = {"every-5-minutes": 5, "every-10-minutes": 10, "hourly": 60}
 
 
 @pytest.mark.parametrize("zone", PLATFORMS)
-async def test_schedules_neither_skip_nor_repeat_at_clock_changes(zone: str) -> None:
+async def test_schedules_neither_skip_nor_repeat_at_a_clock_change(zone: str) -> None:
     """As Prefect's server plans the runs of prefect.yaml: each day once, and every few minutes is every few minutes."""
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     schedules = [one for deployment in deployments for one in deployment.get("schedules", ())]

@@ -141,12 +141,12 @@ async def test_a_second_run_at_once_is_skipped(prefect: PrefectProcess, database
         assert go.wait(processes.PATIENCE)
         return Counted(now=now, dry_run=dry_run)
 
-    def quick(*, now: datetime, dry_run: bool) -> Counted:
+    def not_blocking(*, now: datetime, dry_run: bool) -> Counted:
         return Counted(now=now, dry_run=dry_run)
 
     @flow(name="slow")
     async def one_at_a_time(fast: bool = False, dry_run: bool = False) -> Any:
-        return await job(quick if fast else slow, now=None, dry_run=dry_run)
+        return await job(not_blocking if fast else slow, now=None, dry_run=dry_run)
 
     async def run(**parameters: Any) -> State[Any]:
         return await one_at_a_time(**parameters, return_state=True)

@@ -18,7 +18,7 @@ from core.events import FlowState
 from deployments.schedules.deploy import HEARTBEAT, ZOMBIES, prepare
 from dispatcher import flow_states, janitor
 from dispatcher.flow_states import Watcher
-from dispatcher.janitor import SILENT, TAG, tidy
+from dispatcher.janitor import SILENT, TAG, resolve_stuck_runs
 from dispatcher.prefect_api import PrefectServer, Run
 from tests.support.prefect_server import AUTH, PrefectProcess
 from tests.support.processes import eventually
@@ -41,9 +41,9 @@ def change(**more: Any) -> flow_states.Told:
     return uuid4(), FlowState(**{**fields, "state_name": "Running", "occurred_at": utcnow(), **more})
 
 
-def job_stats() -> list[jobs.Figures]:
+def job_stats() -> list[jobs.JobStats]:
     with transaction() as db:
-        return jobs.figures(db)
+        return jobs.job_stats(db)
 
 
 def test_admins_are_notified_once_of_a_late_and_a_failed_run(database: str) -> None:
@@ -167,15 +167,15 @@ async def test_stuck_runs_are_marked_crashed(prefect: PrefectProcess) -> None:
 
         async with PrefectServer(prefect.url, AUTH) as server:
 
-            async def ended(after: timedelta) -> set[UUID]:
-                return {one.id for one in await tidy(server, now=now + after)}
+            async def resolved_ids(after: timedelta) -> set[UUID]:
+                return {one.id for one in await resolve_stuck_runs(server, now=now + after)}
 
-            assert await ended(SILENT - timedelta(seconds=10)) == set(), "not before its time"
-            assert await ended(SILENT) == set(unheard)
+            assert await resolved_ids(SILENT - timedelta(seconds=10)) == set(), "not before its time"
+            assert await resolved_ids(SILENT) == set(unheard)
             http.post(f"/flow_runs/{lives}/set_state", json={"state": {"type": "COMPLETED"}}).raise_for_status()
-            assert await ended(timedelta(minutes=4)) == set(), "not before their time"
-            assert await ended(timedelta(minutes=5)) == set(unbegun)
-            assert await ended(timedelta(minutes=5)) == set()
+            assert await resolved_ids(timedelta(minutes=4)) == set(), "not before their time"
+            assert await resolved_ids(timedelta(minutes=5)) == set(unbegun)
+            assert await resolved_ids(timedelta(minutes=5)) == set()
         expected = unheard | unbegun | others | {lives: "COMPLETED"}
         assert {id_: state_of(http, id_) for id_ in expected} == expected
 
@@ -260,6 +260,6 @@ async def test_a_run_that_progresses_during_the_check_is_kept(prefect: PrefectPr
                 return [(one, state) for one, state in found if one.id == run]
 
         async with Begins(prefect.url, AUTH) as server:
-            assert await tidy(server, now=utcnow() + timedelta(minutes=5)) == []
+            assert await resolve_stuck_runs(server, now=utcnow() + timedelta(minutes=5)) == []
         assert state_of(http, run) == "RUNNING"
         http.delete(f"/flow_runs/{run}").raise_for_status()

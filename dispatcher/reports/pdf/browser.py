@@ -92,7 +92,7 @@ class Browser:
         try:
             await self.devtools.call("Target.setDiscoverTargets", discover=True)
         except BrowserGone as error:
-            output = self._stderr_end()
+            output = self._stderr_tail()
             await asyncio.shield(self.kill())
             ran = self._process.returncode not in _NOT_RUN
             raise RenderFailed(f"The browser {program} ended as it started: {output or error}", retry=ran) from error
@@ -151,7 +151,7 @@ class Browser:
                 break
             await asyncio.sleep(0.02)  # processes that are ending may still write
 
-    def _stderr_end(self) -> str:
+    def _stderr_tail(self) -> str:
         try:
             lines = (self.folder / "stderr").read_text(errors="replace").splitlines()
         except OSError:

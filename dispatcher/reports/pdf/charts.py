@@ -111,14 +111,14 @@ def _spec(name: str, chart: Chart) -> str:
     spec = {"format": "svg", "width": chart.width, "height": chart.height, "scale": 1, "data": chart.figure}
     try:
         try:
-            return json.dumps(spec, default=_plain_data, separators=(",", ":"), allow_nan=False)
+            return json.dumps(spec, default=_to_json, separators=(",", ":"), allow_nan=False)
         except ValueError:
-            return json.dumps(_finite(spec), default=_plain_data, separators=(",", ":"), allow_nan=False)
+            return json.dumps(_finite(spec), default=_to_json, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise RenderFailed(f"The chart {name} is not plain data: {error}", retry=False) from error
 
 
-def _plain_data(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Decimal):

@@ -282,7 +282,7 @@ def test_no_query_causes_a_server_error(clients: Clients, query: dict[str, str],
         refused(answer, answer.status_code)
 
 
-def test_a_refused_request_changes_nothing(clients: Clients) -> None:
+def test_a_refused_request_has_no_effect(clients: Clients) -> None:
     before = json_body(clients.recruiter.get("/api/users"))["last_id"]
     refused(clients.recruiter.post("/api/sessions", json=clients.new_session(scheduled_start=soon(hours=-1))), 422)
     assert json_body(clients.recruiter.get("/api/users"))["last_id"] == before

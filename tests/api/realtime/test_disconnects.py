@@ -14,7 +14,7 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from api.realtime import commands, connection, wire
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from core.clock import utcnow
 from core.db import transaction
 from core.events import ACCOUNTS, AccountChanged
@@ -49,9 +49,9 @@ async def edge(database: str) -> AsyncIterator[Edge]:
         await here.empty()
         await until(lambda: len(asyncio.all_tasks()) <= before, "no task of a connection is left")
 
-        def kept() -> list[Connection]:
+        def kept() -> list[StompConnection]:
             gc.collect()
-            return [one for one in gc.get_objects() if isinstance(one, Connection)]
+            return [one for one in gc.get_objects() if isinstance(one, StompConnection)]
 
         await until(lambda: not kept(), "no connection is kept by a timer or anything else")
 

@@ -18,7 +18,7 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from api.realtime import commands
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from api.realtime.hub import Hub
 from core.clock import utcnow
 from core.db import transaction
@@ -108,7 +108,7 @@ class RecordingSocket:
 async def test_no_heart_beats_are_sent_between_frequent_messages() -> None:
     """A heart-beat goes out only after nine tenths of an interval without any frame, and never later."""
     socket = RecordingSocket()
-    connection = Connection(socket, Hub(), Settings(ws_connect_seconds=0), commands)
+    connection = StompConnection(socket, Hub(), Settings(ws_connect_seconds=0), commands)
     connection.use_version("1.2", 100, 0)
     for _ in range(50):
         connection.deliver(b"busy")

@@ -93,7 +93,7 @@ async def test_rows_come_in_order_over_many_batches(tail: Tailing, database: str
     assert tail.hub.cursor == ids[-1]
 
 
-async def test_reading_waits_for_routing(database: str) -> None:
+async def test_fetching_pauses_until_routed(database: str) -> None:
     """A log that grows faster than it is routed waits in the table, not in broadcaster's queue."""
     publish(flow_state())
     backend = OutboxBackend(database)

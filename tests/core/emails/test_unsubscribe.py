@@ -54,7 +54,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, **values: str | None) -> Iterator[
 
 
 @given(st.text(min_size=1, max_size=60), st.from_regex(r"[a-z_]{1,20}", fullmatch=True))
-def test_a_link_has_the_signed_subscription(address: str, category: str) -> None:
+def test_an_unsubscribe_link_has_the_signed_subscription(address: str, category: str) -> None:
     try:
         address.encode()
     except UnicodeEncodeError:
@@ -63,7 +63,7 @@ def test_a_link_has_the_signed_subscription(address: str, category: str) -> None
 
 
 @given(st.data())
-def test_a_modified_link_is_invalid(data: st.DataObject) -> None:
+def test_a_modified_unsubscribe_link_is_invalid(data: st.DataObject) -> None:
     text = signed("ada@example.com")
     place = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.sampled_from("ABCxyz019-_.%/é "))
@@ -76,19 +76,19 @@ def test_a_modified_link_is_invalid(data: st.DataObject) -> None:
 
 
 @given(st.text(max_size=200))
-def test_invalid_links(text: str) -> None:
+def test_invalid_unsubscribe_links(text: str) -> None:
     with pytest.raises(InvalidLink):
         unsubscribe.read(text)
 
 
-def test_a_link_with_another_secret_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsubscribe_link_with_another_secret_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = signed("ada@example.com")
     with settings(monkeypatch, LINK_SECRET="another secret that is long enough, too"), pytest.raises(InvalidLink):
         unsubscribe.read(ours)
     assert unsubscribe.read(ours).address == "ada@example.com"
 
 
-def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_secret_there_are_no_unsubscribe_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours = signed("ada@example.com")
     elsewhere = {"JWKS_URL": "https://issuer.example.com/keys", "JWT_SECRET": None}
     with settings(monkeypatch, **elsewhere):
@@ -101,7 +101,7 @@ def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tm
         assert link("ada@example.com", "report_ready") is None
 
 
-def test_a_link_fits_a_header() -> None:
+def test_an_unsubscribe_link_fits_a_header() -> None:
     assert len(link("a" * 64 + "@" + "b" * 185 + ".com", "report_ready") or "") < 900
     assert link("ä" * 64 + "@" + "日" * 250, "report_ready") is None
 
@@ -208,7 +208,7 @@ def test_a_user_can_turn_unsubscribed_mails_on_again(shared_database: Database) 
 
 
 @pytest.mark.parametrize("path", ["x", "x.y", "....", "%00", "é.é", "A" * 5000])
-def test_an_invalid_link_gives_an_error_page(browser: httpx.Client, path: str) -> None:
+def test_an_invalid_unsubscribe_link_gives_an_error_page(browser: httpx.Client, path: str) -> None:
     for answer in (browser.get(f"/unsubscribe/{path}"), browser.post(f"/unsubscribe/{path}")):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
         assert "does not work" in answer.text
@@ -220,7 +220,7 @@ def test_a_hostile_address_stays_text(browser: httpx.Client) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;$title@example.com" in page.text
 
 
-def test_the_link_is_kept_out_of_logs_and_caches(browser: httpx.Client, api: Api) -> None:
+def test_the_unsubscribe_link_is_kept_out_of_logs_and_caches(browser: httpx.Client, api: Api) -> None:
     path = signed("hidden@example.com")
     for answer in (browser.get(f"/unsubscribe/{path}"), browser.post(f"/unsubscribe/{path}")):
         assert answer.headers["cache-control"] == "no-store"

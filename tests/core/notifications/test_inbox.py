@@ -51,7 +51,7 @@ def test_concurrent_notices_with_one_key_are_created_once(people: People) -> Non
     assert [kind for kind, _ in pushed_to(people, "candidate")] == ["created", "unread"]
 
 
-def test_a_broadcast_has_receipts_only_after_reading(people: People) -> None:
+def test_a_broadcast_has_receipts_only_once_read(people: People) -> None:
     id_ = write(people)
     assert receipts(id_) == []
     assert unread(people, *people.ids) == [1, 1, 1, 1]

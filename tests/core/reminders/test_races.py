@@ -75,7 +75,7 @@ def test_a_reschedule_before_sending_keeps_only_the_new_time(database: str) -> N
     assert mails(id_) == []
 
 
-def test_a_cancel_after_queueing_cancels_the_mails(database: str) -> None:
+def test_a_cancel_after_enqueue_cancels_the_mails(database: str) -> None:
     who = people(reminder_offsets=[60])
     id_ = soon(who)
 

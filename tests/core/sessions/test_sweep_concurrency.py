@@ -121,7 +121,7 @@ def test_the_next_pass_completes_a_killed_one(stage: Stage, postgres: PostgresSe
         assert contents(copy) == undisturbed
 
 
-def test_a_late_run_ignores_changes_after_its_time(stage: Stage) -> None:
+def test_a_late_run_ignores_later_updates(stage: Stage) -> None:
     # Paused at noon by the candidate; a run of ten minutes before, delayed until now, must not see it at all.
     eager = stage.interview(2, resume_minutes=0)
     paused = stage.session("interrupted", interview_id=eager, status_at=NOW, started_at=NOW - timedelta(hours=9))

@@ -185,14 +185,14 @@ async def test_processes_of_a_killed_supervisor_are_stopped(tmp_path: Path, stat
     await supervisor.wait()
     if not then and processes.LINUX:
         await until(lambda: not processes.alive(part))  # without anybody's help
-    await processes.end_leftovers(state_dir, within=0.5)
+    await processes.terminate_leftovers(state_dir, within=0.5)
     assert not processes.alive(part)
     assert list((state_dir / "run").glob("*.pid")) == []
 
 
 async def test_another_process_with_a_stored_pid_is_not_touched(state_dir: Path) -> None:
     (state_dir / "run" / "api.pid").write_text(f"{os.getpid()}\n1\n{int(signal.SIGKILL)}\n")
-    assert await processes.end_leftovers(state_dir) == []
+    assert await processes.terminate_leftovers(state_dir) == []
 
 
 def test_a_second_stack_on_the_same_state_is_refused(state_dir: Path) -> None:

@@ -14,7 +14,7 @@ from core.settings import settings
 from dispatcher.prefect_api import PrefectServer
 from dispatcher.reports import run_recorder
 from dispatcher.reports.renderer import Renderer
-from dispatcher.reports.run_recorder import FLOW, TAG, Recorder
+from dispatcher.reports.run_recorder import FLOW, TAG, ReportRunRecorder
 from flows import reports as flow
 from flows.reports import Generated, generate_report
 from tests.support import processes
@@ -56,7 +56,10 @@ def shown(prefect: PrefectProcess, run_id: str) -> dict[str, str]:
 
 async def make(prefect: PrefectProcess, until: Callable[[], Any], *, meanwhile: Callable[[], Awaitable[None]]) -> None:
     """Make what is due, recorded, until the condition is true."""
-    async with Recorder(PrefectServer(prefect.url, AUTH)) as recorder, Renderer(settings(), recorder=recorder) as ours:
+    async with (
+        ReportRunRecorder(PrefectServer(prefect.url, AUTH)) as recorder,
+        Renderer(settings(), recorder=recorder) as ours,
+    ):
         await ours.drain()
         await meanwhile()
         await asyncio.to_thread(processes.eventually, until, "the reports are recorded")
@@ -66,7 +69,7 @@ async def nothing() -> None:
     pass
 
 
-async def test_a_report_is_one_run_that_links_to_its_file(prefect: PrefectProcess, people: People) -> None:
+async def test_a_report_is_one_run_with_the_url_of_its_file(prefect: PrefectProcess, people: People) -> None:
     query = (await asyncio.to_thread(request_report, people)).id
     await make(prefect, lambda: in_state(prefect, query, "COMPLETED"), meanwhile=nothing)
     run = run_of(prefect, query)
@@ -97,7 +100,7 @@ async def test_runs_of_a_stopped_dispatcher_are_marked_crashed(
     async with PrefectServer(prefect.url, AUTH) as server:
         for id_ in (done, queued):
             await server.begin(FLOW, name=f"{FLOW}/{id_}", key=f"report/{id_}", tags=[TAG])
-    async with Recorder(PrefectServer(prefect.url, AUTH)):
+    async with ReportRunRecorder(PrefectServer(prefect.url, AUTH)):
         await asyncio.to_thread(processes.eventually, lambda: in_state(prefect, done, "COMPLETED"), "it is ended")
     assert in_state(prefect, queued, "RUNNING")
 

@@ -71,8 +71,8 @@ class Page(HTMLParser):
         if "style" not in self._inside and "title" not in self._inside:
             self.text += data
 
-    def links(self) -> list[str]:
-        """Where its links lead."""
+    def urls(self) -> list[str]:
+        """Where its urls lead."""
         return [value for name, value in self.attributes if name == "a href"]
 
 
@@ -98,18 +98,18 @@ def test_html_and_plain_text_of_every_kind_agree(state: str) -> None:
         for line in paragraphs:
             if not line.startswith(("--", "(", ">", "http", "Stop these mails")) and not line.endswith(":"):
                 assert line.replace(" ", "") in shown, f"{line!r} is not in the HTML of {mail.subject!r}"
-        for link in page.links():
+        for link in page.urls():
             assert link in mail.text
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_mails_load_nothing_and_link_only_to_us(state: str) -> None:
+def test_mails_load_nothing_and_refer_only_to_us(state: str) -> None:
     for mail in every_mail(a_session(**STATES[state])):
         page = Page(mail.html or "")
         assert not {"img", "script", "link", "iframe", "object", "form"} & set(page.tags)
         assert not [value for _, value in page.attributes if "url(" in value]
         assert "@import" not in (mail.html or "") and "url(" not in (mail.html or "")
-        assert all(link.startswith("http://localhost:8080/") for link in page.links())
+        assert all(link.startswith("http://localhost:8080/") for link in page.urls())
         assert len((mail.html or "").encode()) < 30_000  # Gmail cuts a mail at 102 KB
 
 
@@ -151,7 +151,7 @@ def test_names_cannot_inject_markup_or_line_breaks(hostile: str) -> None:
             assert "Bcc: victim" not in mail.text.splitlines()
 
 
-def test_a_name_that_looks_like_a_url_is_not_linked() -> None:
+def test_a_name_that_resembles_a_url_is_not_linked() -> None:
     named = a_session(candidate=called(MAYA, "Free prize at https://evil.example/x or evil.example"))
     mail = render("invitation", named, IRIS, now=NOW)
     for text in (mail.text, mail.html or ""):  # a subject is never made a link

@@ -18,7 +18,7 @@ from tests.support.mail_samples import NOW, START
         ("2026-03-29T00:30+00:00", 60, "Europe/Berlin", "01:30 (UTC+1)–03:30 (UTC+2)"),
     ],
 )
-def test_time_ranges_over_midnight_and_clock_changes(start: str, minutes: int, zone: str, hours: str) -> None:
+def test_time_ranges_over_midnight_and_over_the_clock_change(start: str, minutes: int, zone: str, hours: str) -> None:
     begin = datetime.fromisoformat(start)
     assert When.of(begin, begin + timedelta(minutes=minutes), zone).hours == hours
 

@@ -79,12 +79,12 @@ def test_concurrent_completions_mail_once(people: People) -> None:
     both = request_day()
     begun = threading.Barrier(2)
 
-    def end(claimed: ClaimedReport) -> None:
+    def complete(claimed: ClaimedReport) -> None:
         with transaction() as db:
             begun.wait(30)
             assert outcomes.ready(db, claimed, made(), now=utcnow())
 
-    threads = [threading.Thread(target=end, args=(one,)) for one in both]
+    threads = [threading.Thread(target=complete, args=(one,)) for one in both]
     for thread in threads:
         thread.start()
     for thread in threads:

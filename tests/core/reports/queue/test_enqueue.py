@@ -305,7 +305,7 @@ def test_user_requests_come_before_daily_reports(people: People) -> None:
     assert [one.id for one in claim(1)] == [requested.id]
 
 
-def test_a_refusal_changes_nothing(people: People) -> None:
+def test_a_refused_request_has_no_effect(people: People) -> None:
     with pytest.raises(GreenroomError):
         request_report(people, type="candidate_pdf", candidate_id=10**12)
     with transaction() as db:

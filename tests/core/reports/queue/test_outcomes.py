@@ -111,7 +111,7 @@ def test_a_renderer_processes_it_alone(people: People) -> None:
     requested = [request_report(people, "dashboard_pdf", **days(n)).id for n in range(2, 6)]
     seen: list[int] = []
 
-    class CountingEngine(Engine):
+    class SlowEngine(Engine):
         """Says how many it is asked for at once, and prints nothing."""
 
         printing_now = 0
@@ -124,7 +124,7 @@ def test_a_renderer_processes_it_alone(people: People) -> None:
             return b"%PDF"
 
     async def drain(**more: Any) -> None:
-        async with Renderer(settings().model_copy(update=more), engine=CountingEngine()) as renderer:
+        async with Renderer(settings().model_copy(update=more), engine=SlowEngine()) as renderer:
             await renderer.drain()
 
     asyncio.run(drain(report_concurrency=4))
