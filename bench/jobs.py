@@ -54,13 +54,13 @@ COUNTED = {
 
 def main() -> None:
     """Measure, compare, print."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--due", type=int, default=100_000)
-    ask.add_argument("--seconds", type=int, default=60)
-    ask.add_argument("--sessions", type=int, default=1_000_000)
-    ask.add_argument("--worker", choices=("core", "plain", "cleanup"), help=argparse.SUPPRESS)
-    ask.add_argument("--now", help=argparse.SUPPRESS)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--due", type=int, default=100_000)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--worker", choices=("core", "plain", "cleanup"), help=argparse.SUPPRESS)
+    parser.add_argument("--now", help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.worker:
         worker(given.worker)
         return

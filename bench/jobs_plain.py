@@ -19,7 +19,7 @@ _SEND = """
         FROM due JOIN sessions s ON s.id = due.session_id JOIN interviews i ON i.id = s.interview_id
         JOIN candidates c ON c.id = s.candidate_id
         JOIN users u ON u.id = CASE due.recipient WHEN 'candidate' THEN c.user_id ELSE s.interviewer_id END
-    ), words AS MATERIALIZED (
+    ), rendered AS MATERIALIZED (
         SELECT * FROM unnest(%(texts)s::text[], %(htmls)s::text[], %(files)s::bytea[]) WITH ORDINALITY
             AS given(text, html, file, place)
     ), mails AS (
@@ -27,11 +27,11 @@ _SEND = """
                             text_body, html_body, category, idempotency_key, due_at, expires_at)
         SELECT email_id, 'reminder', 1, session_id, 1, email, name, email_id::text, title, text, html, 'reminder',
                'reminder/' || session_id || recipient, %(now)s, send_by
-        FROM whom JOIN words USING (place)
+        FROM whom JOIN rendered USING (place)
         ON CONFLICT (idempotency_key) DO NOTHING
     ), files AS (
         INSERT INTO email_attachments (email_id, ordinal, filename, content_type, content)
-        SELECT email_id, 1, 'invite.ics', 'text/calendar', file FROM whom JOIN words USING (place)
+        SELECT email_id, 1, 'invite.ics', 'text/calendar', file FROM whom JOIN rendered USING (place)
     ), delivered AS (
         INSERT INTO notifications (user_id, category, title, body, session_id, not_before, status, delivered_at,
                                    dedupe_key)
@@ -95,10 +95,10 @@ def _push(db: psycopg.Connection, ids: list[int], users: list[int]) -> None:
 
 def send(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
     """Send everything that is due; how many."""
-    total, words = 0, {"texts": [TEXT] * batch, "htmls": [HTML] * batch, "files": [FILE] * batch}
+    total, rendered = 0, {"texts": [TEXT] * batch, "htmls": [HTML] * batch, "files": [FILE] * batch}
     while True:
         with db.transaction():
-            given = {"now": now, "batch": batch, **words}
+            given = {"now": now, "batch": batch, **rendered}
             delivered = db.execute(_SEND, given).fetchall()
             if not delivered:
                 return total

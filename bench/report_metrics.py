@@ -45,10 +45,10 @@ NAMES = {
 
 def main() -> None:
     """Fill, measure, print."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--sessions", type=int, default=1_000_000)
-    ask.add_argument("--rounds", type=int, default=5)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
     with _database(given.sessions):
         for days in (90, 365):
             _measure(_period(days), given.rounds, f"{days} days")

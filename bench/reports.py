@@ -70,19 +70,19 @@ def measure(api: processes.Api, process: "subprocess.Popen[bytes]", kind: str, r
         client.connect(api.ws, processes.token(2))
         client.subscribe("reports", "/user/queue/reports")
         began = time.monotonic()
-        size = ready(client, [ask(recruiter, kind, 0)])[0]["data"]["size"]
+        size = ready(client, [request_report(recruiter, kind, 0)])[0]["data"]["size"]
         cold = time.monotonic() - began
         before, began = cpu(process), time.monotonic()
         took = []
         for number in range(requests):
             sent = time.time()
-            [event] = ready(client, [ask(recruiter, kind, number)])
+            [event] = ready(client, [request_report(recruiter, kind, number)])
             took.append((event["came"] / 1000 - sent) * 1000)
         wall, spent = time.monotonic() - began, cpu(process) - before
         together = []
         for number in range(0, requests, at_once):
             sent = time.time()
-            ids = [ask(recruiter, kind, number + n) for n in range(at_once)]
+            ids = [request_report(recruiter, kind, number + n) for n in range(at_once)]
             together += [(event["came"] / 1000 - sent) * 1000 for event in ready(client, ids)]
     with transaction() as db:
         stored = db.execute(
@@ -100,7 +100,7 @@ def measure(api: processes.Api, process: "subprocess.Popen[bytes]", kind: str, r
     )
 
 
-def ask(client: httpx.Client, kind: str, number: int) -> str:
+def request_report(client: httpx.Client, kind: str, number: int) -> str:
     """Request a report of a period of its own; returns its id."""
     answer = client.post("/api/reports", json={"type": kind, "start": f"2026-0{1 + number % 6}-{1 + number // 6:02}"})
     assert answer.status_code == 202, answer.text

@@ -54,13 +54,13 @@ SUMS = {
 
 def main() -> None:
     """Fill, measure, compare, print."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--sessions", type=int, default=1_000_000)
-    ask.add_argument("--due", type=int, default=50_000)
-    ask.add_argument("--rounds", type=int, default=3)
-    ask.add_argument("--batch", type=int, default=1000)
-    ask.add_argument("--run", choices=("core", "plain", "explain"), help=argparse.SUPPRESS)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--due", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--run", choices=("core", "plain", "explain"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.run:
         # Plain SQL writes no mails, so core writes none here; bench.mail measures those.
         apply_moves.mail_moves = lambda *_, **__: None

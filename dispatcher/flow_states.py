@@ -30,7 +30,7 @@ LOOK_BACK_SECONDS = 30.0
 OVERLAP = timedelta(minutes=2)
 """How far each look back reaches behind the newest state told."""
 RESTART_OVERLAP = timedelta(minutes=10)
-FIRST_PERIOD = timedelta(hours=1)
+FIRST_LOOK = timedelta(hours=1)
 HORIZON = timedelta(days=6)
 """Older states are left alone: the log keeps 7 days, and with its row an older state's dedupe key is gone."""
 BATCH = 200
@@ -64,11 +64,11 @@ class Watcher:
 
     async def _watch(self, backoff: Backoff) -> None:
         if self._newest is None:
-            self._newest = await asyncio.to_thread(newest_pushed) or utcnow() - FIRST_PERIOD
+            self._newest = await asyncio.to_thread(newest_told) or utcnow() - FIRST_LOOK
             self._floor = self._newest - RESTART_OVERLAP
         # listening begins before looking back, so that nothing falls in between
         async with self._server as server, server.changes() as changes:
-            await self._fetch_missed()
+            await self._look_back()
             log.info("watching Prefect's runs", extra={"server": server.url})
             backoff.reset()
             await self._follow(changes)
@@ -80,10 +80,10 @@ class Watcher:
             if ids := await _changed(changes, until=due):
                 self._seen(await self._announce(await self._server.runs(ids)))
             if loop.time() >= due:
-                await self._fetch_missed()
+                await self._look_back()
                 due = loop.time() + LOOK_BACK_SECONDS
 
-    async def _fetch_missed(self) -> None:
+    async def _look_back(self) -> None:
         """Announce what was not told, from before the newest state that was."""
         since = max(self._floor, (self._newest or utcnow()) - OVERLAP, utcnow() - HORIZON)
         newest = []
@@ -187,7 +187,7 @@ def store(told: list[Told]) -> None:
             store([one])
 
 
-def newest_pushed() -> datetime | None:
+def newest_told() -> datetime | None:
     """When the state happened that was pushed last; None when there is none."""
     with transaction() as db:
         row = select(PushEventRow.payload).where(PushEventRow.destination == FLOWS).order_by(PushEventRow.id.desc())

@@ -52,7 +52,7 @@ async def keep(server: PrefectServer) -> None:
                 await server.answers()
                 since = since or utcnow()
                 if utcnow() - since >= HEARD:
-                    await resolve_stuck_runs(server, now=utcnow())
+                    await tidy(server, now=utcnow())
                 backoff.reset()
                 await asyncio.sleep(EVERY_SECONDS)
             except TROUBLE:
@@ -63,7 +63,7 @@ async def keep(server: PrefectServer) -> None:
                 await backoff.sleep()
 
 
-async def resolve_stuck_runs(server: PrefectServer, *, now: datetime) -> list[Run]:
+async def tidy(server: PrefectServer, *, now: datetime) -> list[Run]:
     """End every run of ours that is stuck as of ``now``; gives those it ended."""
     ended = []
     since = {state: now - stuck.longest for state, stuck in STUCK.items()}

@@ -62,18 +62,19 @@ WORDS = {
 # Names, and parts of names, that may have such a word: in its everyday sense, or as a term of the field.
 ALLOWED_NAMES = (
     "leave",  # a consumer leaves the hub: publish and subscribe
+    "end",  # the verb: end a flow run
     "core.reports.charts.lines",  # line charts
     "core.emails.content.facts",  # the table of a session's details in a mail
 )
 ALLOWED = {
-    "line": ("one_line", "line_chart", "line_breaks", "line_limits"),  # of text, of a chart
+    "line": ("one_line", "line_chart", "line_label", "line_breaks", "line_limits"),  # of text, of a chart
     "lines": ("lines_or_parameters",),  # of a calendar file
     "link": ("invalid_link", "unsubscribe_link", "report_link", "build_link", "verify_link", "link_urls"),  # URLs
-    "links": ("unsubscribe_links",),
-    "end": ("planned_end", "scheduled_end"),  # of a session
+    "links": ("unsubscribe_links", "session_links"),
+    "end": ("planned_end", "scheduled_end", "end_burst", "end_orphans", "end_stuck_runs"),  # of a session; the verb
     "missing": ("plan_missing", "missing_days"),  # rows that do not exist yet
     "shape": ("rule_shape",),  # plotly's layout.shapes
-    "words": ("encoded_words",),  # RFC 2047
+    "words": ("encoded_words", "join_words"),  # RFC 2047; words of a sentence
 }
 
 # Where names are being replaced by other work of this change; empty when that is merged.
@@ -82,6 +83,8 @@ EXPECTED_OLD: tuple[str, ...] = (
     "core/emails/unsubscribe.py",
     "core/reports/",
     "core/templates/mail/",
+    "dispatcher/flow_states.py",
+    "dispatcher/janitor.py",
     "dispatcher/mail/",
     "dispatcher/prefect_api.py",
     "dispatcher/reports/run_recorder.py",

@@ -55,7 +55,7 @@ class LogBatch:
 class OutboxBackend(BroadcastBackend):
     """Yields the log's rows with ``id > cursor`` in commit order, woken by NOTIFY or by the next second.
 
-    The table is the truth: a lost wake costs a second, a lost connection a reconnect, never a row. It never raises,
+    The table is the truth: a lost NOTIFY costs a second, a lost connection a reconnect, never a row. It never raises,
     because that would end broadcaster's listener and let its subscribers wait for ever.
     """
 

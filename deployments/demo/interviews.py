@@ -115,10 +115,10 @@ _QUESTIONS: list[list[tuple[str, str, bool, str, int]]] = [
 def interviews(rng: Random, base: datetime) -> list[DemoInterview]:
     """The six interviews with their questions; some questions are harder than others."""
     made, question_id = [], 0
-    for id_, (facts, asked) in enumerate(zip(_INTERVIEWS, _QUESTIONS, strict=True), 1):
-        title, position, (duration, no_show, idle, resume, overrun), ratio, passing, hours, offsets = facts
+    for id_, (details, templates) in enumerate(zip(_INTERVIEWS, _QUESTIONS, strict=True), 1):
+        title, position, (duration, no_show, idle, resume, overrun), ratio, passing, hours, offsets = details
         rows, questions = [], []
-        for ordinal, (text, skill, required, weight, highest) in enumerate(asked, 1):
+        for ordinal, (text, skill, required, weight, highest) in enumerate(templates, 1):
             question_id += 1
             rows.append(
                 {
@@ -132,7 +132,7 @@ def interviews(rng: Random, base: datetime) -> list[DemoInterview]:
                     "max_score": Decimal(highest),
                 }
             )
-            seconds = 60 * duration / len(asked) * rng.uniform(0.55, 0.95)
+            seconds = 60 * duration / len(templates) * rng.uniform(0.55, 0.95)
             ease = rng.uniform(-0.16, 0.12)
             questions.append(DemoQuestion(question_id, skill, required, float(weight), float(highest), ease, seconds))
         row = {

@@ -164,9 +164,9 @@ class SessionBuilder:
         best: dict[int, float] = {}
         for given in sorted(self.answers, key=lambda a: str(a["source"])):
             best[given["question_id"]] = float(given["score"])
-        asked = [q for q in self.interview.questions if q.id in best]
-        whole = sum(q.weight for q in asked)
-        return 100 * sum(q.weight * best[q.id] / q.max_score for q in asked) / whole if whole else 0.0
+        scored = [q for q in self.interview.questions if q.id in best]
+        whole = sum(q.weight for q in scored)
+        return 100 * sum(q.weight * best[q.id] / q.max_score for q in scored) / whole if whole else 0.0
 
     def answered(self) -> set[int]:
         return {given["question_id"] for given in self.answers}

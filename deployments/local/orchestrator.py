@@ -89,9 +89,9 @@ class Orchestrator:
             *("--timeout-graceful-shutdown", "2"),
         ]
 
-    async def ask(self, path: str, body: Any = None) -> Any:
+    async def request(self, path: str, body: Any = None) -> Any:
         """The server's answer to a GET, or to a POST with a body; None when it is not a 200."""
-        return await probe.ask(self.host, self.port, f"/api{path}", auth=self.auth, body=body)
+        return await probe.request_json(self.host, self.port, f"/api{path}", auth=self.auth, body=body)
 
     async def ready(self, pid: int) -> bool:
         """Whether the server answers and reaches its database."""
@@ -99,7 +99,7 @@ class Orchestrator:
 
     async def worker_ready(self, pid: int) -> bool:
         """Whether a worker of our pool has been online since this process started."""
-        workers = await self.ask(f"/work_pools/{POOL}/workers/filter", {})
+        workers = await self.request(f"/work_pools/{POOL}/workers/filter", {})
         try:
             begun = psutil.Process(pid).create_time()
         except psutil.Error:

@@ -35,7 +35,7 @@ def fingerprint(prefect_file: Path, environ: Mapping[str, str]) -> str:
 async def current(server: Orchestrator, mark: Path, now: str) -> bool:
     """Whether the server still has everything that was deployed with this digest."""
     kept = remembered(mark)
-    if kept.get("fingerprint") != now or await server.ask(f"/work_pools/{POOL}") is None:
+    if kept.get("fingerprint") != now or await server.request(f"/work_pools/{POOL}") is None:
         return False
     return set(kept["deployments"]) <= set(await _ids(server))
 
@@ -55,7 +55,7 @@ def remembered(mark: Path) -> dict[str, Any]:
 
 
 async def _ids(server: Orchestrator) -> list[str]:
-    found = await server.ask("/deployments/filter", {})
+    found = await server.request("/deployments/filter", {})
     return [deployment["id"] for deployment in found or ()]
 
 

@@ -18,7 +18,7 @@ from core.events import FlowState
 from deployments.schedules.deploy import HEARTBEAT, ZOMBIES, prepare
 from dispatcher import flow_states, janitor
 from dispatcher.flow_states import Watcher
-from dispatcher.janitor import SILENT, TAG, resolve_stuck_runs
+from dispatcher.janitor import SILENT, TAG, tidy
 from dispatcher.prefect_api import PrefectServer, Run
 from tests.support.prefect_server import AUTH, PrefectProcess
 from tests.support.processes import eventually
@@ -168,7 +168,7 @@ async def test_stuck_runs_are_marked_crashed(prefect: PrefectProcess) -> None:
         async with PrefectServer(prefect.url, AUTH) as server:
 
             async def resolved_ids(after: timedelta) -> set[UUID]:
-                return {one.id for one in await resolve_stuck_runs(server, now=now + after)}
+                return {one.id for one in await tidy(server, now=now + after)}
 
             assert await resolved_ids(SILENT - timedelta(seconds=10)) == set(), "not before its time"
             assert await resolved_ids(SILENT) == set(unheard)
@@ -260,6 +260,6 @@ async def test_a_run_that_progresses_during_the_check_is_kept(prefect: PrefectPr
                 return [(one, state) for one, state in found if one.id == run]
 
         async with Begins(prefect.url, AUTH) as server:
-            assert await resolve_stuck_runs(server, now=utcnow() + timedelta(minutes=5)) == []
+            assert await tidy(server, now=utcnow() + timedelta(minutes=5)) == []
         assert state_of(http, run) == "RUNNING"
         http.delete(f"/flow_runs/{run}").raise_for_status()

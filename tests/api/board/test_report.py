@@ -86,4 +86,4 @@ def test_signing_in_and_saving_the_file(api: Api, tmp_path: Path) -> None:
 
 def sign_in(tab: Tab, given: str) -> None:
     tab.run(f"document.getElementById('token').value = {json.dumps(given)}")
-    tab.run("document.getElementById('ask').requestSubmit()")
+    tab.run("document.getElementById('sign-in').requestSubmit()")
