@@ -1,11 +1,11 @@
-# Greenroom: `make` alone says what there is.
+# Greenroom: `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 RUN := .venv/bin/
 
 .PHONY: help up test check lint format bench soak lock clean
 
-help: ## what there is
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 .venv/.installed: requirements.lock pyproject.toml deployments/setup.sh
@@ -21,21 +21,21 @@ test: .venv/.installed ## lint, types, layers, then every test on real parts
 	@$(MAKE) --no-print-directory lint
 	@$(RUN)pytest -m "soak or not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
-check: .venv/.installed ## say what is missing here and how to get it
+check: .venv/.installed ## print what is missing on this machine and how to install it
 	@$(RUN)greenroom check
 
-lint: .venv/.installed ## ruff, mypy and import-linter
+lint: .venv/.installed ## ruff, mypy and the import layers
 	@$(RUN)ruff check .
 	@$(RUN)ruff format --check --quiet .
 	@$(RUN)mypy
 	@$(RUN)lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }
 	@grep -E '^Contracts:' .lint-imports.log
 
-format: .venv/.installed ## put the code into its one format
+format: .venv/.installed ## format the code
 	@$(RUN)ruff check --fix .
 	@$(RUN)ruff format .
 
-bench: .venv/.installed ## measure: each prints what docs/benchmarks.md keeps
+bench: .venv/.installed ## run the benchmarks; docs/benchmarks.md has the results
 	@deployments/setup.sh node
 	@$(RUN)python -m bench.live
 	@$(RUN)python -m bench.sweep
@@ -45,13 +45,13 @@ bench: .venv/.installed ## measure: each prints what docs/benchmarks.md keeps
 	@$(RUN)python -m bench.report_engine
 	@$(RUN)python -m bench.reports
 
-soak: .venv/.installed ## the fault tests, long
+soak: .venv/.installed ## the fault tests, ten times as long
 	@SOAK=10 $(RUN)pytest -m soak
 
-lock: .venv/.installed ## pin what pyproject.toml asks for, with hashes and without addresses
+lock: .venv/.installed ## pin the dependencies of pyproject.toml, with hashes and without index addresses
 	@$(RUN)uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 
-clean: ## remove what was installed and made here, state included
+clean: ## remove everything that was installed or created here, state included
 	rm -rf .venv var build *.egg-info tests/js/node_modules .*_cache .hypothesis .lint-imports.log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Who watches and asks: HTTP routes and the live socket."""
+"""The web process: HTTP routes and live updates over WebSocket."""

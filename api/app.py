@@ -31,7 +31,7 @@ LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 def create_app(config: Settings | None = None) -> FastAPI:
     """The application for these settings (absent: the process's)."""
     config = config or settings()
-    config.secret()  # without one no token could be checked: better said at the start
+    config.secret()  # without one no token can be checked: the start fails, and not the first request
     hub, backend = Hub(), OutboxBackend(config.database())
     unread = UnreadCounter(hub)
 
@@ -39,15 +39,15 @@ def create_app(config: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         broadcast = Broadcast(backend=backend)
         routing = asyncio.create_task(hub.run(broadcast))
-        routing.add_done_callback(_routing_ended)
-        # The hub subscribes before the relay starts, so that the first batch finds it there.
+        routing.add_done_callback(_stop_process)
+        # The hub subscribes before the relay starts, so that the first batch has a subscriber.
         await asyncio.sleep(0)
         await broadcast.connect()
         unread_counting = asyncio.create_task(unread.run())
         async with Prefect(config) as app.state.prefect:
             yield
         unread_counting.cancel()
-        routing.remove_done_callback(_routing_ended)
+        routing.remove_done_callback(_stop_process)
         routing.cancel()
         await broadcast.disconnect()
 
@@ -56,7 +56,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.state.metrics = metrics.Metrics(hub, backend)
     origins = config.allowed_origins
     if "*" in origins:
-        log.warning("GREENROOM_ALLOWED_ORIGINS is *: pages of every origin may ask and open sockets")
+        log.warning("GREENROOM_ALLOWED_ORIGINS is *: pages of every origin may send requests and open sockets")
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins or (config.public_url.rstrip("/"),),
@@ -74,7 +74,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
         ),
         allow_credentials=True,
     )
-    app.add_middleware(RequestLog, answered=app.state.metrics.request)
+    app.add_middleware(RequestLog, on_response=app.state.metrics.request)
     errors.install(app)
     for part in (
         people,
@@ -94,7 +94,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     return app
 
 
-def _routing_ended(routing: "asyncio.Task[None]") -> None:
-    # A hub that routes no more would lose messages in silence; a process that ends is started again.
+def _stop_process(routing: "asyncio.Task[None]") -> None:
+    # A stopped hub would lose messages without a sign; a process that ends is started again.
     log.critical("the hub stopped routing; ending the process", exc_info=routing.exception())
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What routes ask for: a transaction, who asks, which page, and answering a repeated request once."""
+"""The dependencies of routes: a transaction, the viewer, the page of a list, and idempotent creation."""
 
 import base64
 import re
@@ -20,10 +20,10 @@ from core.errors import Invalid, NotSignedIn, Unavailable
 from core.viewers import Viewer as Viewing
 
 # Fewer than the pool has connections. A request keeps its connection between its steps, and each step needs a
-# thread: were every connection held so, and every thread waiting for one, nobody would ever go on.
+# thread: with every connection held so, and every thread waiting for a connection, no request could proceed.
 _slots = CapacityLimiter(8)
 MOST_WAITING = 500
-"""Requests that may wait for the database before the next is told to come back."""
+"""Requests that may wait for the database; the next one gets 503 with Retry-After."""
 
 
 async def _slot() -> AsyncIterator[None]:
@@ -38,7 +38,7 @@ def _db(slot: Annotated[None, Depends(_slot, scope="function")]) -> Iterator[Ses
         yield db
 
 
-# scope="function": committed before the answer leaves, so that a 2xx is a promise kept.
+# scope="function": committed before the response is sent, so that a 2xx means committed.
 Db = Annotated[Session, Depends(_db, scope="function")]
 
 
@@ -63,7 +63,7 @@ def _viewer_without_db(authorization: Annotated[str | None, Header(include_in_sc
 
 
 ViewerWithoutDb = Annotated[Viewing, Depends(_viewer_without_db)]
-"""The viewer, of a route that then waits for another server: no connection is held meanwhile."""
+"""The viewer, for a route that then waits for another server: no database connection is held meanwhile."""
 
 
 class Out(BaseModel):
@@ -76,7 +76,7 @@ Item = TypeVar("Item", bound=BaseModel)
 
 
 class Page(BaseModel, Generic[Item]):
-    """One page of a list; ``next`` asks for the following one, ``last_id`` is where to subscribe from."""
+    """One page of a list; ``next`` is the cursor of the following one, ``last_id`` the push id to subscribe from."""
 
     items: list[Item]
     next: str | None
@@ -85,7 +85,7 @@ class Page(BaseModel, Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """Which page: at most ``limit`` items after the one the cursor names."""
+    """The requested page: at most ``limit`` items after the one the cursor names."""
 
     limit: int
     cursor: str | None
@@ -115,7 +115,7 @@ class Paging:
             raise _bad_cursor() from None
 
     def page(self, kind: type[Item], rows: Sequence[Any], last_id: int) -> Page[Item]:
-        """The page of the rows, which may be one more than asked for: that one says there is a next page."""
+        """The page of the rows, of which there may be one more than ``limit``: then there is a next page."""
         shown = rows[: self.limit]
         more = len(rows) > self.limit
         next_ = base64.urlsafe_b64encode(str(shown[-1].id).encode()).decode().rstrip("=") if more else None
@@ -149,20 +149,20 @@ def _last_id_now(response: Response) -> int:
 
 
 LastIdNow = Annotated[int, Depends(_last_id_now)]
-"""The same for routes with an ``ViewerWithoutDb``."""
+"""The same for routes with a ``ViewerWithoutDb``."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class IdempotentCreate:
-    """Answers a POST that creates, once for an ``Idempotency-Key``, in the request's transaction."""
+    """Runs a POST that creates at most once for an ``Idempotency-Key``, in the request's transaction."""
 
     def __init__(self, db: Session, viewer: Viewing, route: str, key: str | None, body: bytes) -> None:
         self.db, self.viewer, self._route, self._key, self._body = db, viewer, route, key, body
 
     def __call__(self, make: Callable[[], BaseModel], *, status: int = 201, under: str = "") -> JSONResponse:
-        """Make the thing and answer with it, or give the answer that this key had; with ``under`` a place, where in it
-        the thing is by its id. Raises Invalid."""
+        """Create and answer, or repeat the answer stored for this key; with ``under``, a Location header of
+        ``under``/id. Raises Invalid."""
         answer = self._once(make, status)
         headers = {"Location": f"{under}/{answer.body['id']}"} if under else None
         return JSONResponse(answer.body, answer.status, headers)

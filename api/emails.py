@@ -1,4 +1,4 @@
-"""Mails over HTTP: asking for one, what became of each, another try by hand."""
+"""Mails over HTTP: queue, list, read, retry and cancel."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/emails", tags=["emails"])
 
 
 class EmailOut(Out):
-    """A mail and where it stands; ``due_at`` is when it is tried next."""
+    """A mail and its status; ``due_at`` is the time of the next attempt."""
 
     id: UUID
     kind: EmailKind
@@ -52,7 +52,7 @@ class AttachmentOut(Out):
 
 
 class EmailFull(EmailOut):
-    """A mail with what it says; the bodies are null once they are no longer kept."""
+    """A mail with its content; the bodies are null once retention has removed them."""
 
     text_body: str | None
     html_body: str | None
@@ -68,7 +68,7 @@ def _full(db: Session, email_id: UUID, viewer: Viewing) -> EmailFull:
 
 @router.post("", status_code=202, response_model=EmailOut)
 def queue_email(given: emails.NewEmail, create: Create) -> Response:
-    """Queue a mail: one's own words, or what a session's candidate or interviewer is told again."""
+    """Queue a mail: a text of one's own, or a session's mail to its candidate or interviewer again."""
 
     def make() -> EmailOut:
         queued = emails.queue_on_demand(create.db, given, by=create.viewer, now=utcnow())
@@ -90,14 +90,14 @@ Filter = Annotated[emails.EmailFilter, Depends(_filter)]
 
 @router.get("")
 def list_emails(db: Db, viewer: Viewer, where: Filter, pages: Pages, last_id: LastId) -> Page[EmailOut]:
-    """Mails, newest first; ``status=dead&status=uncertain`` are those that need people."""
+    """Mails, newest first; ``status=dead&status=uncertain`` are those that need attention."""
     rows = emails.page(db, where, by=viewer, after=pages.after_uuid(), limit=pages.limit + 1)
     return pages.page(EmailOut, rows, last_id)
 
 
 @router.get("/{email_id}")
 def read_email(email_id: UUID, db: Db, viewer: Viewer) -> EmailFull:
-    """One mail, with what it says."""
+    """One mail, with its content."""
     return _full(db, email_id, viewer)
 
 
@@ -110,6 +110,6 @@ def retry_email(email_id: UUID, db: Db, viewer: Viewer) -> EmailFull:
 
 @router.post("/{email_id}/cancel")
 def cancel_email(email_id: UUID, db: Db, viewer: Viewer) -> EmailFull:
-    """Take back a mail that was not given to the mail server yet."""
+    """Cancel a mail that was not sent to the mail server yet."""
     emails.cancel(db, email_id, by=viewer)
     return _full(db, email_id, viewer)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from api.requests import shown
+from api.requests import loggable_path
 from core.errors import Conflict, Forbidden, GreenroomError, Invalid, NotFound, NotSignedIn, QueueFull, Unavailable
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _answer(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> J
     return JSONResponse(body, body["status"], headers, media_type="application/problem+json")
 
 
-async def _ours(_: Request, error: Exception) -> JSONResponse:
+async def _known_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GreenroomError)  # noqa: S101 - registered for it
     headers = {}
     if isinstance(error, NotSignedIn):
@@ -95,8 +95,8 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     return _answer(problem(error.status_code, str(error.detail)), error.headers)
 
 
-async def _database_away(_: Request, error: Exception) -> JSONResponse:
-    log.warning("database away: %s", type(error).__name__)
+async def _database_unavailable(_: Request, error: Exception) -> JSONResponse:
+    log.warning("database unavailable: %s", type(error).__name__)
     body = problem(503, "The database is away or busy for a moment. Try again.")
     return _answer(body, {"Retry-After": "2"})
 
@@ -108,16 +108,16 @@ async def _constraint(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, shown(request.url.path), exc_info=error)
+    log.error("%s %s failed", request.method, loggable_path(request.url.path), exc_info=error)
     return _answer(problem(500, "Something is wrong on our side; nothing was changed."))
 
 
 def install(app: FastAPI) -> None:
     """Let the app answer every error as a problem document."""
-    app.add_exception_handler(GreenroomError, _ours)
+    app.add_exception_handler(GreenroomError, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for kind in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(kind, _database_away)
+        app.add_exception_handler(kind, _database_unavailable)
     app.add_exception_handler(IntegrityError, _constraint)
     app.add_exception_handler(Exception, _bug)

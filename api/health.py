@@ -1,4 +1,4 @@
-"""Is it alive, is it ready: PostgreSQL and the relay decide; what else is away is named as degraded."""
+"""Liveness and readiness: PostgreSQL and the relay decide; any other part that does not work is named as degraded."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -33,7 +33,7 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
-    """200 while PostgreSQL and the relay work; every part is named, with the reason where it is away."""
+    """200 while PostgreSQL and the relay work; every part is named, with the reason where it does not work."""
     prefect: Prefect = request.app.state.prefect
     checks: dict[str, Callable[[], Awaitable[None]]] = {
         "postgres": lambda: run_in_threadpool(_postgres),
@@ -60,27 +60,27 @@ async def _reason(check: Callable[[], Awaitable[None]]) -> str | None:
             await check()
     except TimeoutError:
         return f"no answer within {_PATIENCE:g} seconds"
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+    except Exception as error:  # noqa: BLE001 - any error is reported as the reason
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     return None
 
 
-def _ask(question: str, **facts: int) -> Any:
+def _scalar(question: str, **facts: int) -> Any:
     try:
         with transaction() as db:
             return db.scalar(text(question), facts)
     except SQLAlchemyError:
-        # The driver's own words hold the host and the user.
+        # The driver's message holds the host and the user.
         raise NotWorking("the database cannot be reached") from None
 
 
 def _postgres() -> None:
-    _ask("SELECT 1")
+    _scalar("SELECT 1")
 
 
 def _dispatcher() -> None:
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :a AND objid = :b AND granted"
-    if not _ask(held, a=LOCKS, b=DISPATCHER_LOCK):
+    if not _scalar(held, a=LOCKS, b=DISPATCHER_LOCK):
         raise NotWorking("no dispatcher is running; start one with: greenroom dispatcher")
 
 

@@ -1,4 +1,4 @@
-"""Who asks from this machine itself."""
+"""Whether a request comes from this machine itself."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -8,11 +8,11 @@ from fastapi import Request
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
-def from_here(request: Request) -> bool:
-    """Whether the request comes from a loopback address, and for nobody else.
+def is_loopback(request: Request) -> bool:
+    """Whether the request comes from a loopback address and was not forwarded for another client.
 
-    Not from any private one: to a container all the world may come from its gateway. Nor through a proxy on this
-    machine, which says in a header for whom it asks.
+    Private addresses do not count: a container may see every client as its gateway. Nor does a proxy on this machine,
+    which names its client in a header.
     """
     if request.client is None or any(name in request.headers for name in _FORWARDED):
         return False
@@ -23,10 +23,10 @@ def from_here(request: Request) -> bool:
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
-def named_here(request: Request, public_url: str) -> bool:
-    """Whether the Host is a name of this machine's own, or PUBLIC_URL's.
+def names_this_host(request: Request, public_url: str) -> bool:
+    """Whether the Host header names this machine's loopback, or PUBLIC_URL's host.
 
-    A page of a stranger whose name was made to lead to 127.0.0.1 (DNS rebinding) has another.
+    A foreign page whose name was made to resolve to 127.0.0.1 (DNS rebinding) sends its own name.
     """
     host = _host(f"//{request.headers.get('host', '')}")
     return host in {"localhost", "127.0.0.1", "::1", _host(public_url)}

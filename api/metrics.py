@@ -1,4 +1,4 @@
-"""What is measured, for Prometheus: this process's requests and sockets, and what the database says of all."""
+"""Metrics for Prometheus: this process's requests and sockets, and the database's state of mails, reports and jobs."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from api.local import from_here
+from api.local import is_loopback
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
 from core import jobs, outbox
@@ -32,9 +32,9 @@ from core.settings import settings
 router = APIRouter(tags=["health"])
 
 FRESH_SECONDS: Final = 5.0
-"""However often it is asked, the database is looked at no more often than this."""
+"""However often /metrics is read, the database is queried at most once in this time."""
 PATIENCE: Final = 3.0
-"""How long an answer waits for the database; then it comes without what only that knows."""
+"""How long a response waits for the database; then it comes without the database's metrics."""
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LIMITS: Final = ("WS_QUEUE_BYTES", "WS_SEND_SECONDS")
@@ -50,7 +50,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class DatabaseStats(NamedTuple):
-    """What the database said: mails, reports, jobs, the newest push id, how long the first not routed here waited."""
+    """What was read from the database: mails, reports, jobs, the newest push id, the age of the oldest unrouted."""
 
     mail: stats.MailStats
     reports: report_stats.ReportStats
@@ -60,7 +60,7 @@ class DatabaseStats(NamedTuple):
 
 
 class Metrics:
-    """The measures of one application; what strangers write is in no label."""
+    """The metrics of one application; nothing that clients write is in a label."""
 
     def __init__(self, hub: Hub, relay: OutboxBackend) -> None:
         self._hub, self._relay = hub, relay
@@ -86,7 +86,7 @@ class Metrics:
     def request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         route: Any = scope.get("route")
-        # the template and never the path: that holds ids, links and whatever people try
+        # the template and never the path, which holds ids, signed links and whatever clients try
         named = getattr(route, "path_format", None) or getattr(route, "path", None) or "(none)"
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
         self._requests.labels(method, named, str(status)).inc()
@@ -96,13 +96,13 @@ class Metrics:
         """Everything in Prometheus's text format."""
         if self._reading is None or (self._reading.done() and time.monotonic() - self._read_at >= FRESH_SECONDS):
             self._read_at = time.monotonic()
-            # one look at a time, however many ask and however long it takes
+            # one read at a time, however many requests come and however long it takes
             self._reading = asyncio.create_task(run_in_threadpool(_read_stats, self._hub.cursor))
         await asyncio.wait((self._reading,), timeout=PATIENCE)
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """What is not counted here but known elsewhere; the registry asks."""
+        """The metrics whose values are kept elsewhere; called by the registry."""
         stats = self._reading.result() if self._reading and self._reading.done() else None
         yield _gauge(
             "greenroom_database_up", f"Whether the database answered within {PATIENCE:g} s. {_OWN}", stats is not None
@@ -125,7 +125,7 @@ class Metrics:
         if stats is not None:
             yield _gauge(
                 "greenroom_relay_lag_seconds",
-                f"Age of the oldest push that was not routed when the database was looked at, 0 for none. {_OWN}",
+                f"Age of the oldest push that was not routed when the database was read, 0 for none. {_OWN}",
                 stats.lag,
             )
             yield _gauge("greenroom_push_newest_id", f"The newest id of the log of pushes. {_SHARED}", stats.newest)
@@ -139,7 +139,7 @@ def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
 
 
 def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counts: Sequence[StatusCount]) -> Metric:
-    """Every state and kind that there may be, with 0 for those that nothing is of."""
+    """Every possible state and kind, with 0 for those without rows."""
     found = {(one.status, one.kind): one.n for one in counts}
     family = GaugeMetricFamily(name, f"{about}, by status and {kind}. {_SHARED}", labels=["status", kind])
     for pair in product(*map(get_args, states)):
@@ -147,7 +147,7 @@ def _by_state(name: str, about: str, states: tuple[Any, Any], kind: str, counts:
     return family
 
 
-def _again(name: str, about: str, kinds: Any, kind: str, counts: Sequence[StatusCount]) -> Metric:
+def _retries(name: str, about: str, kinds: Any, kind: str, counts: Sequence[StatusCount]) -> Metric:
     family = GaugeMetricFamily(name, f"Attempts after the first, {about}. {_SHARED}", labels=[kind])
     for of in get_args(kinds):
         family.add_metric([of], sum(one.again for one in counts if one.kind == of))
@@ -168,7 +168,7 @@ def _window(newest: str, minutes: int) -> str:
 def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
     yield _by_state("greenroom_mails", "Mails that are kept", (EmailStatus, EmailKind), "kind", mail.by_status)
     about = "of mails that are kept, by kind; a retry by hand counts from 0 again"
-    yield _again("greenroom_mail_retries", about, EmailKind, "kind", mail.by_status)
+    yield _retries("greenroom_mail_retries", about, EmailKind, "kind", mail.by_status)
     yield _gauge(
         "greenroom_mail_overdue_seconds",
         f"How long the mail that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
@@ -183,7 +183,7 @@ def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
     yield _gauge("greenroom_mail_recently_accepted", f"Mails that a server accepted, {window}", mail.accepted.n)
     yield _quantiles(
         "greenroom_mail_accepted_seconds",
-        "from the INSERT of a mail, moments before its commit, to the writing down of the server's 250, a wait for its "
+        "from the INSERT of a mail, moments before its commit, to the commit of the server's 250, a wait for its "
         f"due time and retries included, of those accepted {window}",
         mail.accepted,
     )
@@ -192,17 +192,17 @@ def _mail_metrics(mail: stats.MailStats) -> Iterator[Metric]:
 def _job_metrics(counts: list[jobs.JobStats]) -> Iterator[Metric]:
     runs = CounterMetricFamily(
         "greenroom_job_runs",
-        f"Runs of a job that are over, by how they ended; skipped: another run did its work. {_SHARED}",
+        f"Runs of a job that are over, by outcome; skipped: another run did its work. {_SHARED}",
         labels=["job", "end"],
     )
     rows = CounterMetricFamily(
         "greenroom_job_rows",
-        f"What completed runs of a job found, and what became of it; dry runs left out. {_SHARED}",
+        f"Rows that completed runs of a job found, by outcome; dry runs left out. {_SHARED}",
         labels=["job", "outcome"],
     )
     late = CounterMetricFamily("greenroom_job_late_runs", f"Runs that did not start in time. {_SHARED}", labels=["job"])
     is_late = GaugeMetricFamily(
-        "greenroom_job_is_late", f"Whether a run was late and none has begun since. {_SHARED}", labels=["job"]
+        "greenroom_job_is_late", f"Whether a run was late and no later one has started. {_SHARED}", labels=["job"]
     )
     success = GaugeMetricFamily(
         "greenroom_job_last_success_timestamp_seconds", f"When a run last completed. {_SHARED}", labels=["job"]
@@ -220,15 +220,15 @@ def _job_metrics(counts: list[jobs.JobStats]) -> Iterator[Metric]:
 
 
 def _report_metrics(reports: report_stats.ReportStats) -> Iterator[Metric]:
-    yield _by_state("greenroom_reports", "Reports asked for", (ReportStatus, ReportType), "type", reports.by_status)
-    yield _again("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.by_status)
+    yield _by_state("greenroom_reports", "Reports requested", (ReportStatus, ReportType), "type", reports.by_status)
+    yield _retries("greenroom_report_retries", "of each report, by type", ReportType, "type", reports.by_status)
     yield _gauge(
         "greenroom_report_overdue_seconds",
         f"How long the report that waits longest for an attempt has been due, 0 when none is. {_SHARED}",
         reports.overdue_seconds,
     )
     yield _gauge("greenroom_report_kept_bytes", f"Bytes of all files that are kept. {_SHARED}", reports.kept_bytes)
-    window = _window(f"{report_stats.RECENT_REPORTS} asked for", report_stats.RECENT_MINUTES)
+    window = _window(f"{report_stats.RECENT_REPORTS} requested", report_stats.RECENT_MINUTES)
     yield _gauge("greenroom_report_recently_ready", f"Reports that became ready, {window}", reports.ready.n)
     yield _quantiles(
         "greenroom_report_ready_seconds",
@@ -251,12 +251,12 @@ def _read_stats(cursor: int | None) -> DatabaseStats | None:
 
 
 def _may_read(request: Request) -> None:
-    if not settings().metrics_public and not from_here(request):
+    if not settings().metrics_public and not is_loopback(request):
         raise Forbidden("Metrics are for this machine only; GREENROOM_METRICS_PUBLIC=true opens them to all.")
 
 
 @router.get("/metrics", dependencies=[Depends(_may_read)], response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Measures in Prometheus's text format, for loopback clients, or anyone where METRICS_PUBLIC is set."""
+    """Metrics in Prometheus's text format, for loopback clients, or anyone where METRICS_PUBLIC is set."""
     measured: Metrics = request.app.state.metrics
     return Response(await measured.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -19,7 +19,7 @@ PathId = Annotated[Id, Path()]
 
 
 class NotificationOut(Out):
-    """A notification as its reader sees it; with neither ``user_id`` nor ``role`` it went to everybody."""
+    """A notification as its recipient sees it; with neither ``user_id`` nor ``role`` it went to everybody."""
 
     id: int
     user_id: int | None
@@ -37,7 +37,7 @@ class NotificationOut(Out):
 
 
 class CreatedNotificationOut(Out):
-    """A notification as who wrote it sees it."""
+    """A notification as its author sees it."""
 
     id: int
     status: str
@@ -56,7 +56,7 @@ class CreatedNotificationOut(Out):
 
 
 class AllRead(BaseModel):
-    """How many notifications were read only now."""
+    """How many notifications this request marked as read."""
 
     read: int
 
@@ -69,20 +69,20 @@ class UnreadCount(BaseModel):
 
 
 class Preferences(BaseModel):
-    """What the viewer is told of, and how; null: it does not come that way."""
+    """The viewer's preferences by category and channel; null: the category does not use that channel."""
 
     items: list[preferences.Preference]
 
 
-class Wishes(Input):
-    """Changes to preferences; what they do not name stays as it is."""
+class PreferencesPatch(Input):
+    """Changes to preferences; categories that are not named stay as they are."""
 
     items: Annotated[tuple[preferences.PreferenceChange, ...], Field(max_length=200)]
 
 
 @router.post("/notifications", status_code=201, response_model=CreatedNotificationOut)
 def create_notification(given: notifications.NewNotification, create: Create) -> Response:
-    """Write to a user, a role or everybody, at once or at a later time."""
+    """Notify a user, a role or everybody, at once or at a later time."""
     return create(
         lambda: CreatedNotificationOut.model_validate(
             notifications.create(create.db, given, by=create.viewer, now=utcnow())
@@ -127,25 +127,25 @@ def mark_notification_read(notification_id: PathId, db: Db, viewer: Viewer) -> N
 
 @router.post("/notifications/{notification_id}/archive")
 def archive_notification(notification_id: PathId, db: Db, viewer: Viewer) -> NotificationOut:
-    """Put one away."""
+    """Archive one."""
     notifications.mark_archived(db, notification_id, by=viewer, now=utcnow())
     return NotificationOut.model_validate(notifications.get(db, notification_id, by=viewer))
 
 
 @router.delete("/notifications/{notification_id}", status_code=204)
 def withdraw_notification(notification_id: PathId, db: Db, viewer: Viewer) -> None:
-    """Take back what the viewer wrote: it is not delivered, or leaves every inbox. Admins may take back anybody's."""
+    """Withdraw one that the viewer wrote: it is not delivered, or leaves every inbox. Admins may withdraw any."""
     notifications.withdraw(db, notification_id, by=viewer, now=utcnow())
 
 
 @router.get("/preferences")
 def read_preferences(db: Db, viewer: Viewer) -> Preferences:
-    """What the viewer is told of, by category, in the app and by mail."""
+    """The viewer's preferences, by category, in the app and by mail."""
     return Preferences(items=preferences.for_viewer(db, viewer))
 
 
 @router.put("/preferences")
-def change_preferences(given: Wishes, db: Db, viewer: Viewer) -> Preferences:
+def change_preferences(given: PreferencesPatch, db: Db, viewer: Viewer) -> Preferences:
     """Turn categories on or off."""
     notifications.change_preferences(db, given.items, by=viewer)
     return Preferences(items=preferences.for_viewer(db, viewer))

@@ -1,4 +1,4 @@
-"""A run's parameters, looked at before Prefect gets them."""
+"""Checks a run's parameters before they are sent to Prefect."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from core.errors import Invalid
 
 
 def check_parameters(given: dict[str, Any], known: dict[str, Any]) -> None:
-    """Refuse at once what the run itself would fail of, or Prefect cannot keep. Raises Invalid, naming the parameter.
+    """Refuse parameters on which the run would fail or that Prefect cannot store. Raises Invalid, naming the parameter.
 
     ``known`` are the properties of the flow's schema.
     """
@@ -30,7 +30,7 @@ def check_parameters(given: dict[str, Any], known: dict[str, Any]) -> None:
 
 
 def _iso_text(value: Any) -> Any:
-    """Seconds since 1970 would be read as a date, too, and nobody means that."""
+    """ISO 8601 only: a number would be read as seconds since 1970, which nobody means."""
     if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d", value):
         raise ValueError("should be written like 2026-11-23, a time like 2026-11-23T10:00:00Z")
     return value
@@ -44,7 +44,7 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 
 
 def _can_be_kept(value: Any) -> bool:
-    """Python reads NaN, halves of characters and NUL as JSON; PostgreSQL takes none of them."""
+    """Python's JSON accepts NaN, lone surrogates and NUL; PostgreSQL stores none of them."""
     try:
         written = json.dumps(value, allow_nan=False, ensure_ascii=False)
         written.encode()

@@ -78,7 +78,7 @@ class InterviewOut(Out):
 
 @router.post("/users", status_code=201, response_model=UserOut)
 def create_user(given: people.NewUser, create: Create) -> Response:
-    """Make a user."""
+    """Create a user."""
     return create(lambda: UserOut.model_validate(people.create_user(create.db, given, by=create.viewer)))
 
 
@@ -103,7 +103,7 @@ def change_user(user_id: PathId, given: people.UserPatch, db: Db, viewer: Viewer
 
 @router.post("/candidates", status_code=201, response_model=CandidateOut)
 def create_candidate(given: people.NewCandidate, create: Create) -> Response:
-    """Make a candidate."""
+    """Create a candidate."""
     return create(
         lambda: CandidateOut.model_validate(people.create_candidate(create.db, given, by=create.viewer, now=utcnow()))
     )
@@ -130,7 +130,7 @@ def change_candidate(candidate_id: PathId, given: people.CandidatePatch, db: Db,
 
 @router.post("/interviews", status_code=201, response_model=InterviewOut)
 def create_interview(given: interviews.NewInterview, create: Create) -> Response:
-    """Make an interview with its questions."""
+    """Create an interview with its questions."""
     return create(lambda: InterviewOut.model_validate(interviews.create(create.db, given, by=create.viewer)))
 
 

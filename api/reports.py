@@ -1,4 +1,4 @@
-"""Reports over HTTP: asking for one, where it stands, its file."""
+"""Reports over HTTP: request one, read its status, download its file."""
 
 import re
 from datetime import datetime
@@ -31,7 +31,7 @@ class FileOut(Out):
 
 
 class ReportOut(Out):
-    """A report and where it stands; ``file`` once it is ready, and while it is kept."""
+    """A report and its status; ``file`` once it is ready, and while it is kept."""
 
     id: UUID
     type: ReportType
@@ -54,7 +54,7 @@ class ReportOut(Out):
 
 @router.post("", status_code=202, response_model=ReportOut)
 def request_report(given: reports.NewReport, create: Create) -> Response:
-    """Ask for a report; while the same of yours is unfinished, you get that one."""
+    """Request a report; while an equal one of yours is unfinished, the answer is that one."""
 
     def make() -> ReportOut:
         wanted = reports.enqueue(create.db, given, by=create.viewer, now=utcnow())
@@ -94,17 +94,17 @@ Given = Annotated[str | None, Header()]
     response_class=Response,
     responses={
         200: {"content": {"application/pdf": {}, "text/csv": {}}},
-        206: {"description": "the range that was asked for"},
-        304: {"description": "what you have is still right"},
+        206: {"description": "the requested range"},
+        304: {"description": "what you have is still current"},
         404: {"description": "no such report of yours, or its file is no longer kept"},
         409: {"description": "it is not ready"},
-        416: {"description": "no byte of the range is there"},
+        416: {"description": "no byte of the range exists"},
     },
 )
 def read_file(
     report_id: UUID, viewer: ViewerWithoutDb, if_none_match: Given = None, if_range: Given = None, range: Given = None
 ) -> Response:
-    """A ready report's file: whole, a range of it (RFC 9110, section 14), or not again if you have it."""
+    """A ready report's file: whole, a range of it (RFC 9110, section 14), or 304 when you have it."""
     with transaction() as db:
         file = reports.get_file(db, report_id, by=viewer)
     etag = f'"{file.sha256}"'
@@ -133,7 +133,7 @@ _RANGE = re.compile(r"bytes *= *(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE
 
 
 def parse_range(given: str, size: int) -> tuple[int, int] | None:
-    """The first and the last byte that the header asks for; None when it is to be ignored, as several ranges are."""
+    """The first and the last byte that the header requests; None when it is to be ignored, as several ranges are."""
     found = _RANGE.fullmatch(given.strip())
     if found is None or not (found[1] or found[2]):
         return None
@@ -153,6 +153,6 @@ def _names(if_none_match: str, etag: str) -> bool:
 
 
 def disposition(filename: str) -> str:
-    """The header that saves the file under its name, for old programs in ASCII (RFC 6266, appendix D)."""
+    """The Content-Disposition header with the file's name, for old clients in ASCII (RFC 6266, appendix D)."""
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -1,4 +1,4 @@
-"""Every request gets an id that the client sees and the log has, and one line when it is answered."""
+"""Every request gets an id, which the response and the log have, and one log line when it is answered."""
 
 import logging
 import re
@@ -11,30 +11,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-_SANE = re.compile(r"[\w.:-]{1,128}")
+_VALID_ID = re.compile(r"[\w.:-]{1,128}")
 
 
-def shown(path: str) -> str:
-    """The path as logs may have it: the link of a mail is a key, and names an address."""
+def loggable_path(path: str) -> str:
+    """The path without secrets: the signed part of an unsubscribe link is a key, and names an address."""
     return "/unsubscribe/…" if path.startswith("/unsubscribe/") else path
 
 
 class RequestLog:
     """ASGI middleware: takes the caller's ``X-Request-Id`` or makes one, answers with it, and logs it.
 
-    The query is not logged: it may hold what people typed. ``answered`` is told of each: scope, status, seconds.
+    The query is not logged: it may hold what people typed. ``on_response`` is called for each: scope, status, seconds.
     """
 
-    def __init__(self, app: ASGIApp, answered: Callable[[Scope, int, float], None]) -> None:
-        self._app, self._answered = app, answered
+    def __init__(self, app: ASGIApp, on_response: Callable[[Scope, int, float], None]) -> None:
+        self._app, self._on_response = app, on_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an HTTP request on; other kinds of connections log for themselves."""
+        """Handle an HTTP request; other kinds of connections log for themselves."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _SANE.fullmatch(given) else uuid4().hex
+        request_id = given if _VALID_ID.fullmatch(given) else uuid4().hex
         began, status = time.perf_counter(), 500
 
         async def answer(message: Message) -> None:
@@ -48,13 +48,13 @@ class RequestLog:
             await self._app(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - began
-            self._answered(scope, status, seconds)
+            self._on_response(scope, status, seconds)
             quiet = scope["path"].startswith("/health/") and status < 500
             log.log(
                 logging.DEBUG if quiet else logging.INFO,
                 "%s %s %s",
                 scope["method"],
-                shown(scope["path"]),
+                loggable_path(scope["path"]),
                 status,
                 extra={"request_id": request_id, "ms": round(seconds * 1000, 1)},
             )

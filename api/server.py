@@ -14,11 +14,11 @@ def serve() -> None:
     """Serve HTTP and live updates until SIGTERM or Ctrl-C; sockets are closed with 1012 (restart)."""
     logs.setup("api")
     config = settings()
-    uvicorn.run(create_app(config), **served_by(config))
+    uvicorn.run(create_app(config), **uvicorn_options(config))
 
 
-def served_by(config: Settings) -> dict[str, Any]:
-    """How uvicorn serves the application."""
+def uvicorn_options(config: Settings) -> dict[str, Any]:
+    """uvicorn's options."""
     return {
         "host": config.host,
         "port": config.port,
@@ -29,7 +29,7 @@ def served_by(config: Settings) -> dict[str, Any]:
         "ws_per_message_deflate": False,
         "log_config": None,
         "access_log": False,
-        # uvicorn believes X-Forwarded-* of every local process otherwise.
+        # uvicorn trusts X-Forwarded-* of every local process otherwise.
         "proxy_headers": False,
         "timeout_graceful_shutdown": 5,
     }

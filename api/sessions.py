@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/sessions", tags=["sessions"])
 
 
 class SessionOut(Out):
-    """A session; scores, decisions and holds are the staff's and the interviewer's, and null to the candidate."""
+    """A session; scores, decisions and holds are for staff and the interviewer, and null for the candidate."""
 
     id: UUID
     status: SessionStatus
@@ -73,26 +73,26 @@ class SessionEventOut(Out):
 
 
 class Answers(Input):
-    """Answers to store together; one alone may stand without the list."""
+    """Answers to store together; a single one may come without the list."""
 
     answers: Annotated[tuple[sessions.NewAnswer, ...], Field(max_length=200)]
 
     @model_validator(mode="before")
     @classmethod
-    def _one(cls, given: Any) -> Any:
+    def _wrap_single(cls, given: Any) -> Any:
         return {"answers": [given]} if isinstance(given, dict) and "question_id" in given else given
 
     @field_validator("answers")
     @classmethod
-    def _some(cls, given: tuple[sessions.NewAnswer, ...]) -> tuple[sessions.NewAnswer, ...]:
-        # Not min_length: one bad answer would also be told as none at all.
+    def _not_empty(cls, given: tuple[sessions.NewAnswer, ...]) -> tuple[sessions.NewAnswer, ...]:
+        # Not min_length: one invalid answer would be reported as an empty list, too.
         if not given:
             raise ValueError("must hold at least one answer")
         return given
 
 
-class Done(BaseModel):
-    """What was asked is done."""
+class StoredOut(BaseModel):
+    """The session whose answers or feedback were stored."""
 
     id: UUID
 
@@ -140,7 +140,7 @@ def list_sessions(db: Db, viewer: Viewer, where: Filter, pages: Pages, last_id: 
 
 @router.get("/{session_id}")
 def read_session(session_id: UUID, db: Db, viewer: Viewer, last_id: LastId) -> SessionOut:
-    """One session. The candidate's first look at it is remembered."""
+    """One session. The candidate's first GET sets ``opened_at``."""
     shown = _shown(db, session_id, viewer)
     if shown.opened_at is None and sessions.mark_opened(db, session_id, by=viewer, now=utcnow()):
         return _shown(db, session_id, viewer)
@@ -163,34 +163,34 @@ def move_session(session_id: UUID, given: sessions.NewStatus, db: Db, viewer: Vi
 
 @router.post("/{session_id}/activity", status_code=204)
 def note_activity(session_id: UUID, db: Db, viewer: Viewer) -> None:
-    """A sign of life from the candidate."""
+    """Record that the candidate is active."""
     sessions.note_activity(db, session_id, by=viewer, now=utcnow())
 
 
-@router.post("/{session_id}/answers", status_code=201, response_model=Done)
+@router.post("/{session_id}/answers", status_code=201, response_model=StoredOut)
 def answer(session_id: UUID, given: Answers, create: Create) -> Response:
     """Store answers and scores."""
 
-    def make() -> Done:
+    def make() -> StoredOut:
         sessions.answer(create.db, session_id, given.answers, by=create.viewer, now=utcnow())
-        return Done(id=session_id)
+        return StoredOut(id=session_id)
 
     return create(make)
 
 
-@router.post("/{session_id}/feedback", status_code=201, response_model=Done)
+@router.post("/{session_id}/feedback", status_code=201, response_model=StoredOut)
 def give_feedback(session_id: UUID, given: sessions.NewFeedback, create: Create) -> Response:
     """Store the interviewer's recommendation."""
 
-    def make() -> Done:
+    def make() -> StoredOut:
         sessions.give_feedback(create.db, session_id, given, by=create.viewer, now=utcnow())
-        return Done(id=session_id)
+        return StoredOut(id=session_id)
 
     return create(make)
 
 
 @router.get("/{session_id}/events")
 def read_history(session_id: UUID, db: Db, viewer: Viewer, pages: Pages, last_id: LastId) -> Page[SessionEventOut]:
-    """What happened to a session, oldest first."""
+    """A session's history, oldest first."""
     rows = sessions.history(db, session_id, by=viewer, after=pages.after_id(), limit=pages.limit + 1)
     return pages.page(SessionEventOut, rows, last_id)

@@ -15,7 +15,7 @@ from core.emails.unsubscribe import InvalidLink, MailSubscription
 router = APIRouter(prefix="/unsubscribe", tags=["unsubscribing"], default_response_class=HTMLResponse)
 
 _HEADERS = HEADERS | {
-    "Cache-Control": "no-store",  # the address is a key
+    "Cache-Control": "no-store",  # the signed link is a key
     "Content-Security-Policy": content_security_policy(style_src=hash_source(STYLE), form_action="'self'"),
 }
 
@@ -47,7 +47,7 @@ def _invalid_link() -> HTMLResponse:
 
 @router.get("/{signed}")
 def show_confirmation(signed: str) -> HTMLResponse:
-    """What the link would end, and a button that does; changes nothing."""
+    """What the link unsubscribes from, and a button that does it; changes nothing."""
     try:
         subscription = email_unsubscribe.verify_link(signed)
     except InvalidLink:
@@ -57,7 +57,7 @@ def show_confirmation(signed: str) -> HTMLResponse:
 
 @router.post("/{signed}")
 def unsubscribe(signed: str, db: Db) -> HTMLResponse:
-    """End it, whatever the body says: the link is the proof (RFC 8058, section 3.2)."""
+    """Unsubscribe, whatever the body says: the link authorises it (RFC 8058, section 3.2)."""
     try:
         subscription = email_unsubscribe.unsubscribe(db, signed, now=utcnow())
     except InvalidLink:

@@ -1,1 +1,1 @@
-"""Speed, measured: each module prints what docs/benchmarks.md keeps, with the command that made it."""
+"""Benchmarks: each module prints a table; docs/benchmarks.md has the results with their commands."""

@@ -1,4 +1,4 @@
-"""The jobs by the hundred thousand: ``python -m bench.jobs [--due 100000] [--seconds 60] [--sessions 1000000]``.
+"""The jobs by the hundred thousand rows: ``python -m bench.jobs [--due 100000] [--seconds 60] [--sessions 1000000]``.
 
 Reminders and notifications by two workers and two dispatchers at once, and against plain SQL; how exact reminders
 are with a dispatcher; and cleanup of a fifth of all sessions. An embedded PostgreSQL is started for it, as the local
@@ -50,18 +50,18 @@ COUNTED = {
         }.items()
     },
 }
-"""What there is of each thing that is due, once it is done: one."""
+"""Counts of each effect; every due row has exactly one."""
 
 
 def main() -> None:
     """Measure, compare, print."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--due", type=int, default=100_000)
-    ask.add_argument("--seconds", type=int, default=60)
-    ask.add_argument("--sessions", type=int, default=1_000_000)
-    ask.add_argument("--worker", choices=("core", "plain", "cleanup"), help=argparse.SUPPRESS)
-    ask.add_argument("--now", help=argparse.SUPPRESS)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--due", type=int, default=100_000)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--worker", choices=("core", "plain", "cleanup"), help=argparse.SUPPRESS)
+    parser.add_argument("--now", help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.worker:
         worker(given.worker)
         return
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def together(server: PostgresServer, due: int) -> None:
-    """Two workers and two dispatchers at once over all that is due: exactly one effect each."""
+    """Two workers and two dispatchers at once on all due rows: exactly one effect each."""
     with own_database(server) as url, tempfile.TemporaryDirectory() as folder:
         _fill(url, due)
         with _backend_cpu(server, url) as spent:
@@ -104,7 +104,7 @@ def together(server: PostgresServer, due: int) -> None:
 
 
 def cost(server: PostgresServer, due: int) -> None:
-    """One worker, and plain SQL that writes the same: CPU time a row, and what of it rendering takes."""
+    """One worker, and plain SQL that writes the same: CPU time a row, with the share of rendering."""
     rest: dict[str, float] = {}
     for what in ("core", "plain"):
         with own_database(server) as url:
@@ -131,7 +131,7 @@ def _fill(url: str, due: int) -> None:
 
 
 def _all_done(url: str, due: int) -> bool:
-    """Whether everything was sent; that nothing was sent twice."""
+    """Whether everything was sent; asserts that nothing was sent twice."""
     with psycopg.connect(url) as db:
         counts = {name: db.execute(query).fetchone()[0] for name, query in COUNTED.items()}  # type: ignore[index,arg-type]
     assert max(counts.values()) <= due, counts
@@ -201,7 +201,7 @@ def _backend_cpu(server: PostgresServer, url: str) -> Iterator[list[float]]:
     seen: dict[int, float] = {}
     name, stop, spent = url.rsplit("/", 1)[1], threading.Event(), [0.0]
 
-    def look() -> None:
+    def sample() -> None:
         with psycopg.connect(server.url, autocommit=True) as db:
             while not stop.wait(0.05):
                 for (pid,) in db.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [name]):
@@ -211,7 +211,7 @@ def _backend_cpu(server: PostgresServer, url: str) -> Iterator[list[float]]:
                         continue
                     seen[pid] = times.user + times.system
 
-    watching = threading.Thread(target=look)
+    watching = threading.Thread(target=sample)
     watching.start()
     yield spent
     stop.set()
@@ -223,7 +223,7 @@ def _backend_cpu(server: PostgresServer, url: str) -> Iterator[list[float]]:
 
 
 def cleaning(server: PostgresServer, sessions: int) -> None:
-    """A fifth of all sessions is old: how long any lock is held, and what memory it takes, against a tenth of that."""
+    """Cleanup of a fifth of all sessions: the longest time a lock is held, and the memory; and of a tenth."""
     for share in (50, 5):
         with own_database(server) as url:
             old = sessions // share
@@ -245,7 +245,7 @@ def cleaning(server: PostgresServer, sessions: int) -> None:
 
 
 def _reported(now: datetime) -> Dashboard:
-    """What the dashboard says of the last half year."""
+    """The dashboard of the last half year."""
     with snapshot() as db:
         return metrics.dashboard(db, Period(now - timedelta(days=182), now, "UTC"), as_of=now)
 

@@ -1,4 +1,4 @@
-"""How exact reminders are with a dispatcher up: part of ``python -m bench.jobs``."""
+"""How punctual reminders are with a running dispatcher: part of ``python -m bench.jobs``."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from tests.support.processes import PostgresServer, own_database
 
 
 def precision(server: PostgresServer, seconds: int) -> None:
-    """20 reminders due a second, and a dispatcher: from ``due_at`` to a row that others see."""
+    """20 reminders due a second, and a dispatcher: from ``due_at`` to the committed row."""
     with own_database(server) as url, tempfile.TemporaryDirectory() as folder:
         now = utcnow()
         first = now + timedelta(seconds=8)
@@ -46,13 +46,13 @@ def precision(server: PostgresServer, seconds: int) -> None:
         cuts = quantiles(late, n=100)
         print(
             f"\n20 due a second for {seconds} s: due → committed mail row p50 {cuts[49]:.3f} s, p99 {cuts[98]:.3f} s,"
-            f" earliest {min(late):.3f}, latest {max(late):.3f} (seen by a look each 20 ms)",
+            f" earliest {min(late):.3f}, latest {max(late):.3f} (polled each 20 ms)",
             flush=True,
         )
 
 
 def dispatcher(url: str, folder: str) -> "subprocess.Popen[bytes]":
-    """A real one, with nobody at the mail server's address nor at Prefect's: mails are queued, and stay so."""
+    """A real dispatcher, without a mail server and Prefect: mails stay queued."""
     environment = os.environ | {
         "GREENROOM_DATABASE_URL": url,
         "GREENROOM_JWT_SECRET": "a secret of the benchmark's own, long",

@@ -1,4 +1,4 @@
-"""What reminders and notifications write, as one hand-written statement a batch, words given: the yardstick."""
+"""The rows that reminders and notifications write, as one hand-written statement a batch, texts fixed: the baseline."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ _SEND = """
         FROM due JOIN sessions s ON s.id = due.session_id JOIN interviews i ON i.id = s.interview_id
         JOIN candidates c ON c.id = s.candidate_id
         JOIN users u ON u.id = CASE due.recipient WHEN 'candidate' THEN c.user_id ELSE s.interviewer_id END
-    ), words AS MATERIALIZED (
+    ), rendered AS MATERIALIZED (
         SELECT * FROM unnest(%(texts)s::text[], %(htmls)s::text[], %(files)s::bytea[]) WITH ORDINALITY
             AS given(text, html, file, place)
     ), mails AS (
@@ -27,23 +27,23 @@ _SEND = """
                             text_body, html_body, category, idempotency_key, due_at, expires_at)
         SELECT email_id, 'reminder', 1, session_id, 1, email, name, email_id::text, title, text, html, 'reminder',
                'reminder/' || session_id || recipient, %(now)s, send_by
-        FROM whom JOIN words USING (place)
+        FROM whom JOIN rendered USING (place)
         ON CONFLICT (idempotency_key) DO NOTHING
     ), files AS (
         INSERT INTO email_attachments (email_id, ordinal, filename, content_type, content)
-        SELECT email_id, 1, 'invite.ics', 'text/calendar', file FROM whom JOIN words USING (place)
-    ), told AS (
+        SELECT email_id, 1, 'invite.ics', 'text/calendar', file FROM whom JOIN rendered USING (place)
+    ), delivered AS (
         INSERT INTO notifications (user_id, category, title, body, session_id, not_before, status, delivered_at,
                                    dedupe_key)
         SELECT user_id, 'reminder', 'Interview coming up', title || scheduled_start, session_id, %(now)s, 'delivered',
                %(now)s, session_id || '/1/reminder/' || recipient || '/60' FROM whom
         ON CONFLICT (dedupe_key) DO NOTHING RETURNING id, user_id, title, body, session_id
     ), receipts AS (
-        INSERT INTO notification_receipts (user_id, notification_id) SELECT user_id, id FROM told
+        INSERT INTO notification_receipts (user_id, notification_id) SELECT user_id, id FROM delivered
     ), done AS (
         UPDATE reminders r SET status = 'sent', sent_at = clock_timestamp() FROM due WHERE r.id = due.id
     )
-    SELECT id, user_id, title, body, session_id FROM told
+    SELECT id, user_id, title, body, session_id FROM delivered
 """
 _PUSH = """
     INSERT INTO push_events (destination, type, payload)
@@ -65,13 +65,13 @@ _DELIVER = """
     WITH due AS MATERIALIZED (
         SELECT id FROM notifications WHERE status = 'pending' AND not_before <= %(now)s
         ORDER BY not_before, id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), told AS (
+    ), delivered AS (
         UPDATE notifications n SET status = 'delivered', delivered_at = %(now)s FROM due WHERE n.id = due.id
         RETURNING n.id, n.user_id
     ), receipts AS (
-        INSERT INTO notification_receipts (user_id, notification_id) SELECT user_id, id FROM told
+        INSERT INTO notification_receipts (user_id, notification_id) SELECT user_id, id FROM delivered
     )
-    SELECT id, user_id FROM told
+    SELECT id, user_id FROM delivered
 """
 
 
@@ -80,11 +80,11 @@ def deliver(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
     total = 0
     while True:
         with db.transaction():
-            told = db.execute(_DELIVER, {"now": now, "batch": batch}).fetchall()
-            if not told:
+            delivered = db.execute(_DELIVER, {"now": now, "batch": batch}).fetchall()
+            if not delivered:
                 return total
-            _push(db, [id_ for id_, _ in told], [user for _, user in told])
-        total += len(told)
+            _push(db, [id_ for id_, _ in delivered], [user for _, user in delivered])
+        total += len(delivered)
 
 
 def _push(db: psycopg.Connection, ids: list[int], users: list[int]) -> None:
@@ -95,12 +95,12 @@ def _push(db: psycopg.Connection, ids: list[int], users: list[int]) -> None:
 
 def send(db: psycopg.Connection, *, now: datetime, batch: int) -> int:
     """Send everything that is due; how many."""
-    total, words = 0, {"texts": [TEXT] * batch, "htmls": [HTML] * batch, "files": [FILE] * batch}
+    total, rendered = 0, {"texts": [TEXT] * batch, "htmls": [HTML] * batch, "files": [FILE] * batch}
     while True:
         with db.transaction():
-            given = {"now": now, "batch": batch, **words}
-            told = db.execute(_SEND, given).fetchall()
-            if not told:
+            given = {"now": now, "batch": batch, **rendered}
+            delivered = db.execute(_SEND, given).fetchall()
+            if not delivered:
                 return total
-            _push(db, [row[0] for row in told], [row[1] for row in told])
-        total += len(told)
+            _push(db, [row[0] for row in delivered], [row[1] for row in delivered])
+        total += len(delivered)

@@ -19,12 +19,12 @@ from tests.support import processes
 
 
 def main() -> None:
-    """Print latencies of moves at a steady rate, and what a move costs in CPU time."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--rate", type=float, default=20, help="moves a second")
-    asked.add_argument("--seconds", type=float, default=60)
-    asked.add_argument("--clients", type=int, default=3, help="subscribed stompjs clients")
-    given = asked.parse_args()
+    """Print latencies of moves at a steady rate, and the CPU time of a move."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=20, help="moves a second")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=3, help="subscribed stompjs clients")
+    given = parser.parse_args()
     os.environ["GREENROOM_JWT_SECRET"] = processes.SECRET
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "pg").mkdir()

@@ -36,11 +36,11 @@ SENDER = "greenroom@localhost"
 
 def main() -> None:
     """Print both tables."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--rate", type=float, default=10, help="mails a second, for the latency")
-    asked.add_argument("--seconds", type=float, default=60)
-    asked.add_argument("--mails", type=int, default=20_000, help="mails of the queue to drain")
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=10, help="mails a second, for the latency")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--mails", type=int, default=20_000, help="mails of the queue to drain")
+    given = parser.parse_args()
     os.environ["GREENROOM_JWT_SECRET"] = processes.SECRET
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, fsync on")
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def latency(url: str, folder: Path, rate: float, seconds: float) -> None:
 def drain(url: str, folder: Path, mails: int) -> None:
     """Time a queue of mails through the dispatcher, and the same bytes through a bare loop, one after the other."""
     fill(mails)
-    contents = written()
+    contents = rendered_mails()
     size = sum(map(len, contents)) / len(contents)
     rows = [("bare aiosmtplib", *bare(folder, contents))]
     record = folder / "drain"
@@ -110,7 +110,7 @@ CONTENT: dict[str, Any] = {
 
 
 def fill(mails: int) -> None:
-    """A queue as an import leaves it."""
+    """A queue like that after an import."""
     now = datetime.now(UTC)
     for start in range(0, mails, 1000):
         ids = [uuid7(now) for _ in range(min(1000, mails - start))]
@@ -133,8 +133,8 @@ def fill(mails: int) -> None:
         db.execute(text("ANALYZE emails"))
 
 
-def written() -> list[bytes]:
-    """Every queued mail as the bytes that go out; nothing stays claimed."""
+def rendered_mails() -> list[bytes]:
+    """Every queued mail as the bytes that are sent; the claims are rolled back."""
     contents, more = [], True
     with transaction() as db:
         while more:
@@ -146,9 +146,9 @@ def written() -> list[bytes]:
 
 
 def bare(folder: Path, contents: list[bytes], run: Callable[[Any], Any] = asyncio.run) -> tuple[float, float]:
-    """Mails a second and CPU seconds a mail of the loop that does nothing but send, in a process of its own."""
+    """Mails a second and CPU seconds a mail of a loop that only sends, in a process of its own."""
     record = folder / f"bare{time.monotonic_ns()}"
-    fork = multiprocessing.get_context("fork")  # the contents go along without being copied
+    fork = multiprocessing.get_context("fork")  # the child inherits the contents without copying them
     _given[:] = contents
     with smtp_server(record) as port, ProcessPoolExecutor(1, fork) as pool:
         took, cpu = pool.submit(_bare, port, run).result()
@@ -193,7 +193,7 @@ def smtp_server(record: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def dispatcher(url: str, port: int, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """``greenroom dispatcher``, as it is deployed; Prefect's server is away, which is nothing to mail."""
+    """``greenroom dispatcher``, as it is deployed; without Prefect's server, which mail does not need."""
     environment = os.environ | {
         "GREENROOM_DATABASE_URL": url,
         "GREENROOM_SMTP_URL": f"smtp://127.0.0.1:{port}",
@@ -211,13 +211,13 @@ def dispatcher(url: str, port: int, folder: Path) -> Iterator["subprocess.Popen[
 
 
 def accepted(record: Path) -> list[tuple[str, float]]:
-    """Message-ID and time of what the server took."""
+    """Message-ID and time of each mail that the server accepted."""
     lines = record.read_text().splitlines() if record.exists() else []
     return [(id_, float(at)) for id_, at in (line.split(" ") for line in lines)]
 
 
 def count(record: Path) -> int:
-    """How many the server took."""
+    """How many mails the server accepted."""
     return record.read_bytes().count(b"\n")
 
 

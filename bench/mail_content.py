@@ -1,4 +1,4 @@
-"""How long a mail takes to be written and to become bytes: ``python -m bench.mail_content``."""
+"""How long rendering a mail and building its bytes take: ``python -m bench.mail_content``."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from uuid import UUID
 
-from bench.mail_looks import NOW, SESSION
+from bench.mail_pictures import NOW, SESSION
 from core.emails import mime
 from core.emails.content import render
 from core.emails.draft import Draft
@@ -16,7 +16,7 @@ ROUNDS, BATCH = 5, 200
 
 
 def micros(work: Callable[[], object]) -> float:
-    """Microseconds a call: the best of a few rounds, so that others' work on the machine counts least."""
+    """Microseconds a call: the best of a few rounds, so that other load on the machine counts least."""
     work()
     best = float("inf")
     for _ in range(ROUNDS):
@@ -28,7 +28,7 @@ def micros(work: Callable[[], object]) -> float:
 
 
 def row(draft: Draft) -> SimpleNamespace:
-    """What the queue would keep of a draft."""
+    """The row that the queue would store for a draft."""
     return SimpleNamespace(
         id=UUID(int=1),
         to_address=draft.to_address,
@@ -44,7 +44,7 @@ def row(draft: Draft) -> SimpleNamespace:
 
 
 def main() -> None:
-    """Measure each kind that goes out by the thousand."""
+    """Measure each kind that is sent in large numbers."""
     os.environ.setdefault("GREENROOM_JWT_SECRET", "of this measurement only, thirty-two and more")
     kinds: tuple[str, ...] = ("completion", "reminder", "invitation", "reschedule", "cancellation")
     print(f"{'mail':12} {'rendered µs':>12} {'built µs':>10} {'bytes':>8}")

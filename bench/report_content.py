@@ -1,4 +1,4 @@
-"""The content that the ways to make a report are compared on: fourteen charts, two tables, five pages."""
+"""The content that the ways to render a report are compared on: fourteen charts, two tables, five pages."""
 
 import random
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Five pages with fourteen charts by our warm engine, beside the usual ways: ``python -m bench.report_engine``.
+"""Five pages with fourteen charts by our engine, compared with the usual ways: ``python -m bench.report_engine``.
 
 Each way runs in a process of its own, one after the other; CPU is that of all of its processes.
 """
@@ -35,10 +35,10 @@ _SUBREAPER = 36
 
 def main() -> None:
     """Print a line a way."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--reports", type=int, default=10, help="reports of our engine")
-    asked.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reports", type=int, default=10, help="reports of our engine")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.way:
         print(json.dumps(asyncio.run(_measure(given.way, given.reports))))
         return
@@ -64,7 +64,7 @@ async def _measure(way: str, reports: int) -> dict[str, Any]:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     if way.startswith("engine"):
-        from bench.report_content import document  # noqa: PLC0415 - no way pays for another's imports
+        from bench.report_content import document  # noqa: PLC0415 - so that no way is measured with another's imports
 
         async with Engine(at_once=2) as engine:
             return await _timed(lambda: engine.pdf(document()), reports, 2 if way == "engine-2" else 1)
@@ -75,7 +75,7 @@ async def _measure(way: str, reports: int) -> dict[str, Any]:
         "kaleido-chart": report_plain.kaleido_a_chart,
         "matplotlib": report_plain.matplotlib_reportlab,
     }[way]
-    # A browser that starts for each report is never warm, so its first report is as good as any.
+    # Ways that start a browser for each report have no warm-up, so the first report counts, too.
     return await _timed(make, reports, 1, warm=way == "matplotlib")
 
 
@@ -99,12 +99,14 @@ async def _timed(
 
 
 def _cpu() -> float:
-    """Seconds of this process, of its children that are gone, and of those that live, with theirs that are gone."""
+    """CPU seconds of this process, its ended children, and its living children with their ended ones."""
     ours = psutil.Process()
     total = 0.0
     for process in (ours, *ours.children(recursive=True)):
         try:
-            total += sum(process.cpu_times()[:4])  # a zombie's too: it is counted until it is reaped, and then as gone
+            total += sum(
+                process.cpu_times()[:4]
+            )  # a zombie's too: it counts here until it is reaped, then as an ended child
         except psutil.Error:
             continue
     return total

@@ -1,4 +1,4 @@
-"""A million sessions of two years for the reports, with all that goes with them: one INSERT … SELECT a table."""
+"""A million sessions of two years for the reports, and their other rows: one INSERT … SELECT a table."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ CANDIDATE_SHARE, INTERVIEWER_SHARE = 10, 200
 SCORED_SHARE = 5
 """One completed session in so many has answers."""
 
-# Statuses by lot; two thirds have an interviewer, and one completed in ten was never planned.
+# Random statuses; two thirds have an interviewer, and one completed in ten was never planned.
 _SESSIONS = """
     WITH given AS (SELECT CAST(%(now)s AS timestamptz) AS now, CAST(%(interviewers)s AS int) AS interviewers),
     lots AS (

@@ -1,4 +1,4 @@
-"""The dashboard's figures at a million sessions: time, CPU and plan of every query; and its CSV, with its memory.
+"""The dashboard's metrics at a million sessions: time, CPU and plan of every query; and its CSV, with its memory.
 
 ``python -m bench.report_metrics --sessions 1000000``. GREENROOM_DATABASE_URL names a server on which a database may
 be made and dropped (as a superuser); absent, an embedded one is started, configured as ``greenroom up`` does.
@@ -40,15 +40,15 @@ NAMES = {
     "AS starts": "heat map",
     "AS reminded": "reminders, mails, late runs",
 }
-"""Queries by what only they say."""
+"""Queries by a text that only they contain."""
 
 
 def main() -> None:
     """Fill, measure, print."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--sessions", type=int, default=1_000_000)
-    ask.add_argument("--rounds", type=int, default=5)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
     with _database(given.sessions):
         for days in (90, 365):
             _measure(_period(days), given.rounds, f"{days} days")
@@ -62,13 +62,13 @@ def _period(days: int) -> Period:
 
 
 def _measure(period: Period, rounds: int, name: str) -> None:
-    """Of each query the median and the least time, with as many cores as it takes and with one, and its CPU there."""
+    """The median and the least time of each query, with all cores and with one, and its CPU time with one."""
     took: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     for _ in range(rounds):
         with snapshot() as db, _watched(db) as seen:
-            told = metrics.dashboard(db, period, as_of=NOW)
+            dashboard = metrics.dashboard(db, period, as_of=NOW)
         for query, wall, _ in seen:
             took.setdefault(query, []).append(wall)
         with snapshot() as db, _watched(db, cores=1) as seen:
@@ -76,7 +76,9 @@ def _measure(period: Period, rounds: int, name: str) -> None:
         for query, wall, busy in seen:
             alone.setdefault(query, []).append(wall)
             cpu.setdefault(query, []).append(busy)
-    print(f"\n{name}: {told.stamp.n} sessions of the period; load {os.getloadavg()[0]:.1f}; seconds, median (least):")
+    print(
+        f"\n{name}: {dashboard.stamp.n} sessions of the period; load {os.getloadavg()[0]:.1f}; seconds, median (least):"
+    )
     lines = [*NAMES.values(), "in all"]
     for query in lines:
         cells = (f"{median(of[query]):.2f} ({min(of[query]):.2f})" for of in (took, alone, cpu))
@@ -111,12 +113,12 @@ def _watched(db: Any, cores: int = 2) -> Iterator[list[tuple[str, float, float]]
 
 
 def _stream(period: Period) -> None:
-    """All sessions as CSV, thrown away as they come."""
+    """All sessions as CSV, read and discarded."""
     with snapshot() as db:
-        told = csv.rows(db, period)
-        size, lines = sum(len(next(told)) for _ in range(3)), 0
+        chunks = csv.rows(db, period)
+        size, lines = sum(len(next(chunks)) for _ in range(3)), 0
         peak, wall, cpu = _peak(), time.perf_counter(), time.process_time()
-        for some in told:
+        for some in chunks:
             size += len(some)
             lines += some.count(b"\r\n")
     print(
@@ -127,10 +129,10 @@ def _stream(period: Period) -> None:
 
 
 def _explain(period: Period) -> None:
-    asked: list[tuple[str, Any]] = []
+    statements: list[tuple[str, Any]] = []
 
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
+        statements.append((statement, parameters))
 
     with snapshot() as db:
         event.listen(engine(), "before_cursor_execute", note)
@@ -138,7 +140,7 @@ def _explain(period: Period) -> None:
         event.remove(engine(), "before_cursor_execute", note)
     with snapshot() as db:
         cursor = db.connection().connection.cursor()
-        for statement, parameters in asked:
+        for statement, parameters in statements:
             name = next((name for mark, name in NAMES.items() if mark in statement), None)
             if name is None:
                 cursor.execute(statement, parameters)  # it tunes those after it

@@ -1,4 +1,4 @@
-"""The same report in the usual ways: kaleido as it comes, and matplotlib with reportlab."""
+"""The same report in the usual ways: kaleido by default, and matplotlib with reportlab."""
 
 import asyncio
 import subprocess

@@ -22,14 +22,14 @@ from tests.support import processes
 
 
 def main() -> None:
-    """Print latencies of reports of the demo data, one at a time and several at once, and what one costs."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--requests", type=int, default=30)
-    asked.add_argument("--type", default="dashboard_pdf")
-    asked.add_argument(
+    """Print latencies of reports of the demo data, one at a time and several at once, and the CPU time of one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=30)
+    parser.add_argument("--type", default="dashboard_pdf")
+    parser.add_argument(
         "--at-once", type=int, default=4, help="requests of the second round that are under way together"
     )
-    given = asked.parse_args()
+    given = parser.parse_args()
     os.environ["GREENROOM_JWT_SECRET"] = processes.SECRET
     with tempfile.TemporaryDirectory() as folder:
         for name in ("pg", "api"):
@@ -47,7 +47,7 @@ def main() -> None:
 
 @contextmanager
 def dispatcher(url: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A real one, with neither mail nor Prefect to talk to."""
+    """A real dispatcher, without mail server and Prefect."""
     environment = os.environ | {
         "GREENROOM_DATABASE_URL": url,
         "GREENROOM_SMTP_URL": "smtp://127.0.0.1:9",
@@ -64,25 +64,25 @@ def dispatcher(url: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def measure(api: processes.Api, process: "subprocess.Popen[bytes]", kind: str, requests: int, at_once: int) -> None:
-    """Ask again and again, each time once the last is ready; then several at a time."""
+    """Request one report after another, each when the last is ready; then several at a time."""
     recruiter = api.as_user(2)
     with processes.JsClient(processes.install_js_clients()) as client:
         client.connect(api.ws, processes.token(2))
         client.subscribe("reports", "/user/queue/reports")
         began = time.monotonic()
-        size = ready(client, [ask(recruiter, kind, 0)])[0]["data"]["size"]
+        size = ready(client, [request_report(recruiter, kind, 0)])[0]["data"]["size"]
         cold = time.monotonic() - began
         before, began = cpu(process), time.monotonic()
         took = []
         for number in range(requests):
             sent = time.time()
-            [event] = ready(client, [ask(recruiter, kind, number)])
+            [event] = ready(client, [request_report(recruiter, kind, number)])
             took.append((event["came"] / 1000 - sent) * 1000)
         wall, spent = time.monotonic() - began, cpu(process) - before
         together = []
         for number in range(0, requests, at_once):
             sent = time.time()
-            ids = [ask(recruiter, kind, number + n) for n in range(at_once)]
+            ids = [request_report(recruiter, kind, number + n) for n in range(at_once)]
             together += [(event["came"] / 1000 - sent) * 1000 for event in ready(client, ids)]
     with transaction() as db:
         stored = db.execute(
@@ -92,7 +92,7 @@ def measure(api: processes.Api, process: "subprocess.Popen[bytes]", kind: str, r
     print(f"{kind} of the demo data, {size / 1000:.0f} KB; the first, with the start of the browser: {cold:.1f} s")
     print("| request over HTTP → report.ready in @stomp/stompjs, ms | p50 | p95 | p99 | max |\n|---|---|---|---|---|")
     print(row(f"{requests} one after the other", took))
-    print(row(f"{at_once} asked for at once", together))
+    print(row(f"{at_once} requested at once", together))
     print(
         f"dispatcher and browser: {spent / requests:.2f} s of CPU time a report, {requests / spent:.2f} reports "
         f"a second of CPU time; {spent / wall:.0%} of one core\n"
@@ -100,8 +100,8 @@ def measure(api: processes.Api, process: "subprocess.Popen[bytes]", kind: str, r
     )
 
 
-def ask(client: httpx.Client, kind: str, number: int) -> str:
-    """Ask for a report of a period of its own; gives its id."""
+def request_report(client: httpx.Client, kind: str, number: int) -> str:
+    """Request a report of a period of its own; returns its id."""
     answer = client.post("/api/reports", json={"type": kind, "start": f"2026-0{1 + number % 6}-{1 + number // 6:02}"})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
@@ -121,7 +121,7 @@ def ready(client: processes.JsClient, ids: list[str]) -> list[dict[str, object]]
 
 
 def cpu(process: "subprocess.Popen[bytes]") -> float:
-    """Seconds of CPU time that the dispatcher and what it started have had."""
+    """CPU seconds of the dispatcher and its descendants."""
     own = psutil.Process(process.pid)
     return sum(sum(one.cpu_times()[:2]) for one in (own, *own.children(recursive=True)))
 

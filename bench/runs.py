@@ -1,7 +1,7 @@
-"""How soon a run that is asked for over HTTP is answered: ``python -m bench.runs [--calls 30]``.
+"""How fast a request for a flow run over HTTP is answered: ``python -m bench.runs [--calls 30]``.
 
 On the whole local stack, in a folder of its own. Its worker is stopped meanwhile, so that what is measured is the
-request and not the start of thirty processes; the runs are dry, and are done when it goes on.
+request and not the start of thirty processes; the runs are dry, and execute when it continues.
 """
 
 import argparse
@@ -19,9 +19,9 @@ FLOW = "update-session-statuses"
 
 def main() -> None:
     """Print the latencies of POST /api/flows/{name}/runs, and of reading the run."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--calls", type=int, default=30)
-    calls = asked.parse_args().calls
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=30)
+    calls = parser.parse_args().calls
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103 - run as root, PostgreSQL runs as another user
         with Stack(Path(folder) / "var") as stack:
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def measure(stack: Stack, calls: int) -> None:
-    """Ask for runs one after another, and read each."""
+    """Request runs one after another, and read each."""
     worker = stack.pid("worker")
     os.kill(worker, signal.SIGSTOP)
     posts: list[float] = []

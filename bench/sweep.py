@@ -49,20 +49,20 @@ SUMS = {
                destination || coalesce(audience, '') || (payload::jsonb - 'notification_id' - 'created_at')::text
         FROM push_events""",
 }
-"""What both must leave the same, but for generated ids and the clock's times: a group and a row's text."""
+"""The rows that both must write alike, without generated ids and clock times: a group and a row's text."""
 
 
 def main() -> None:
     """Fill, measure, compare, print."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--sessions", type=int, default=1_000_000)
-    ask.add_argument("--due", type=int, default=50_000)
-    ask.add_argument("--rounds", type=int, default=3)
-    ask.add_argument("--batch", type=int, default=1000)
-    ask.add_argument("--run", choices=("core", "plain", "explain"), help=argparse.SUPPRESS)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--due", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--run", choices=("core", "plain", "explain"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.run:
-        # Plain SQL writes no mails, so core writes none here; bench.mail measures what they take.
+        # Plain SQL writes no mails, so core writes none here; bench.mail measures those.
         apply_moves.mail_moves = lambda *_, **__: None
         print(json.dumps({"core": run_core, "plain": run_plain, "explain": run_explained}[given.run](given.batch)))
         return
@@ -78,14 +78,14 @@ def _measure(server: str, rounds: int, batch: int) -> None:
             with _copy(server) as url:
                 results[who].append(_child(who, url, batch))
                 sums[who] = _sums(url)
-            print(f"round {number + 1}, {_line(who, results[who][-1])}", flush=True)
+            print(f"round {number + 1}, {_format(who, results[who][-1])}", flush=True)
         assert sums["core"] == sums["plain"], "the two leave different rows"
     print("\nThe same rows, by table and kind (count, checksum):")
     for table, groups in sums["core"].items():
         print(f"  {table}: " + ", ".join(f"{kind} {count}" for kind, count, _ in groups))
     print("\nMedians:")
     for who, runs in results.items():
-        print("  " + _line(who, {key: median(run[key] for run in runs) for key in runs[0]}))
+        print("  " + _format(who, {key: median(run[key] for run in runs) for key in runs[0]}))
     for key, name in (("wall", "wall time"), ("cpu", "CPU time, client and backend")):
         ratio = median(run[key] for run in results["core"]) / median(run[key] for run in results["plain"])
         least = min(run[key] for run in results["core"]) / min(run[key] for run in results["plain"])
@@ -108,7 +108,7 @@ def _measure(server: str, rounds: int, batch: int) -> None:
         print(f"\nThe {name}:\n{plan}")
 
 
-def _line(who: str, run: dict[str, Any]) -> str:
+def _format(who: str, run: dict[str, Any]) -> str:
     return (
         f"{who:5}: {run['done']:.0f} done, wall {run['wall']:.2f} s, CPU {run['cpu']:.2f} s"
         f" (client {run['client']:.2f}, backend {run['backend']:.2f}), {run['done'] / run['wall']:.0f} sessions/s"
@@ -204,7 +204,7 @@ def _sums(url: str) -> dict[str, list[tuple[str, int, str]]]:
     with psycopg.connect(url, options="-c timezone=UTC") as db:
         return {
             table: db.execute(
-                "SELECT kind, count(*), sum(hashtextextended(content, 0)::numeric)::text"  # noqa: S608 - our own words
+                "SELECT kind, count(*), sum(hashtextextended(content, 0)::numeric)::text"  # noqa: S608 - our own constants
                 f" FROM ({query}) AS rows(kind, content) GROUP BY kind ORDER BY kind"
             ).fetchall()
             for table, query in SUMS.items()
@@ -223,7 +223,7 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def _databases(url: str, sessions: int, due: int) -> Iterator[str]:
-    """The filled template, gone when the block ends."""
+    """The filled template, dropped when the block ends."""
     recreate(url, TEMPLATE)
     try:
         migrate(at(url, TEMPLATE))
@@ -235,7 +235,7 @@ def _databases(url: str, sessions: int, due: int) -> Iterator[str]:
             )
             counted = db.execute(facts + ", version() FROM sessions", [NOW]).fetchone()
         assert counted
-        print(f"{counted[0]} sessions, {counted[1]} to look at, {counted[2]:.1f} GB, in {time.time() - began:.0f} s")
+        print(f"{counted[0]} sessions, {counted[1]} to check, {counted[2]:.1f} GB, in {time.time() - began:.0f} s")
         print(counted[3], flush=True)
         yield url
     finally:
@@ -254,7 +254,7 @@ def _copy(url: str) -> Iterator[str]:
 
 
 def recreate(url: str, name: str, template: str = "template1") -> None:
-    """Make a database anew, as a copy of another."""
+    """Create a database as a copy of another, replacing it if it exists."""
     drop(url, name)
     with psycopg.connect(url, autocommit=True) as admin:
         names = sql.Identifier(name), sql.Identifier(template)
@@ -262,7 +262,7 @@ def recreate(url: str, name: str, template: str = "template1") -> None:
 
 
 def drop(url: str, name: str) -> None:
-    """Drop a database if it is there, whoever uses it."""
+    """Drop a database if it exists, with its connections."""
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 

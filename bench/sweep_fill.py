@@ -13,13 +13,13 @@ CANDIDATE_SHARE, INTERVIEWER_SHARE = 10, 200
 
 @dataclass(frozen=True)
 class Kind:
-    """Sessions alike: which share of all (or of the due ones), and their columns as SQL over ``k`` and ``:now``."""
+    """Similar sessions: their share of all (or of the due ones), and their columns as SQL over ``k`` and ``:now``."""
 
     share: float
     status: str
     columns: dict[str, str]
     guided: str = "k % 3 <> 0"
-    """Who has an interviewer: two thirds."""
+    """Two thirds have an interviewer."""
 
 
 def _slot(hours_before: float) -> dict[str, str]:
@@ -30,7 +30,7 @@ def _slot(hours_before: float) -> dict[str, str]:
 
 _SCHEDULED = {"status_at": "now - interval '3 days'"}
 _DUE_AT = "now - random() * interval '20 hours'"
-"""Any moment since the sweep last ran: a lower bound of the rule's own time, as a sign of life leaves it."""
+"""Any moment since the sweep last ran: a lower bound of the rule's own time, as activity of the candidate leaves it."""
 
 # First the rules, in their shares of what is due; «answered» is how many of the five required questions are.
 DUE: dict[str, Kind] = {
@@ -125,7 +125,7 @@ REST: dict[str, Kind] = {
             "status_at": "now - interval '20 min'",
             "started_at": "now - interval '20 min'",
             "last_activity_at": "now - interval '1 min'",
-            # Every other one was looked for too early: it has shown signs of life since.
+            # Every other one is checked too early: it had activity since.
             "sweep_at": "now + CASE WHEN k % 2 = 0 THEN interval '9 min' ELSE interval '-1 min' END",
         },
         guided="false",
@@ -225,12 +225,12 @@ def _sessions(
         SELECT id, 10 * interview_id + q, 'ai', q % 6, 100, timestamptz '{NOW.isoformat()}' - interval '1 hour'
         FROM (SELECT *, row_number() OVER () - 1 AS k FROM made) AS made, generate_series(1, 5) q
         WHERE q <= {kind.columns.get("answered", "0")}
-        """  # noqa: S608 - our own numbers and words
+        """  # noqa: S608 - our own constants
     )
 
 
 def _surroundings(db: psycopg.Connection) -> None:
-    """What a platform of that age has beside its sessions, so that no index is small."""
+    """The other rows of a platform of that age, so that no index is small."""
     db.execute(
         "INSERT INTO session_events (session_id, kind, new_status, actor, actor_id, at)"
         " SELECT id, 'created', 'invited', 'recruiter', 2, created_at FROM sessions"

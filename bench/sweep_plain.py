@@ -1,7 +1,7 @@
-"""The status sweep as somebody in a hurry would write it by hand: set-based SQL, the same rows, no Python between.
+"""The status sweep as hand-written set-based SQL: the same rows, without Python code between the statements.
 
-It is what ``core.sessions.update_statuses`` is measured against: the same claims, updates, history, notifications,
-receipts and pushes, the same lock and wake, committed in batches of the same size.
+The baseline for ``core.sessions.update_statuses``: the same claims, updates, history, notifications,
+receipts and pushes, the same lock and NOTIFY, committed in batches of the same size.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ TABLES = """
         candidate_user_id bigint, name text, title text, scheduled_start timestamptz, schedule_version int,
         ended_at timestamptz, deadline_hours int, score numeric, next_sweep timestamptz
     ) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE told (LIKE notifications) ON COMMIT DELETE ROWS;
+    CREATE TEMP TABLE delivered (LIKE notifications) ON COMMIT DELETE ROWS;
 """
 
 CLAIM = """
@@ -36,7 +36,7 @@ CLAIM = """
             AND (s.sweep_at, s.id) > (%(after)s, %(after_id)s)
         ORDER BY s.sweep_at, s.id LIMIT %(batch)s
         FOR UPDATE OF s SKIP LOCKED
-    ), looked AS (
+    ), checked AS (
         SELECT *, CASE status
             WHEN 'invited' THEN invitation_expires_at
             WHEN 'scheduled' THEN least(scheduled_start + make_interval(mins => no_show_minutes), scheduled_end)
@@ -51,14 +51,14 @@ CLAIM = """
             WHEN 'in_progress' THEN last_sign + make_interval(mins => idle_minutes)
         END AS second_due
         FROM claimed
-    ), judged AS (
+    ), evaluated AS (
         SELECT *, CASE
             WHEN first_due <= %(now)s THEN CASE status
                 WHEN 'invited' THEN 'expire' WHEN 'scheduled' THEN 'no_show' WHEN 'completed' THEN 'feedback_overdue'
                 ELSE 'close' END
             WHEN second_due <= %(now)s THEN CASE status WHEN 'scheduled' THEN 'late' ELSE 'interrupt' END
         END AS rule
-        FROM looked
+        FROM checked
     )
     INSERT INTO batch
     SELECT row_number() OVER (ORDER BY sweep_at, id), id, sweep_at, status, rule,
@@ -75,18 +75,18 @@ CLAIM = """
                    AND feedback_overdue_at IS NULL
                    THEN coalesce(ended_at, %(now)s) + make_interval(hours => feedback_deadline_hours)
                WHEN rule IS NULL THEN least(first_due, second_due) END
-    FROM judged
+    FROM evaluated
     LEFT JOIN LATERAL (
         SELECT count(a.question_id) >= completion_ratio * count(q.id) AS enough
         FROM questions q LEFT JOIN LATERAL (
-            SELECT question_id FROM answers WHERE session_id = judged.id AND question_id = q.id LIMIT 1
+            SELECT question_id FROM answers WHERE session_id = evaluated.id AND question_id = q.id LIMIT 1
         ) a ON true
-        WHERE q.interview_id = judged.interview_id AND q.required
+        WHERE q.interview_id = evaluated.interview_id AND q.required
     ) answered ON rule = 'close'
     LEFT JOIN LATERAL (
         SELECT round(100 * sum(weight * best.score / max_score) / sum(weight), 2) AS score
         FROM (SELECT DISTINCT ON (question_id) question_id, score FROM answers
-              WHERE session_id = judged.id AND score IS NOT NULL ORDER BY question_id, source DESC) best
+              WHERE session_id = evaluated.id AND score IS NOT NULL ORDER BY question_id, source DESC) best
         JOIN questions q ON q.id = best.question_id
     ) scored ON rule = 'close' AND answered.enough
 """
@@ -116,7 +116,7 @@ EVENTS = """
 """
 
 NOTIFICATIONS = """
-    WITH words AS (
+    WITH texts AS (
         SELECT *, CASE WHEN status <> old THEN status ELSE rule END AS occasion,
                to_char(scheduled_start AT TIME ZONE 'UTC', 'FMDD FMMonth YYYY, HH24:MI') || ' UTC' AS start,
                to_char((ended_at + make_interval(hours => deadline_hours)) AT TIME ZONE 'UTC',
@@ -124,7 +124,7 @@ NOTIFICATIONS = """
         FROM batch WHERE rule IS NOT NULL AND rule <> 'interrupt'
     ), lines AS (
         SELECT place, id, schedule_version, occasion, party, user_id, role, given.title, body
-        FROM words, LATERAL (VALUES
+        FROM texts, LATERAL (VALUES
             (1, 'candidate', candidate_user_id, NULL::text, 'late',
              'Your interview has begun', format('%%s started on %%s. You can still join.', title, start)),
             (1, 'candidate', candidate_user_id, NULL, 'completed',
@@ -167,7 +167,7 @@ NOTIFICATIONS = """
         INSERT INTO notification_receipts (user_id, notification_id)
         SELECT user_id, id FROM made WHERE user_id IS NOT NULL
     )
-    INSERT INTO told SELECT * FROM made
+    INSERT INTO delivered SELECT * FROM made
 """
 
 LOCK = "SELECT pg_advisory_xact_lock(7747, 1)"
@@ -198,7 +198,7 @@ PUSHES = """
                    coalesce(user_id::text, 'null'),
                    coalesce('"' || role || '"', 'null'), to_json(category), to_json(title), to_json(body), session_id,
                    %(now_json)s::text)
-        FROM told
+        FROM delivered
     ) AS pushes(kind, place, n, destination, audience, type, payload)
     ORDER BY kind, place, n
     ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
@@ -222,14 +222,14 @@ UNREAD = """
                            AND p.channel = 'in_app' AND p.delivery = 'off'
                    )
            ))::json
-    FROM users u WHERE u.id IN (SELECT user_id FROM told) ORDER BY u.id
+    FROM users u WHERE u.id IN (SELECT user_id FROM delivered) ORDER BY u.id
 """
 
-WAKE = "SELECT pg_notify('greenroom_push', '')"
+NOTIFY = "SELECT pg_notify('greenroom_push', '')"
 
 
 def sweep(db: psycopg.Connection[Any], *, now: datetime, batch: int) -> int:
-    """One pass; gives how many sessions were looked at."""
+    """One pass; returns how many sessions were checked."""
     db.execute(TABLES)
     db.commit()
     given: dict[str, Any] = {
@@ -240,7 +240,7 @@ def sweep(db: psycopg.Connection[Any], *, now: datetime, batch: int) -> int:
         "after": datetime.fromtimestamp(0, now.tzinfo),
         "after_id": UUID(int=0),
     }
-    looked = 0
+    checked = 0
     while True:
         found = db.execute(CLAIM, given).rowcount
         last = db.execute("SELECT sweep_at, id FROM batch ORDER BY place DESC LIMIT 1").fetchone()
@@ -250,9 +250,9 @@ def sweep(db: psycopg.Connection[Any], *, now: datetime, batch: int) -> int:
         db.execute(LOCK)
         db.execute(PUSHES, given)
         db.execute(UNREAD, given)
-        db.execute(WAKE)
+        db.execute(NOTIFY)
         db.commit()
-        looked += found
+        checked += found
         if found < batch or last is None:
-            return looked
+            return checked
         given |= {"after": last[0], "after_id": last[1]}

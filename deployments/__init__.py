@@ -1,1 +1,1 @@
-"""Where it runs: the greenroom command and the local stack."""
+"""The greenroom command, the local stack, deploying, demo data."""

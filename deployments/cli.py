@@ -31,7 +31,7 @@ def api() -> None:
     """Serve HTTP and live updates."""
     from core.settings import settings
 
-    settings().secret()  # what is wrong is said before a second of imports
+    settings().secret()  # a wrong setting is reported before a second of imports
     from api.server import serve
 
     serve()
@@ -44,7 +44,7 @@ def worker(
     """Execute scheduled flow runs."""
     from core.settings import settings
 
-    settings()  # its runs would each find out
+    settings()  # a wrong setting is reported here, not by each run
     from deployments.worker import run
 
     run(pool)
@@ -52,10 +52,10 @@ def worker(
 
 @app.command()
 def dispatcher() -> None:
-    """Do what cannot wait for a schedule, and announce every flow run's states."""
+    """Send mails and reminders and render reports at once, and publish every flow run's states."""
     from core.settings import settings
 
-    settings()  # what is wrong is said before a second of imports
+    settings()  # a wrong setting is reported before a second of imports
     from dispatcher.main import run
 
     run()
@@ -87,9 +87,9 @@ def deploy(
 
 @app.command()
 def demo(
-    live: Annotated[bool, typer.Option("--live", help="go on with a trickle of changes until Ctrl-C")] = False,
+    live: Annotated[bool, typer.Option("--live", help="then change a session every few seconds until Ctrl-C")] = False,
 ) -> None:
-    """Load the demo data, unless it is there."""
+    """Load the demo data, unless there are users already."""
     from deployments.demo import load, run_live
 
     typer.echo(load())
@@ -104,7 +104,7 @@ def token(
     role: Annotated[str | None, typer.Option(help="the role claim that goes with --sub")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="role, email and token of the demo's four users")] = False,
 ) -> None:
-    """Print a token for a user, and nothing else."""
+    """Print a token for a user, and only the token."""
     from deployments.tokens import demo_tokens, token_for
 
     if demo:
@@ -135,10 +135,10 @@ def report(
     end: Annotated[str | None, typer.Option(help="the period ends before it; absent: today")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file or folder; absent: here")] = None,
 ) -> None:
-    """Write one report to a file, and print where it lies."""
+    """Write one report to a file, and print its path."""
     from core.settings import settings
 
-    settings().database()  # what is wrong is said before a second of imports
+    settings().database()  # a wrong setting is reported before a second of imports
     from deployments.report import write
 
     typer.echo(write(type_, output, interview_id=interview, candidate_id=candidate, start=start, end=end))
@@ -146,14 +146,14 @@ def report(
 
 @app.command()
 def check() -> None:
-    """Say what is missing here and how to get it."""
+    """Print what is missing on this machine and how to install it."""
     from deployments.check import report
 
     raise typer.Exit(report())
 
 
 def main() -> None:
-    """Run the command; what a person can act on is one calm line, not a traceback."""
+    """Run the command; an error that the user can fix is printed as one line, without a traceback."""
     try:
         app()
     except BadSettings as error:
@@ -164,18 +164,18 @@ def main() -> None:
         sys.stderr.write(f"greenroom: {error}\n")
         raise SystemExit(1) from None
     except Exception as error:
-        if (advice := _of_the_database(error)) is None:
+        if (advice := _database_advice(error)) is None:
             raise
         sys.stderr.write(f"greenroom: {advice}\n")
         raise SystemExit(1) from None
 
 
-def _of_the_database(error: Exception) -> str | None:
-    """What to do about an error of the database that a person can act on; None for any other."""
+def _database_advice(error: Exception) -> str | None:
+    """The message for a database error that the user can fix; None for any other error."""
     from psycopg import OperationalError
     from psycopg.errors import UndefinedColumn, UndefinedTable
 
-    cause = getattr(error, "orig", error)  # SQLAlchemy's wrap the driver's
+    cause = getattr(error, "orig", error)  # SQLAlchemy's errors wrap the driver's
     if isinstance(cause, OperationalError):
         return f"the database cannot be reached: {str(cause).splitlines()[0]}"
     if isinstance(cause, UndefinedTable | UndefinedColumn):

@@ -1,4 +1,4 @@
-"""``greenroom report``: one report to a file, made here and now, with nothing but the database."""
+"""``greenroom report``: one report to a file, rendered in this process, with only the database."""
 
 import asyncio
 import os
@@ -21,14 +21,14 @@ from core.reports.registry import ReportType
 from dispatcher.reports.pdf import Engine
 
 PRINT_SECONDS = 120.0
-"""For a browser that has to start, on a machine that may be busy."""
+"""Includes the browser's start, on a machine that may be busy."""
 
 
 def write(kind: str, output: Path | None, **given: Any) -> Path:
-    """Make the report and put it where it was wanted, whole or not at all; where it lies.
+    """Render the report and write it to ``output``, completely or not at all; returns the path.
 
-    Without ``output`` it goes under its own name where the command was called; into a folder, under its own name.
-    Raises Invalid, NotFound, RenderFailed, and NotWritten.
+    Without ``output``, or with a folder, the file has the report's own name, in the working directory or the folder.
+    Raises Invalid, NotFound, RenderFailed, and FileWriteError.
     """
     try:
         wanted = new_report(type=kind.replace("-", "_"), **given)
@@ -39,7 +39,7 @@ def write(kind: str, output: Path | None, **given: Any) -> Path:
     with Progress(sys.stderr) as progress:
         made = asyncio.run(_make(wanted.type, parameters, progress))
         progress.at(3, "writing")
-        path = _place(output, made.filename)
+        path = _target(output, made.filename)
         _write(made, path)
         progress.at(4, "done")
     return path
@@ -57,21 +57,21 @@ async def _make(kind: ReportType, parameters: dict[str, Any], progress: "Progres
     async with Engine(at_once=1) as engine:
         progress.at(0, "starting the browser")
         starting = asyncio.create_task(engine.warm(seconds=PRINT_SECONDS))
-        progress.at(1, "gathering figures")
+        progress.at(1, "reading data")
         laid_out = await asyncio.to_thread(build.lay_out, kind, parameters)
         await starting
         progress.at(2, "drawing and printing")
         return build.finish_pdf(laid_out, await engine.pdf(laid_out.document, seconds=PRINT_SECONDS))
 
 
-def _place(output: Path | None, filename: str) -> Path:
+def _target(output: Path | None, filename: str) -> Path:
     if output is None:
         return Path(filename)
     return output / filename if output.is_dir() else output
 
 
 def _write(made: RenderedReport, given: Path) -> None:
-    """Beside its place first: whoever looks there sees the old file or the new one. A pipe stays one."""
+    """Written under a temporary name and renamed, so that readers see the old or the new file; a pipe is written to."""
     part: Path | None = None
     try:
         if given.exists() and not given.is_file():
@@ -94,14 +94,14 @@ def _write(made: RenderedReport, given: Path) -> None:
             with suppress(OSError):
                 part.unlink()
         if isinstance(error, OSError):
-            raise FileNotWritten(given, error) from None
+            raise FileWriteError(given, error) from None
         raise
     finally:
         made.spool.close()
 
 
-class FileNotWritten(GreenroomError):
-    """The file could not be put where it was wanted."""
+class FileWriteError(GreenroomError):
+    """The file could not be written to the given path."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(f"{path} cannot be written: {error.strerror or error}")
@@ -116,7 +116,7 @@ def _size(size: int) -> str:
 
 
 class Progress:
-    """A bar on a terminal; elsewhere nothing, so that logs stay readable."""
+    """A progress bar on a terminal; no output elsewhere, so that logs stay readable."""
 
     STEPS = 4
     WIDTH = 24
@@ -137,7 +137,7 @@ class Progress:
             self._out.flush()
 
     def at(self, step: int, doing: str) -> None:
-        """So many of the steps are done, and this is done now."""
+        """This number of steps is done, and ``doing`` has begun."""
         line = f"{doing}, {time.monotonic() - self._began:.1f} s"
         if self._shows and line != self._last:
             full = self.WIDTH * step // self.STEPS

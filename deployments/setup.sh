@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the locked dependencies, and sees to what prints reports. With "node": what the tests' STOMP clients
-# need alone; with "browser": what prints reports alone, and with "browser needed" it fails where that cannot be had.
+# Creates .venv with the locked dependencies, and installs the browser and fonts that print reports. With "node": only
+# Node.js for the tests' STOMP clients; with "browser": only browser and fonts; with "browser needed" it fails without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,50 +22,50 @@ if [ "${1:-}" = node ]; then
     exit 0
 fi
 
-browser_there() {
+has_browser() {
     local path=${GREENROOM_BROWSER_PATH:-${BROWSER_PATH:-}} name
-    [ -z "$path" ] || return 0  # whether it runs, greenroom check says
+    [ -z "$path" ] || return 0  # whether it can be run is checked by: greenroom check
     [ ! -x /usr/lib/chromium/chromium-headless-shell ] || return 0
     for name in chromium-headless-shell chrome-headless-shell; do ! command -v $name >/dev/null || return 0; done
     [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys
 from dispatcher.reports.pdf.find_browser import find_browser
 sys.exit(find_browser() is None)' 2>/dev/null
 }
-font_there() {
+has_font() {
     if command -v fc-list >/dev/null; then [ -n "$(fc-list "$2" family)" ]; else dpkg -s "$1" >/dev/null 2>&1; fi
 }
-offered() { case "$(apt-cache policy "$1" 2>/dev/null)" in *"Candidate: "[0-9]*) ;; *) false ;; esac; }
+available() { case "$(apt-cache policy "$1" 2>/dev/null)" in *"Candidate: "[0-9]*) ;; *) false ;; esac; }
 
-see_to_browser() {
+install_browser() {
     local missing=()
-    browser_there || missing+=(chromium-headless-shell)
-    font_there fonts-noto-core 'Noto Sans' || missing+=(fonts-noto-core)
-    font_there fonts-noto-cjk 'Noto Sans CJK SC' || missing+=(fonts-noto-cjk)
-    font_there fonts-noto-color-emoji 'Noto Color Emoji' || missing+=(fonts-noto-color-emoji)
+    has_browser || missing+=(chromium-headless-shell)
+    has_font fonts-noto-core 'Noto Sans' || missing+=(fonts-noto-core)
+    has_font fonts-noto-cjk 'Noto Sans CJK SC' || missing+=(fonts-noto-cjk)
+    has_font fonts-noto-color-emoji 'Noto Color Emoji' || missing+=(fonts-noto-color-emoji)
     [ ${#missing[@]} -gt 0 ] || return 0
     # Once: a machine without a network must not wait for it at every start.
-    if root_apt && { [ "${1:-}" = needed ] || [ ! -e .venv/.asked-for-browser ]; }; then
-        touch .venv/.asked-for-browser
+    if root_apt && { [ "${1:-}" = needed ] || [ ! -e .venv/.browser-install-tried ]; }; then
+        touch .venv/.browser-install-tried
         apt-get update -qq >/dev/null || true
         local package got=()
         for package in "${missing[@]}"; do
-            if offered "$package"; then got+=("$package"); fi
+            if available "$package"; then got+=("$package"); fi
         done
         if [ ${#got[@]} -gt 0 ] && install "${got[@]}" && [ ${#got[@]} -eq ${#missing[@]} ]; then return 0; fi
     fi
-    if browser_there; then
+    if has_browser; then
         say "greenroom: reports may lack letters of some scripts; fonts are missing (${missing[*]})."
     else
-        say "greenroom: reports as PDF are unavailable until there is a browser to print them."
+        say "greenroom: reports as PDF are unavailable until a browser is installed."
     fi
     say "  Debian: sudo apt-get install ${missing[*]}"
     say "  macOS: brew install --cask chromium font-noto-sans font-noto-sans-cjk-sc font-noto-color-emoji"
-    say "  elsewhere: .venv/bin/choreo_get_chrome, or set GREENROOM_BROWSER_PATH to a Chromium that is no snap"
-    browser_there
+    say "  elsewhere: .venv/bin/choreo_get_chrome, or set GREENROOM_BROWSER_PATH to a Chromium that is not a snap"
+    has_browser
 }
 
 if [ "${1:-}" = browser ]; then
-    see_to_browser "${2:-}" || [ "${2:-}" != needed ]
+    install_browser "${2:-}" || [ "${2:-}" != needed ]
     exit
 fi
 
@@ -86,12 +86,12 @@ fi
 
 say "Setting up .venv (once; about a minute) …"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-# The lock's hashes are checked by pip, which then has uv, at the locked version, do the rest ten times faster.
+# pip checks the lock's hashes and installs uv at the locked version, which installs the rest ten times faster.
 awk '/^uv==/{on=1} on{print} on&&!/\\$/{exit}' requirements.lock > .venv/uv.lock
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.lock
 .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-# Ours too: where Python may not write byte code of its own, every part's start would compile everything anew.
+# Our packages too: where Python may not write byte code, every start of a part would compile them again.
 .venv/bin/python -m compileall -q core dispatcher flows api deployments
-see_to_browser || true
+install_browser || true
 touch .venv/.installed

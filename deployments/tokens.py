@@ -1,4 +1,4 @@
-"""Tokens for people at a terminal."""
+"""``greenroom token``: tokens for users."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ DEMO_USERS = (1, 2, 3, 4)
 def token_for(*, email: str | None, sub: int | None, role: str | None) -> str:
     """A token for the user with this email, or with this id and role.
 
-    Raises Invalid when the user does not exist or the options do not say who.
+    Raises Invalid when the user does not exist or the options name none.
     """
     if (email is None) == (sub is None):
         raise Invalid("token", "say who: --user EMAIL, or --sub ID --role ROLE")

@@ -1,4 +1,4 @@
-"""The floors of the house hold, and the check that says so can fail."""
+"""The import layers hold, and their check fails for a planted violation."""
 
 import shutil
 import subprocess
@@ -34,17 +34,17 @@ def lint(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The house, to plant violations in."""
-    folder = tmp_path_factory.mktemp("house")
+    """A copy of the packages, to plant violations in."""
+    folder = tmp_path_factory.mktemp("packages")
     for package in ("core", "dispatcher", "flows", "api", "deployments"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 
 
-def test_the_floors_hold(copy: Path) -> None:
-    done = lint(copy)
-    assert done.returncode == 0, done.stdout
+def test_the_layers_hold(copy: Path) -> None:
+    result = lint(copy)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(("file", "line"), PLANTED)
@@ -53,11 +53,11 @@ def test_a_planted_violation_fails(copy: Path, file: str, line: str) -> None:
     kept = path.read_text()
     path.write_text(f"{kept}\n{line}\n")
     try:
-        done = lint(copy)
+        result = lint(copy)
     finally:
         path.write_text(kept)
-    assert done.returncode == 1, done.stdout
-    assert "BROKEN" in done.stdout
+    assert result.returncode == 1, result.stdout
+    assert "BROKEN" in result.stdout
 
 
 def test_models_and_migrations_agree(database: str) -> None:

@@ -1,1 +1,1 @@
-"""What a browser sees of the house: the captured mails of the local stack."""
+"""Pages for a browser: the captured mails of the local stack, and reports."""

@@ -1,4 +1,4 @@
-"""What the pages that mails link to share: one card, a policy that lets only its own blocks work, no index."""
+"""What the pages that mails link to share: styles, headers against indexing, a Content-Security-Policy by hashes."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -15,11 +15,11 @@ HEADERS: Final = {
 
 
 def content_security_policy(**allowed: str) -> str:
-    """The page's policy: nothing but what is allowed, where ``script_src`` is the directive script-src."""
-    said = {"default_src": "'none'", "form_action": "'none'", "base_uri": "'none'", "frame_ancestors": "'none'"}
-    return "; ".join(f"{name.replace('_', '-')} {source}" for name, source in (said | allowed).items())
+    """The page's policy: everything is refused but what is given; ``script_src`` is the directive script-src."""
+    refused = {"default_src": "'none'", "form_action": "'none'", "base_uri": "'none'", "frame_ancestors": "'none'"}
+    return "; ".join(f"{name.replace('_', '-')} {source}" for name, source in (refused | allowed).items())
 
 
 def hash_source(block: str) -> str:
-    """The source that lets this very block of style or script work (CSP 3, section 6.7.3)."""
+    """The source expression that allows exactly this block of style or script (CSP 3, section 6.7.3)."""
     return f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""The page that a mail's link to a report opens: it asks for a token, keeps it out of addresses, fetches the file."""
+"""The page that a mail's link to a report opens: it asks for a token, keeps it out of URLs, and fetches the file."""
 
 import re
 from uuid import UUID
@@ -24,5 +24,5 @@ _HEADERS = HEADERS | {
 
 @router.get("/reports/{report_id}", response_class=HTMLResponse)
 def open_report(report_id: UUID) -> HTMLResponse:
-    """The same page for every report, there or not: what it may show it has to ask for with a token."""
+    """The same page for every report, existing or not: its script fetches the report with a token."""
     return HTMLResponse(_PAGE, headers=_HEADERS)

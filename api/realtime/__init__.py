@@ -1,1 +1,1 @@
-"""Live updates: the outbox's log to every socket that may see it, in order, none missing."""
+"""Live updates: every row of the outbox's log to every socket that may see it, in order, without gaps."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api.errors import problem, problem_of
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from api.realtime.destinations import authorise
 from api.realtime.hub import Subscription
 from api.realtime.refusals import FORBIDDEN, LIMIT, PROTOCOL, UNAUTHENTICATED, Refused
@@ -45,7 +45,7 @@ class Update(Input):
     scheduled_start: Moment | None = None
 
 
-async def connect(connection: Connection, frame: Frame) -> None:
+async def connect(connection: StompConnection, frame: Frame) -> None:
     """Sign the client in: the first frame must be CONNECT or STOMP, with a token."""
     if frame.command not in ("CONNECT", "STOMP"):
         raise ProtocolError(f"{frame.command} before CONNECT")
@@ -61,7 +61,7 @@ async def connect(connection: Connection, frame: Frame) -> None:
             await connection.hub.started.wait()
     except TimeoutError:
         raise Unavailable("The log of pushes cannot be read yet; try again.") from None
-    # In a thread: an outside issuer's keys may have to be fetched.
+    # In a thread: an external issuer's keys may have to be fetched.
     claims = await run_in_threadpool(tokens.verify, token)
     connection.join(claims.sub)
     viewer, until = await _in_transaction(lambda db: tokens.sign_in(db, token))
@@ -75,11 +75,11 @@ async def connect(connection: Connection, frame: Frame) -> None:
             "server": SERVER,
         },
     )
-    connection.speak(version, sends, expects)
+    connection.use_version(version, sends, expects)
 
 
-async def act(connection: Connection, frame: Frame) -> None:
-    """Do what a signed-in client's frame says."""
+async def act(connection: StompConnection, frame: Frame) -> None:
+    """Execute a signed-in client's frame."""
     if frame.command in ("SEND", "ACK", "NACK") and (name := frame.headers.get("transaction")) is not None:
         _keep(connection, name, frame)
         return
@@ -95,11 +95,11 @@ async def act(connection: Connection, frame: Frame) -> None:
         case "CONNECT" | "STOMP":
             raise ProtocolError("already connected")
         case _:
-            """ACK, NACK and DISCONNECT ask for nothing but their receipt."""
+            """ACK, NACK and DISCONNECT need nothing but their receipt."""
 
 
-def _keep(connection: Connection, name: str, frame: Frame) -> None:
-    """Keep a frame for its transaction's COMMIT; what all open ones hold is bounded like one frame, and in number."""
+def _keep(connection: StompConnection, name: str, frame: Frame) -> None:
+    """Keep a frame until its transaction's COMMIT; all kept together have one frame's limit, and one in number."""
     if name not in connection.transactions:
         raise ProtocolError("no such transaction was begun")
     kept = [frame, *(frame for frames in connection.transactions.values() for frame in frames)]
@@ -123,7 +123,7 @@ def _token(frame: Frame) -> str:
 
 
 async def _in_transaction(work: Callable[[Session], Result]) -> Result:
-    """Run core's work in a transaction, in a thread, so that the other connections go on."""
+    """Run core's work in a transaction, in a thread, so that it does not block the other connections."""
 
     def run() -> Result:
         with transaction() as db:
@@ -135,7 +135,7 @@ async def _in_transaction(work: Callable[[Session], Result]) -> Result:
         raise Unavailable("The database is away for a moment; try again.") from None
 
 
-async def _subscribe(connection: Connection, frame: Frame) -> None:
+async def _subscribe(connection: StompConnection, frame: Frame) -> None:
     viewer, limit = _viewer(connection), connection.settings.ws_subscriptions
     id_, destination = frame.headers.get("id"), frame.headers["destination"]
     # STOMP 1.0 knows a subscription by its destination when it has no id.
@@ -169,13 +169,13 @@ async def _subscribe(connection: Connection, frame: Frame) -> None:
         connection.answer("RECEIPT", {"receipt-id": receipt, "last-id": str(connection.hub.cursor or 0)})
 
 
-def _unsubscribe(connection: Connection, frame: Frame) -> None:
+def _unsubscribe(connection: StompConnection, frame: Frame) -> None:
     name = frame.headers.get("id") or frame.headers.get("destination") or ""
     if (subscription := connection.subscriptions.pop(name, None)) is not None:
         connection.hub.remove(subscription)
 
 
-async def _transact(connection: Connection, frame: Frame) -> None:
+async def _transact(connection: StompConnection, frame: Frame) -> None:
     name = frame.headers["transaction"]
     if frame.command == "BEGIN":
         if name in connection.transactions or len(connection.transactions) >= TRANSACTION_FRAMES:
@@ -191,7 +191,7 @@ async def _transact(connection: Connection, frame: Frame) -> None:
                 await _send(connection, kept)
 
 
-async def _send(connection: Connection, frame: Frame) -> None:
+async def _send(connection: StompConnection, frame: Frame) -> None:
     destination = frame.headers["destination"]
     if not destination.startswith("/app/"):
         raise Refused(FORBIDDEN, f"SEND to {destination} is refused: clients send to /app, the server to topics")
@@ -216,7 +216,7 @@ async def _send(connection: Connection, frame: Frame) -> None:
         connection.problem(problem_of(error), frame.headers.get("receipt"))
 
 
-async def _update(connection: Connection, session_id: UUID, frame: Frame) -> None:
+async def _update(connection: StompConnection, session_id: UUID, frame: Frame) -> None:
     viewer = _viewer(connection)
     given = Update.model_validate(_json(frame.body))
     now = utcnow()
@@ -233,7 +233,7 @@ async def _update(connection: Connection, session_id: UUID, frame: Frame) -> Non
     await _in_transaction(work)
 
 
-async def _renew(connection: Connection, frame: Frame) -> None:
+async def _renew(connection: StompConnection, frame: Frame) -> None:
     body = _json(frame.body)
     token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str):
@@ -251,7 +251,7 @@ def _json(body: bytes) -> Any:
         raise Invalid("body", "is not JSON") from None
 
 
-def _viewer(connection: Connection) -> Viewer:
+def _viewer(connection: StompConnection) -> Viewer:
     if connection.viewer is None:
         raise Refused(UNAUTHENTICATED, "CONNECT first")
     return connection.viewer

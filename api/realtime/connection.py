@@ -31,29 +31,29 @@ from core.viewers import Viewer
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 10.0
-"""What a client has to answer our close in; with no WS_SEND_SECONDS, also to take what was queued before it."""
+"""Seconds for the client to answer our close; without WS_SEND_SECONDS, also for writing what was queued before it."""
 _SLOW_CLOSE_SECONDS: Final = 1.0
 _MESSAGE_CHARACTERS: Final = 300
 
 
 class Commands(Protocol):
-    """What frames do to their connection (``api.realtime.commands``)."""
+    """What client frames do to their connection (``api.realtime.commands``)."""
 
-    async def connect(self, connection: "Connection", frame: Frame, /) -> None:
+    async def connect(self, connection: "StompConnection", frame: Frame, /) -> None:
         """Sign the client in with its first frame."""
 
-    async def act(self, connection: "Connection", frame: Frame, /) -> None:
-        """Do what a signed-in client's frame says."""
+    async def act(self, connection: "StompConnection", frame: Frame, /) -> None:
+        """Execute a signed-in client's frame."""
 
 
-class Connection:
-    """The state of one client: who they are, what they subscribed to, what is on its way to them."""
+class StompConnection:
+    """The state of one client: the viewer, the subscriptions, the outgoing queue."""
 
     def __init__(self, socket: Socket, hub: Hub, settings: Settings, commands: Commands) -> None:
         self.hub, self.settings = hub, settings
         self._commands = commands
         self.viewer: Viewer | None = None
-        # Until CONNECTED names a version nothing is unescaped by any client, so nothing may be escaped.
+        # Before CONNECTED names a version, clients unescape nothing, so nothing may be escaped.
         self.version = "1.0"
         self.subscriptions: dict[str, Subscription] = {}
         self.transactions: dict[str, list[Frame]] = {}
@@ -75,22 +75,22 @@ class Connection:
             self.after("connect", settings.ws_connect_seconds, lambda: self.refuse(LIMIT, message))
 
     async def receive(self, data: bytes | str) -> None:
-        """Act on what came over the socket. Never raises; what breaks the protocol ends the connection."""
+        """Execute the frames in this data. Never raises; a breach of the protocol ends the connection."""
         if self.closed:
             return
         self._acting = True
         try:
-            await self._take(self._parser.feed(data))
+            await self._act_on_frames(self._parser.feed(data))
         finally:
-            # Only now is the socket read again: what the client said meanwhile could not be heard.
+            # Only now is the socket read again: heart-beats that came meanwhile were not read yet.
             self._acting = False
             self._heard_at = time.monotonic()
 
-    async def _take(self, frames: Iterator[Frame]) -> None:
+    async def _act_on_frames(self, frames: Iterator[Frame]) -> None:
         frame: Frame | None = None
         try:
             while not self.closed:
-                frame = None  # what is wrong with the next frame is not this one's fault
+                frame = None  # an error in the next frame must not carry this one's receipt
                 if (frame := next(frames, None)) is None:
                     return
                 await self._act(frame)
@@ -104,7 +104,7 @@ class Connection:
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), FORBIDDEN)
             self.refuse(code, str(error), _receipt(frame))
         except Exception:
-            log.exception("a frame could not be acted on", extra={"user_id": self._user_id})
+            log.exception("a frame could not be executed", extra={"user_id": self._user_id})
             self.refuse(OUR_FAULT, "Something is wrong on our side; reconnect and resume.", _receipt(frame))
 
     async def _act(self, frame: Frame) -> None:
@@ -116,7 +116,7 @@ class Connection:
         if (receipt := frame.headers.get("receipt")) is not None and frame.command != "SUBSCRIBE":
             self.answer("RECEIPT", {"receipt-id": receipt})
         if frame.command == "DISCONNECT":
-            self.end(1000, "")
+            self.close(1000, "")
 
     def too_big(self) -> None:
         """Refuse a WebSocket message so large that it was not read at all."""
@@ -132,7 +132,7 @@ class Connection:
             self._outgoing.put(frame)
 
     def problem(self, problem: Mapping[str, object], request: str | None) -> None:
-        """Tell the client on ``/user/queue/errors`` what is wrong with a request to ``/app``."""
+        """Send the problem of a request to ``/app`` to ``/user/queue/errors``."""
         cursor = self.hub.cursor or 0
         body = unstored("error", user_queue(self._user_id or 0, "errors"), {**problem, "request": request}, cursor)
         for subscription in tuple(self.subscriptions.values()):
@@ -143,26 +143,26 @@ class Connection:
         """Send ERROR, then close with the code (STOMP 1.2, "ERROR")."""
         if self.closed:
             return
-        # What a client sent may be quoted in it, at any length.
+        # It may quote what a client sent, at any length.
         message = message[:_MESSAGE_CHARACTERS]
         log.info("connection refused", extra={"code": code, "reason": message, "user_id": self._user_id})
         # No escape but that of the colon in a header of ours: @stomp/stompjs does not unescape as 1.2 says.
         summary = " ".join(message.replace("\\", "/").split())
         self.answer("ERROR", {"message": summary, "content-type": "text/plain", **(headers or {})}, message.encode())
-        self.end(code, summary)
+        self.close(code, summary)
 
-    def end(self, code: int, reason: str) -> None:
-        """Stop taking anything; what is queued is still written before the socket closes."""
+    def close(self, code: int, reason: str) -> None:
+        """Accept nothing more; what is queued is still written before the socket closes."""
         if not self.closed:
-            self._leave()
+            self._detach()
             self._finishing = asyncio.create_task(self._finish(code, reason))
 
-    def gone(self) -> None:
+    def socket_closed(self) -> None:
         """The socket is closed: nothing more can be written."""
-        self._leave()
+        self._detach()
         self._outgoing.stop()
 
-    def _leave(self) -> None:
+    def _detach(self) -> None:
         self.closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -185,7 +185,7 @@ class Connection:
             short = reason.encode()[:120].decode(errors="ignore")
             await self._socket.close(code, short, patience=_SLOW_CLOSE_SECONDS if slow else _CLOSE_SECONDS)
         except OSError:
-            # Gone already, or it takes nothing (TimeoutError): there is nobody to say goodbye to.
+            # Closed already, or it takes no data (TimeoutError): no close frame can be delivered.
             self._abort()
         except Exception:
             log.exception("a connection could not be closed in order", extra={"user_id": self._user_id})
@@ -196,43 +196,43 @@ class Connection:
         self._socket.abort()
 
     def join(self, user_id: int) -> None:
-        """Hear of the end of the user's tokens from now on: before their version is read, so that none slips by."""
+        """Receive the user's account changes from now on: before the version is read, so that none is missed."""
         if not self.closed:
             self._user_id = user_id
             self.hub.join(self, user_id)
 
     def account_changed(self, token_version: int, role: Role) -> None:
-        """The user's tokens of before ended."""
+        """The user's earlier tokens are no longer valid."""
         self._account = (token_version, role)
         viewer = self.viewer
-        # A change older than this sign-in comes late when the log was behind; it ended other tokens.
+        # A change older than this sign-in comes late when the relay lags; it ended earlier tokens.
         if viewer and token_version >= viewer.token_version and self._account != (viewer.token_version, viewer.role):
             self.refuse(UNAUTHENTICATED, "The token was withdrawn; sign in again.")
 
     def signed_in(self, viewer: Viewer, until: datetime) -> None:
-        """Take the viewer whose token was checked; at ``until`` the connection ends."""
+        """Set the viewer whose token was checked; at ``until`` the connection ends."""
         self.viewer = viewer
         if self._account is not None:
             self.account_changed(*self._account)
         seconds = (until - utcnow()).total_seconds()
         self.after("token", max(0.0, seconds), lambda: self.refuse(UNAUTHENTICATED, "token expired"))
 
-    def speak(self, version: str, sends: int, expects: int) -> None:
-        """Speak the negotiated version, with heart-beats every so many milliseconds each way (0: none)."""
+    def use_version(self, version: str, sends: int, expects: int) -> None:
+        """Use the negotiated version, with heart-beats every so many milliseconds each way (0: none)."""
         self.version = self._parser.version = version
         if sends:
             self._beat(sends / 1000)
         if expects:
-            self._listen(expects * SILENT_BEATS / 1000)
+            self._watch_heart_beats(expects * SILENT_BEATS / 1000)
 
     def after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
-        """Act once the seconds have passed, unless the connection is over or the timer set anew."""
+        """Call ``act`` after these seconds, unless the connection is over or the timer was set again."""
         self.cancel(name)
         if not self.closed:
             self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)
 
     def cancel(self, name: str) -> None:
-        """Forget the timer, if there is one."""
+        """Cancel the timer, if there is one."""
         if (timer := self._timers.pop(name, None)) is not None:
             timer.cancel()
 
@@ -244,17 +244,17 @@ class Connection:
             quiet = 0.0
         self.after("beat", max(0.01, every * 0.9 - quiet), lambda: self._beat(every))
 
-    def _listen(self, patience: float) -> None:
+    def _watch_heart_beats(self, patience: float) -> None:
         silent = 0.0 if self._acting else time.monotonic() - self._heard_at
         if silent >= patience:
             self.refuse(PROTOCOL, f"no heart-beat for {patience:g} seconds")
             return
-        self.after("listen", patience - silent, lambda: self._listen(patience))
+        self.after("listen", patience - silent, lambda: self._watch_heart_beats(patience))
 
     def _slow(self, limit: str) -> None:
         self.hub.slow_closed[limit] += 1
         log.warning("slow consumer closed", extra={"limit": limit, "user_id": self._user_id})
-        self.end(SLOW, f"slow consumer: {limit}")
+        self.close(SLOW, f"slow consumer: {limit}")
 
 
 _CODES: Final[dict[type[GreenroomError], int]] = {NotSignedIn: UNAUTHENTICATED, Unavailable: RESTARTED}

@@ -1,4 +1,4 @@
-"""Which destinations there are, what the log calls them, and who may subscribe."""
+"""The destinations, their names in the log, and who may subscribe."""
 
 import re
 from uuid import UUID

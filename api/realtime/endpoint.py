@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.types import Receive, Scope, Send
 
 from api.realtime import commands
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from api.realtime.hub import Hub
 from api.realtime.outgoing import Cork
 from api.realtime.wire import KEY, Wire
@@ -35,21 +35,21 @@ class StompEndpoint:
         chosen = next((name for name in SUB_PROTOCOLS if name in offered), None)
         await send({"type": "websocket.accept", "subprotocol": chosen})
         wire = scope.get("state", {}).get(KEY)
-        await self._serve(OnWire(wire, self._hub.cork) if wire is not None else OnAsgi(send), receive)
+        await self._serve(WireSocket(wire, self._hub.cork) if wire is not None else AsgiSocket(send), receive)
 
-    async def _serve(self, socket: "OnWire | OnAsgi", receive: Receive) -> None:
-        connection = Connection(socket, self._hub, self._settings, commands)
+    async def _serve(self, socket: "WireSocket | AsgiSocket", receive: Receive) -> None:
+        connection = StompConnection(socket, self._hub, self._settings, commands)
         try:
             await _read(connection, receive)
         except asyncio.CancelledError:
             if not socket.aborted:
                 raise
         finally:
-            connection.gone()
+            connection.socket_closed()
 
 
-async def _read(connection: Connection, receive: Receive) -> None:
-    """Read until the socket is closed: by the client or, when the connection is over, by us."""
+async def _read(connection: StompConnection, receive: Receive) -> None:
+    """Read until the socket is closed, by the client or by us."""
     while (event := await receive())["type"] != "websocket.disconnect":
         if event.get("too_big"):
             connection.too_big()
@@ -58,8 +58,8 @@ async def _read(connection: Connection, receive: Receive) -> None:
         await connection.receive(text if text is not None else data or b"")
 
 
-class OnWire:
-    """The socket where uvicorn runs our protocol."""
+class WireSocket:
+    """The socket where uvicorn runs our protocol class (``api.realtime.wire``)."""
 
     aborted = False
 
@@ -75,8 +75,8 @@ class OnWire:
         self._wire.transport.abort()
 
 
-class OnAsgi:
-    """The socket under any other ASGI server, which alone decides when a peer that reads nothing is dropped."""
+class AsgiSocket:
+    """The socket under any other ASGI server, which decides when a peer that reads nothing is disconnected."""
 
     def __init__(self, send: Send) -> None:
         self._send, self._task = send, asyncio.current_task()
@@ -99,7 +99,7 @@ class OnAsgi:
 
 
 def origin_allowed(origin: str | None, host: str, settings: Settings) -> bool:
-    """Whether a browser's page of this origin may open a socket; what is no browser sends none (RFC 6455, 10.2).
+    """Whether a page of this origin may open a socket; clients that are not browsers send none (RFC 6455, 10.2).
 
     Without ALLOWED_ORIGINS: the server's own origin and any port of localhost.
     """

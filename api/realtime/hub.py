@@ -19,28 +19,28 @@ from core.events import ACCOUNTS
 from core.models import Role
 from core.outbox import PushMessage, client_destination
 
-_BREATH_BYTES: Final = 65536
-_BREATH_BYTES_TO_ALL: Final = 2**20
+_SLICE_BYTES: Final = 65536
+_SLICE_DELIVERED_BYTES: Final = 2**20
 
 
 class Consumer(Protocol):
-    """Somebody with a socket, as the hub sees them."""
+    """A connection, as the hub uses it."""
 
     def deliver(self, frame: bytes) -> None:
         """Put one frame into the outgoing queue. Never raises."""
 
     def account_changed(self, token_version: int, role: Role) -> None:
-        """The user's tokens of before ended."""
+        """The user's earlier tokens are no longer valid."""
 
 
 class LogObserver(Protocol):
-    """Somebody who has to know of every row that is routed (``api.realtime.unread``)."""
+    """Is called for every row that is routed (``api.realtime.unread``)."""
 
     def routing(self, row: PushMessage) -> None:
         """The row is being routed. Never raises."""
 
     def restored(self) -> None:
-        """Another log stands there now."""
+        """The database was restored: the log is another one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ class Subscription:
 
 
 class Hub:
-    """Who is subscribed to what in this process, and the way there for every row of the log."""
+    """The subscriptions of this process; routes every row of the log to them."""
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, dict[Subscription, None]] = {}
@@ -70,9 +70,9 @@ class Hub:
         self.cursor: int | None = None
         """The newest id that was routed; None until the log was read once."""
         self.started = asyncio.Event()
-        """Set once the log was read: before, nothing that is committed would reach a subscription."""
+        """Set once the log was read; before that, no committed message would reach a subscription."""
         self.cork = Cork()
-        """Closed while several rows are routed; sockets that can, write them together."""
+        """Closed while several rows are routed, so that sockets that can write their frames together."""
         self.observers: list[LogObserver] = []
         self._moved = asyncio.Event()
         self.slow_closed: Counter[str] = Counter()
@@ -86,28 +86,28 @@ class Hub:
                     case Position() as at:
                         self.move_to(at)
                     case LogBatch() as batch:
-                        await self._route_gently(batch.rows)
+                        await self._route_in_slices(batch.rows)
                         batch.taken.set()
 
-    async def _route_gently(self, rows: Sequence[PushMessage]) -> None:
+    async def _route_in_slices(self, rows: Sequence[PushMessage]) -> None:
         place = 0
         while place < len(rows):
             with self.cork if len(rows) - place > 1 else nullcontext():
-                place = self._route_breath(rows, place)
-            # Now the loop writes and reads sockets: a large batch must neither hold the others up nor fill
-            # the queue of a consumer who only had no time to read.
+                place = self._route_slice(rows, place)
+            # Now the event loop writes and reads sockets: a large batch must neither delay other connections nor
+            # fill the queue of a consumer that would read in time.
             await asyncio.sleep(0)
 
-    def _route_breath(self, rows: Sequence[PushMessage], place: int) -> int:
-        """Route the rows from this place on until they are enough for one breath; gives the place of the next."""
-        said = given = 0
-        while place < len(rows) and said < _BREATH_BYTES and given < _BREATH_BYTES_TO_ALL:
-            said, given = said + len(rows[place].payload), given + self.route((rows[place],))
+    def _route_slice(self, rows: Sequence[PushMessage], place: int) -> int:
+        """Route rows from this index on, up to one slice's bytes read or delivered; returns the index of the next."""
+        size = delivered = 0
+        while place < len(rows) and size < _SLICE_BYTES and delivered < _SLICE_DELIVERED_BYTES:
+            size, delivered = size + len(rows[place].payload), delivered + self.route((rows[place],))
             place += 1
         return place
 
     def move_to(self, at: Position) -> None:
-        """Go on from this place of the log; when it was restored, everybody has to fetch the state anew."""
+        """Continue from this position of the log; after a restore every client is sent ``resync``."""
         self.cursor = at.newest
         self.started.set()
         if at.restored:
@@ -126,13 +126,13 @@ class Hub:
         self._moved.clear()
 
     def listeners(self, queue: str) -> list[tuple[int, Role]]:
-        """The users who have subscribed to this queue of theirs here, with their roles."""
+        """The users subscribed in this process to their queue of this name, with their roles."""
         named = re.compile(rf"/user/(\d+)/queue/{queue}")
         found = ((named.fullmatch(key), there) for key, there in self._subscriptions.items())
         return [(int(match[1]), next(iter(there)).role) for match, there in found if match]
 
     def send_unstored(self, kind: str, key: str, data: dict[str, Any]) -> None:
-        """Give a queue's subscriptions a message that is not in the log."""
+        """Deliver a message that is not in the log to a queue's subscriptions."""
         cursor = self.cursor or 0
         self._deliver(tuple(self._subscriptions.get(key, ())), cursor, unstored(kind, key, data, cursor), None)
 
@@ -141,11 +141,11 @@ class Hub:
         return sum(map(len, self._users.values())), sum(map(len, self._subscriptions.values()))
 
     def join(self, consumer: Consumer, user_id: int) -> None:
-        """Let the consumer hear of what ends the user's tokens."""
+        """Call the consumer's ``account_changed`` when the user's account changes."""
         self._users.setdefault(user_id, {})[consumer] = None
 
     def leave(self, consumer: Consumer, user_id: int) -> None:
-        """The consumer is gone."""
+        """Remove the consumer: its connection is over."""
         there = self._users.get(user_id, {})
         there.pop(consumer, None)
         if not there:
@@ -163,7 +163,7 @@ class Hub:
             self._subscriptions.pop(subscription.key, None)
 
     def route(self, rows: Iterable[PushMessage]) -> int:
-        """Give each row to its destination's subscriptions, in order; gives the bytes that were delivered."""
+        """Deliver each row to its destination's subscriptions, in order; returns the bytes that were delivered."""
         given = 0
         for row in rows:
             if row.destination == ACCOUNTS:

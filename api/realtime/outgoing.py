@@ -1,4 +1,4 @@
-"""A connection's outgoing queue: unused while the socket takes frames at once, else bounded in bytes and in time."""
+"""A connection's outgoing queue: bypassed while the socket takes frames at once, else bounded in bytes and in time."""
 
 import asyncio
 import logging
@@ -11,31 +11,31 @@ log = logging.getLogger(__name__)
 
 
 class Socket(Protocol):
-    """Where the frames go: a WebSocket, or whatever SockJS makes of one."""
+    """Where frames are written: a WebSocket, or a SockJS transport."""
 
     def write(self, frame: bytes) -> bool:
-        """Write one frame now; False when that would have to wait. Raises OSError when the socket is gone."""
+        """Write one frame now; False when that would block. Raises OSError when the socket is gone."""
 
     async def send(self, frame: bytes) -> None:
         """Write one frame as soon as the socket takes it. Raises OSError when the socket is gone."""
 
     async def close(self, code: int, reason: str, *, patience: float) -> None:
-        """Close the socket; the peer has so many seconds to take what was written and to answer."""
+        """Close the socket; the peer has ``patience`` seconds to read what was written and to answer."""
 
     def abort(self) -> None:
-        """Drop the socket at once, with whatever was not written."""
+        """Close the transport at once and discard what was not written."""
 
 
 class Cork:
-    """While it is closed, sockets may hold frames back, so that many to one peer cost one system call.
+    """While it is closed, sockets may buffer frames, so that many to one peer cost one system call (as TCP_CORK does).
 
-    It is drawn before the loop goes on: nothing else ever finds a socket that holds frames back.
+    It is opened before the event loop runs anything else: no other code meets a socket with buffered frames.
     """
 
     def __init__(self) -> None:
         self.closed = False
         self.held: list[Callable[[], None]] = []
-        """What writes the frames that each socket holds back."""
+        """The callbacks that write each socket's buffered frames."""
 
     def __enter__(self) -> None:
         self.closed = True
@@ -48,10 +48,10 @@ class Cork:
 
 
 class Outgoing:
-    """Frames on their way to one socket, in order.
+    """The frames to be written to one socket, in order.
 
     ``max_bytes`` may wait and one frame may take ``seconds`` (0: no limit); past either, ``slow`` is called once with
-    the limit's name and nothing more is taken: a message is never dropped from the middle.
+    the limit's name and nothing more is accepted: a message is never dropped from the middle.
     """
 
     __slots__ = ("_bytes", "_frames", "_max_bytes", "_refused", "_seconds", "_slow", "_socket", "_task", "written_at")
@@ -67,7 +67,7 @@ class Outgoing:
         """When the socket last took a frame."""
 
     def put(self, frame: bytes) -> None:
-        """Take a frame; it is written at once, or as soon as those before it are. Never raises."""
+        """Queue a frame; it is written at once, or as soon as those before it are. Never raises."""
         if self._refused:
             return
         if self._task is None:
@@ -76,11 +76,11 @@ class Outgoing:
                     self.written_at = time.monotonic()
                     return
             except OSError:
-                # The socket is gone; its reader is told so and ends the connection.
+                # The socket is closed; its reader sees that, too, and ends the connection.
                 self._refused = True
                 return
         self._bytes += len(frame)
-        # A lone frame larger than the limit still goes: nothing waits in front of it.
+        # A single frame larger than the limit is still sent: the queue is empty in front of it.
         if self._max_bytes and self._bytes > self._max_bytes and self._frames:
             self._refuse("WS_QUEUE_BYTES")
             return
@@ -89,12 +89,12 @@ class Outgoing:
             self._task = asyncio.create_task(self._drain())
 
     async def drained(self) -> None:
-        """Wait until nothing waits any more: all was written, or nothing more will be."""
+        """Wait until the queue is empty: all was written, or nothing more will be."""
         while self._task is not None:
             await asyncio.wait((self._task,))
 
     def stop(self) -> None:
-        """Take nothing more and let go of what waits."""
+        """Accept nothing more and drop what is queued."""
         self._refused = True
         self._frames.clear()
         if self._task is not None:
@@ -112,7 +112,7 @@ class Outgoing:
                 async with asyncio.timeout(self._seconds or None):
                     await self._socket.send(frame)
                 self.written_at = time.monotonic()
-                if self._frames:  # stop may have taken them
+                if self._frames:  # stop may have cleared them
                     self._frames.popleft()
                 self._bytes -= len(frame)
         except TimeoutError:
@@ -120,7 +120,7 @@ class Outgoing:
         except OSError:
             self._refused = True
         except Exception:
-            # Whatever it is, frames in the middle may be missing now, so that the client has to come again.
+            # Frames in the middle may be lost now, so the client has to reconnect and resume.
             log.exception("a frame could not be written")
             self._refused = True
             self._socket.abort()

@@ -1,4 +1,4 @@
-"""How a connection ends against its client's will."""
+"""Close codes, and the error that ends a connection with one of them."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,7 +7,7 @@ PROTOCOL, RESTARTED, UNAUTHENTICATED, FORBIDDEN, LIMIT, SLOW, OUR_FAULT = 1002, 
 """Close codes (CONTRACT, "Live updates"; 1011 is RFC 6455's for a fault of ours)."""
 
 SILENT_BEATS: Final = 3
-"""A client is gone after this many missed heart-beats, as with Spring's simple broker."""
+"""A client is disconnected after this many missed heart-beats, as by Spring's simple broker."""
 
 
 class Refused(Exception):

@@ -15,7 +15,7 @@ from core.outbox import NEWEST_ID, READ_AFTER, PushMessage
 log = logging.getLogger(__name__)
 
 LOG: Final = "log"
-"""The one broadcaster channel: the log, in order. Destinations are the hub's to tell apart."""
+"""The one broadcaster channel: the log, in order. The hub routes by destination."""
 
 _BATCH: Final = 500
 _POLL_SECONDS: Final = 1.0
@@ -28,17 +28,17 @@ _NETWORK: Final[dict[str, Any]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 10_000,
 }
-"""A server that vanished without a word is noticed in seconds (PostgreSQL, "Connection Strings")."""
+"""A server that vanished without closing its connections is noticed in seconds (PostgreSQL, "Connection Strings")."""
 _KNOWN: Final = """
     SELECT EXISTS (SELECT FROM push_events WHERE id = %(cursor)s)
         OR coalesce(%(cursor)s <= (SELECT pruned_through FROM push_log), false)
 """
-"""Whether the log still is the one whose row the cursor names."""
+"""Whether the log still has the row of the cursor, or pruned it: else it was restored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where reading goes on from; ``restored``: another log stands there now, so what was read before is void."""
+    """The id that reading continues from; ``restored``: the database was restored, so what was read before is void."""
 
     newest: int
     restored: bool = False
@@ -55,8 +55,8 @@ class LogBatch:
 class OutboxBackend(BroadcastBackend):
     """Yields the log's rows with ``id > cursor`` in commit order, woken by NOTIFY or by the next second.
 
-    The table is the truth: a lost wake costs a second, a lost connection a reconnect, never a row. It never raises,
-    because broadcaster's listener would die of it and leave its subscribers waiting for ever.
+    The table is the truth: a lost NOTIFY costs a second, a lost connection a reconnect, never a row. It never raises,
+    because that would end broadcaster's listener and let its subscribers wait for ever.
     """
 
     def __init__(self, url: str) -> None:
@@ -67,13 +67,13 @@ class OutboxBackend(BroadcastBackend):
         self._caught_up = False
         self._given: LogBatch | None = None
         self.working = asyncio.Event()
-        """Set while the log can be read; health says so."""
+        """Set while the log can be read; /health/ready reports it."""
 
     async def connect(self) -> None:
         """Nothing yet: the first read connects, as every later one does after a loss."""
 
     async def disconnect(self) -> None:
-        """Give the database connection back."""
+        """Close the database connection."""
         if self._connection is not None:
             await self._connection.close()
         self.working.clear()
@@ -85,8 +85,8 @@ class OutboxBackend(BroadcastBackend):
         """Nothing: there is one channel and it is always read."""
 
     async def publish(self, channel: str, message: Any) -> None:
-        """Refused: what is announced goes through the outbox, in a transaction."""
-        raise RuntimeError("announce through core.outbox.publish, inside a transaction")
+        """Refused: events are published through the outbox, in a transaction."""
+        raise RuntimeError("publish through core.outbox.publish, inside a transaction")
 
     async def next_published(self) -> Event:
         """The next batch of rows, or a new position; waits as long as it takes."""
@@ -99,16 +99,16 @@ class OutboxBackend(BroadcastBackend):
                 if news := await self._next():
                     return Event(LOG, news)  # type: ignore[arg-type]
             except (psycopg.Error, OSError) as error:
-                await self._lost(str(error).splitlines()[0:1])
+                await self._disconnected(str(error).splitlines()[0:1])
             except Exception:
-                log.exception("the log cannot be read, for a reason that is no database's")
-                await self._lost(["see above"])
+                log.exception("the log cannot be read, and not because of the database")
+                await self._disconnected(["see above"])
 
     async def _next(self) -> Position | LogBatch | None:
         if self._connection is not None and self._caught_up:
             async for _ in self._connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
                 pass
-        # A server that hangs answers neither yes nor no.
+        # A server that hangs neither answers nor fails.
         async with asyncio.timeout(_ANSWER_SECONDS):
             if self._connection is None:
                 return await self._open()
@@ -126,7 +126,7 @@ class OutboxBackend(BroadcastBackend):
             self._cursor = newest
             return Position(newest)
         log.info("the log is being read again", extra={"cursor": before, "newest": newest})
-        # A row that is gone without being pruned tells a restored log even when its ids went on past the cursor.
+        # A missing row that was not pruned means a restored log, even when its ids have passed the cursor again.
         if newest < before or not await _value(connection, _KNOWN, {"cursor": before}):
             log.warning("the log was restored", extra={"cursor": before, "newest": newest})
             self._cursor = newest
@@ -145,7 +145,7 @@ class OutboxBackend(BroadcastBackend):
         self._given = LogBatch(rows)
         return self._given
 
-    async def _lost(self, why: list[str]) -> None:
+    async def _disconnected(self, why: list[str]) -> None:
         self.working.clear()
         self._caught_up = False
         if self._failures == 0:

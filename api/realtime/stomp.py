@@ -1,7 +1,7 @@
 """STOMP 1.2, 1.1 and 1.0 for a server, without I/O: bytes in, frames out.
 
 Headers are never trimmed or padded, in 1.0 either: Spring takes them as they come and stompjs sends
-``name:value`` without spaces; a 1.0 peer's padding is not worth the values it would cost.
+``name:value`` without spaces; trimming for 1.0 peers that pad would corrupt other clients' values.
 """
 
 import re
@@ -58,7 +58,7 @@ _SEQUENCE: Final = re.compile(r"\\.?", re.DOTALL)
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol; the message is made for an ERROR frame and repeats no header value."""
+    """The peer broke the protocol; the message goes into an ERROR frame and repeats no header value."""
 
 
 class LimitExceeded(ProtocolError):
@@ -101,10 +101,10 @@ class Parser:
         return len(self._buffer)
 
     def feed(self, data: bytes | str) -> Iterator[Frame]:
-        """Take ``data`` at once and yield the frames it completes; EOLs between frames yield nothing.
+        """Append ``data`` at once and yield the frames it completes; EOLs between frames yield nothing.
 
-        Each frame is parsed when it is asked for, so frames before a bad one are never lost and a version
-        set between two frames is honoured; what is not asked for comes first at the next feed. Raises
+        Each frame is parsed when the iterator is advanced, so frames before a bad one are never lost and a version
+        set between two frames is honoured; frames not consumed come first at the next feed. Raises
         ProtocolError at the bad frame, and again at every later use: the connection is to be closed.
         (STOMP 1.2, "Augmented BNF")
         """
@@ -116,20 +116,20 @@ class Parser:
         if self._error is not None:
             raise self._error.with_traceback(None)
         try:
-            return self._take()
+            return self._parse_frame()
         except ProtocolError as error:
             self._error = error
             self._buffer.clear()
             raise
 
-    def _take(self) -> Frame | None:
+    def _parse_frame(self) -> Frame | None:
         buffer = self._buffer
         if buffer.startswith((b"\n", b"\r")):
             eols = _EOLS.match(buffer)
             del buffer[: eols.end() if eols else 0]
         if not buffer or len(buffer) < self._needed:
             return None
-        # No frame is complete without its NUL, so no octet is looked at twice while none has come.
+        # No frame is complete without its NUL, so octets without one are scanned only once.
         nul = buffer.find(0, self._scanned)
         self._scanned = nul if nul >= 0 else len(buffer)
         if self.max_bytes and self._scanned >= self.max_bytes:
@@ -255,7 +255,7 @@ def _dump(command: str, headers: Mapping[str, str], body: bytes, version: str) -
         headers = {**headers, "content-length": str(len(body))}
     head = "".join([f"{name}:{value}\n" for name, value in headers.items()])
     lines = len(headers)
-    # counting is the fast way to see that no name or value holds a character that needs care
+    # counting is the fast way to see that no name or value has a character to escape
     if head.count(":") != lines or head.count("\n") != lines or "\\" in head or "\r" in head or "\0" in head:
         names, values = _ESCAPE["1.0" if command in _UNESCAPED else version]
         head = "".join([f"{n.translate(names)}:{v.translate(values)}\n" for n, v in headers.items()])

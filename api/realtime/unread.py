@@ -1,4 +1,4 @@
-"""Unread counts after a broadcast: nobody's rows change by it, so each process counts for who is connected to it."""
+"""Unread counts after a broadcast: it changes no user's rows, so each process counts for the users connected to it."""
 
 import asyncio
 import logging
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 QUEUE: Final = "notifications"
 _PAUSE_SECONDS: Final = 0.25
 _PAUSE_SHARE: Final = 4
-"""The pause after a count, and how many times as long as that took: a storm of broadcasts may not keep the database
-busy with counts, and the last one's still comes."""
+"""The shortest pause after a count, and its length as a multiple of the count's duration: many broadcasts must not keep
+the database busy with counts, and the last one is still counted."""
 _PATIENCE_SECONDS: Final = 5.0
-_BREATH: Final = 500
+_COUNTS_A_SLICE: Final = 500
 
 
 class UnreadCounter:
@@ -40,10 +40,10 @@ class UnreadCounter:
         self._roles: set[Role | None] = set()
         self._wanted = asyncio.Event()
         self._logged: dict[str, int] | None = None
-        """While counts are made here: the id of the newest that the log brought to each queue since it was begun."""
+        """While counting: for each queue the id of the newest count that the log brought since counting started."""
 
     def routing(self, row: PushMessage) -> None:
-        """Take note of a row that is being routed."""
+        """Record a row that is being routed."""
         if row.destination == BROADCASTS:
             self._roles.add(row.audience)  # type: ignore[arg-type]  # a check constraint of its column
             self._wanted.set()
@@ -51,13 +51,13 @@ class UnreadCounter:
             self._logged[row.destination] = row.id
 
     def restored(self) -> None:
-        """Another log stands there now: what was counted in the old one is void."""
+        """The database was restored: counts of the old log are void."""
         self._logged = None
         self._roles.add(None)
         self._wanted.set()
 
     async def run(self) -> None:
-        """Count whenever broadcasts came or went, for ever."""
+        """Count after broadcasts were delivered or withdrawn, for ever."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -66,8 +66,8 @@ class UnreadCounter:
             try:
                 await self._count(roles)
             except Exception as error:
-                away = isinstance(error, SQLAlchemyError | TimeoutError)
-                log.warning("unread counts could not be sent; trying again", exc_info=None if away else error)
+                unavailable = isinstance(error, SQLAlchemyError | TimeoutError)
+                log.warning("unread counts could not be sent; trying again", exc_info=None if unavailable else error)
                 self._roles |= roles
                 self._wanted.set()
             await asyncio.sleep(max(_PAUSE_SECONDS, _PAUSE_SHARE * (time.monotonic() - began)))
@@ -79,7 +79,7 @@ class UnreadCounter:
         self._logged = {}
         try:
             newest, unread = await run_in_threadpool(_count_users, users)
-            # A log that was restored meanwhile may never get there; then the next count is of the new one.
+            # A log restored meanwhile may never reach that id; then the next count is of the new log.
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._hub.reached(newest)
             for place, (user_id, number) in enumerate(unread.items(), 1):
@@ -89,7 +89,7 @@ class UnreadCounter:
                 if self._logged.get(key, 0) <= newest:
                     change = NotificationUnread(user_id=user_id, unread=number)
                     self._hub.send_unstored(change.type, key, change.model_dump())
-                if place % _BREATH == 0:
+                if place % _COUNTS_A_SLICE == 0:
                     await asyncio.sleep(0)
         finally:
             self._logged = None

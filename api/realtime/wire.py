@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol with its transport in our hands.
+"""uvicorn's WebSocket protocol class, extended to write to its transport directly.
 
 ASGI's ``send`` cannot write without a task, nor end a socket whose peer reads nothing: its close would wait for ever
 behind what the transport holds. This rests on code of uvicorn that is not public, hence its pin in pyproject.toml; any
@@ -17,7 +17,7 @@ from websockets.protocol import State
 from api.realtime.outgoing import Cork
 
 KEY: Final = "greenroom.wire"
-"""Where the scope's ``state`` holds the wire."""
+"""The key of the wire in the scope's ``state``."""
 
 _HELD_BYTES: Final = 65536
 _FLUSH_SECONDS: Final = 5.0
@@ -26,7 +26,7 @@ _TEXT: Final = 0x80 | Opcode.TEXT
 
 
 class Wire(WebSocketsSansIOProtocol):
-    """One WebSocket whose frames need no task to be written, and which always ends."""
+    """One WebSocket whose frames are written without a task, and whose close has a time limit."""
 
     _too_big = False
     _cut: TimerHandle | None = None
@@ -39,7 +39,7 @@ class Wire(WebSocketsSansIOProtocol):
         self._held_bytes = 0
 
     def write(self, frame: bytes) -> bool:
-        """Write one text message, when the cork is drawn; False, and nothing is written, while the transport is full.
+        """Write one text message, buffered while the cork is closed; False (not written) while the transport is full.
 
         Raises ClientDisconnected once the socket is closing.
         """
@@ -70,7 +70,7 @@ class Wire(WebSocketsSansIOProtocol):
             await self.writable.wait()
 
     def close(self, code: int, reason: str, *, patience: float) -> None:
-        """Write the close frame behind what the transport holds; a peer that does not answer it in time is cut off."""
+        """Write the close frame after what the transport holds; a peer that does not answer in time is disconnected."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.stop_keepalive()
@@ -80,7 +80,7 @@ class Wire(WebSocketsSansIOProtocol):
         if self.read_paused:  # the peer's answer has to get through
             self.read_paused = False
             self.transport.resume_reading()
-        if self._too_big:  # nothing is parsed any more, so that the peer's answer would go unseen: end our half now
+        if self._too_big:  # nothing is parsed any more, so the peer's answer would not be seen: end our half now
             self.transport.write_eof()
         self.close_timer = self.loop.call_later(patience, self.transport.abort)
 
@@ -92,26 +92,26 @@ class Wire(WebSocketsSansIOProtocol):
         self._cut_off_within(_FLUSH_SECONDS)
 
     def handle_parser_exception(self) -> None:
-        """Let the application refuse a message that is too big in its own words, after what came before it."""
+        """Let the application refuse a message that is too big with an ERROR frame, after the messages before it."""
         if self._too_big:
             return
         self.handle_events()
         closing = self.conn.close_sent
         if closing and closing.code == CloseCode.MESSAGE_TOO_BIG and self.handshake_complete and not self.close_sent:
             self._too_big = True
-            self.conn.data_to_send()  # thrown away: the close frame that websockets wrote without any ERROR
+            self.conn.data_to_send()  # discarded: the close frame that websockets wrote without any ERROR
             self.queue.put_nowait({"type": "websocket.receive", "too_big": True})  # type: ignore[arg-type]
             return
         super().handle_parser_exception()
         self._cut_off_within(_FLUSH_SECONDS)
 
     def handle_close(self, event: Frame) -> None:
-        """Answer the peer's close; what it does not read by then it does not get."""
+        """Answer the peer's close; what it has not read within the time limit is discarded."""
         super().handle_close(event)
         self._cut_off_within(_FLUSH_SECONDS)
 
     def keepalive_timeout(self) -> None:
-        """Close a peer that does not answer pings, whatever still waits for it."""
+        """Close a peer that does not answer pings, whatever is still queued for it."""
         super().keepalive_timeout()
         self._cut_off_within(_FLUSH_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Demo data: a small platform with a past, a present that moves, and a fortnight ahead."""
+"""Demo data: a small platform with past sessions, sessions open now, and sessions of the next two weeks."""
 
 from deployments.demo.live import run_live
 from deployments.demo.load import load

@@ -1,4 +1,4 @@
-"""The demo's six interviews and what they ask."""
+"""The demo's six interviews and their questions."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class DemoQuestion:
-    """One question, as the demo answers it."""
+    """One question, with how the demo's candidates answer it."""
 
     id: int
     skill: str
@@ -22,7 +22,7 @@ class DemoQuestion:
 
 @dataclass(frozen=True, slots=True)
 class DemoInterview:
-    """One interview, its minutes and its questions."""
+    """One interview, its durations and its questions."""
 
     id: int
     row: dict[str, Any]
@@ -34,7 +34,7 @@ class DemoInterview:
         return timedelta(minutes=self.row[f"{name}_minutes"])
 
     def enough(self, answered: set[int]) -> bool:
-        """Whether the completion ratio of the required questions is among the answered ones."""
+        """Whether the answered questions reach the interview's completion ratio of required ones."""
         required = [q.id for q in self.questions if q.required]
         return bool(len(answered & set(required)) >= self.row["completion_ratio"] * len(required))
 
@@ -115,10 +115,10 @@ _QUESTIONS: list[list[tuple[str, str, bool, str, int]]] = [
 def interviews(rng: Random, base: datetime) -> list[DemoInterview]:
     """The six interviews with their questions; some questions are harder than others."""
     made, question_id = [], 0
-    for id_, (facts, asked) in enumerate(zip(_INTERVIEWS, _QUESTIONS, strict=True), 1):
-        title, position, (duration, no_show, idle, resume, overrun), ratio, passing, hours, offsets = facts
+    for id_, (details, templates) in enumerate(zip(_INTERVIEWS, _QUESTIONS, strict=True), 1):
+        title, position, (duration, no_show, idle, resume, overrun), ratio, passing, hours, offsets = details
         rows, questions = [], []
-        for ordinal, (text, skill, required, weight, highest) in enumerate(asked, 1):
+        for ordinal, (text, skill, required, weight, highest) in enumerate(templates, 1):
             question_id += 1
             rows.append(
                 {
@@ -132,7 +132,7 @@ def interviews(rng: Random, base: datetime) -> list[DemoInterview]:
                     "max_score": Decimal(highest),
                 }
             )
-            seconds = 60 * duration / len(asked) * rng.uniform(0.55, 0.95)
+            seconds = 60 * duration / len(templates) * rng.uniform(0.55, 0.95)
             ease = rng.uniform(-0.16, 0.12)
             questions.append(DemoQuestion(question_id, skill, required, float(weight), float(highest), ease, seconds))
         row = {

@@ -1,4 +1,4 @@
-"""A trickle of change: every few seconds somebody does something, through core, as themselves."""
+"""``greenroom demo --live``: every few seconds one change of a session, through core, as one of the demo's users."""
 
 import time
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from core.sessions import NewAnswer, NewFeedback, NewSession, NewStatus, Session
 from core.viewers import Viewer
 from deployments.demo.people import RECRUITER
 
-FEW = 60
-"""Open sessions below which new ones are made first of all."""
+FEW_OPEN = 60
+"""Open sessions below which creating new ones comes first."""
 
 
 def run_live(*, every: float = 2.0, count: int | None = None) -> None:
-    """Make a realistic change every few seconds and say so, until Ctrl-C or ``count`` changes."""
+    """Make a realistic change every few seconds and print it, until Ctrl-C or ``count`` changes."""
     rng, done = Random(), 0  # noqa: S311 - a demonstration
     try:
         while count is None or done < count:
@@ -33,7 +33,7 @@ def run_live(*, every: float = 2.0, count: int | None = None) -> None:
                 print(_change(rng), flush=True)
                 done += 1
             except OperationalError:
-                print("The database is away; trying again.", flush=True)
+                print("The database cannot be reached; trying again.", flush=True)
                 time.sleep(1)
             time.sleep(every)
     except KeyboardInterrupt:
@@ -47,19 +47,19 @@ def _change(rng: Random) -> str:
             now = utcnow()
             try:
                 with transaction() as db:
-                    said = act(db, rng, now)
+                    line = act(db, rng, now)
             except GreenroomError:
-                # Somebody was faster, or busy at that time: something else then.
+                # Somebody else changed the session, or is busy at that time: try another change.
                 continue
-            if said:
-                return f"{now:%H:%M:%S}  {said}"
+            if line:
+                return f"{now:%H:%M:%S}  {line}"
 
 
 def _order(rng: Random) -> list["Act"]:
-    """Every act once; the heavier its weight, the sooner."""
+    """Every kind of change once, in random order weighted by ``_ACTS``."""
     with transaction() as db:
-        waiting = db.scalar(text("SELECT count(*) FROM sessions WHERE status IN ('invited', 'scheduled')")) or 0
-    weights = _ACTS | ({_create: 20.0} if waiting < FEW else {})
+        not_started = db.scalar(text("SELECT count(*) FROM sessions WHERE status IN ('invited', 'scheduled')")) or 0
+    weights = _ACTS | ({_create: 20.0} if not_started < FEW_OPEN else {})
     return sorted(weights, key=lambda act: rng.random() ** (1 / weights[act]), reverse=True)
 
 
@@ -110,7 +110,7 @@ def _show_activity(db: Session, rng: Random, now: datetime) -> str | None:
     if s is None:
         return None
     sessions.note_activity(db, s.id, by=_viewer(db, s.user_id), now=now)
-    return _print_line(s, "shows signs of life")
+    return _describe(s, "the candidate is active")
 
 
 def _score(db: Session, rng: Random, now: datetime) -> str | None:
@@ -132,7 +132,7 @@ def _score(db: Session, rng: Random, now: datetime) -> str | None:
     points = float(question.max_score) * rng.choice((4, 5, 6, 7, 8, 9)) / 10
     given = [NewAnswer(question_id=question.id, score=Decimal(str(points)), seconds=rng.randrange(60, 400))]
     sessions.answer(db, s.id, given, by=_viewer(db, s.interviewer_id), now=now)
-    return _print_line(s, f"question {question.ordinal} gets {points:g} of {float(question.max_score):g}")
+    return _describe(s, f"question {question.ordinal} gets {points:g} of {float(question.max_score):g}")
 
 
 def _give_feedback(db: Session, rng: Random, now: datetime) -> str | None:
@@ -144,9 +144,9 @@ def _give_feedback(db: Session, rng: Random, now: datetime) -> str | None:
     )
     if s is None:
         return None
-    said = NewFeedback(recommendation=rng.choice(("no", "yes", "yes", "strong_yes")), comment="Thank you, well done.")
-    sessions.give_feedback(db, s.id, said, by=_viewer(db, s.interviewer_id), now=now)
-    return _print_line(s, f"feedback: {said.recommendation.replace('_', ' ')}")
+    given = NewFeedback(recommendation=rng.choice(("no", "yes", "yes", "strong_yes")), comment="Thank you, well done.")
+    sessions.give_feedback(db, s.id, given, by=_viewer(db, s.interviewer_id), now=now)
+    return _describe(s, f"feedback: {given.recommendation.replace('_', ' ')}")
 
 
 def _decide(db: Session, rng: Random, now: datetime) -> str | None:
@@ -160,7 +160,7 @@ def _decide(db: Session, rng: Random, now: datetime) -> str | None:
         return None
     patch = SessionPatch(decision=rng.choice(("advance", "advance", "hold", "reject")))
     sessions.change(db, s.id, patch, by=_viewer(db, RECRUITER), now=now)
-    return _print_line(s, f"decision: {patch.decision}")
+    return _describe(s, f"decision: {patch.decision}")
 
 
 def _schedule(db: Session, rng: Random, now: datetime) -> str | None:
@@ -177,7 +177,7 @@ def _reschedule(db: Session, rng: Random, now: datetime) -> str | None:
     start = s.scheduled_start + timedelta(minutes=15 * rng.choice((-4, -2, 2, 4, 8)))
     patch = SessionPatch(scheduled_start=start, reason="Another time suits better.")
     sessions.change(db, s.id, patch, by=_viewer(db, RECRUITER), now=now)
-    return _print_line(s, f"moves to {start:%-d %B, %H:%M}")
+    return _describe(s, f"moves to {start:%-d %B, %H:%M}")
 
 
 def _create(db: Session, rng: Random, now: datetime) -> str | None:
@@ -205,7 +205,7 @@ def _create(db: Session, rng: Random, now: datetime) -> str | None:
         retry_of=pair.retry_of,
     )
     sessions.create(db, given, by=_viewer(db, RECRUITER), now=now)
-    return _print_line(pair, f"is new, at {start:%H:%M}" if start else "is new: an invitation")
+    return _describe(pair, f"is new, at {start:%H:%M}" if start else "is new: an invitation")
 
 
 Act = Callable[[Session, Random, datetime], str | None]
@@ -226,12 +226,12 @@ _ACTS: dict[Act, float] = {
 
 
 def _pick(db: Session, where: str, **given: Any) -> Row[Any] | None:
-    """One session of that kind, any."""
+    """A random session that matches."""
     query = f"""
         SELECT s.id, s.interviewer_id, s.scheduled_start, c.user_id, c.name, i.title
         FROM sessions s JOIN candidates c ON c.id = s.candidate_id JOIN interviews i ON i.id = s.interview_id
         WHERE s.deleted_at IS NULL AND ({where}) ORDER BY random() LIMIT 1
-    """  # noqa: S608 - our own words
+    """  # noqa: S608 - our own conditions
     return db.execute(text(query), given).one_or_none()
 
 
@@ -245,15 +245,15 @@ def _move(
     by: int | None = None,
     **more: Any,
 ) -> str | None:
-    """Move it as ``by``; absent: as its candidate, who has to be able to sign in, or else its interviewer."""
+    """Move it as ``by``; absent: as its candidate if they are a user, else as its interviewer."""
     if s is None:
         return None
     given = NewStatus(status=to, **more)
     sessions.move(db, s.id, given, by=_viewer(db, by or s.user_id or s.interviewer_id), now=now)
-    return _print_line(s, what)
+    return _describe(s, what)
 
 
-def _print_line(s: Row[Any], what: str) -> str:
+def _describe(s: Row[Any], what: str) -> str:
     return f"{s.name}, {s.title}: {what}"
 
 

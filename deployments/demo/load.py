@@ -1,4 +1,4 @@
-"""Loading the demo: all of it in one transaction, once."""
+"""Loads the demo data, all of it in one transaction, once."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ ENDED = {"completed": 345, "abandoned": 42, "no_show": 40, "expired": 38, "cance
 
 
 def load(*, now: datetime | None = None) -> str:
-    """Load the demo data, unless there are users already; says what it did.
+    """Load the demo data, unless there are users already; returns what it did as text.
 
     The same hour gives the same rows. Times are relative to ``now`` (absent: the clock), cut to the hour.
     """
@@ -45,11 +45,11 @@ def load(*, now: datetime | None = None) -> str:
 def build_sessions(
     rng: Random, base: datetime, persons: list[people.DemoPerson], planner: Planner
 ) -> list[SessionBuilder]:
-    """The six hundred sessions: those that ended in order of time, then the open ones."""
-    fates = [fate for fate, count in ENDED.items() for _ in range(count)]
-    rng.shuffle(fates)
-    for fate, start in zip(fates, sorted(past_time(rng, base) for _ in fates), strict=True):
-        add_past_session(planner, fate, start)  # type: ignore[arg-type]
+    """The six hundred sessions: the ended ones in order of time, then the open ones."""
+    outcomes = [outcome for outcome, count in ENDED.items() for _ in range(count)]
+    rng.shuffle(outcomes)
+    for outcome, start in zip(outcomes, sorted(past_time(rng, base) for _ in outcomes), strict=True):
+        add_past_session(planner, outcome, start)  # type: ignore[arg-type]
     add_open_sessions(planner)
     for person in persons:
         ends = [
@@ -57,12 +57,12 @@ def build_sessions(
             for session in planner.sessions
             if session.person is person and session.row["ended_at"]
         ]
-        people.conclude(rng, person, max(ends, default=base), base)
+        people.set_outcome(rng, person, max(ends, default=base), base)
     return planner.sessions
 
 
 def _load(db: Session, base: datetime) -> str:
-    rng = Random(SEED)  # noqa: S311 - it must repeat itself
+    rng = Random(SEED)  # noqa: S311 - the same data at each load
     users, persons, templates = people.users(base), people.candidates(rng, base), interviews(rng, base)
     sessions = build_sessions(rng, base, persons, Planner(rng, base, persons, templates))
     _insert(db, User, users)
@@ -91,7 +91,7 @@ def _insert(db: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _finish(db: Session) -> None:
-    """What core alone knows: each session's score, and when the sweep has to look at it."""
+    """Set what core computes: each session's score, and when the sweep has to check it."""
     rows = to_snapshots(db.execute(SNAPSHOT_QUERY).all())
     scores = completion_scores(db, [s.id for s in rows if s.status == "completed"])
     db.execute(

@@ -1,11 +1,11 @@
-"""The demo's people: ten who sign in, forty who are interviewed, from all over the world."""
+"""The demo's people: ten users and forty candidates, from all over the world."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from random import Random
 from typing import Any
 
-# Users 1 to 4 are promised to readers of the documentation; the others are the rest of the interviewers.
+# Users 1 to 4 are named in the documentation; the others are more interviewers.
 USERS: list[tuple[str, str, str, str]] = [
     ("admin@demo.example", "Ada Okafor", "admin", "Europe/London"),
     ("recruiter@demo.example", "Rui Tavares", "recruiter", "Europe/Lisbon"),
@@ -70,7 +70,7 @@ HIRED, WITHDRAWN = 6, 4
 
 @dataclass(slots=True)
 class DemoPerson:
-    """A candidate as the demo knows them: what they can do, whether they improve, and until when they take part."""
+    """A candidate: their ability, whether they improve, and until when they take part."""
 
     id: int
     user_id: int | None
@@ -79,7 +79,7 @@ class DemoPerson:
     progress: float
     row: dict[str, Any]
     until: datetime | None = None
-    """The end of their part: hired or withdrawn soon after."""
+    """Their last day with sessions: hired or withdrawn soon after."""
     ending: str | None = None
 
 
@@ -101,7 +101,7 @@ def users(base: datetime) -> list[dict[str, Any]]:
 
 
 def candidates(rng: Random, base: datetime) -> list[DemoPerson]:
-    """The forty candidates; a few are hired or withdraw on the way, never the one who can sign in."""
+    """The forty candidates; a few are hired or withdraw, never the one who can sign in."""
     ending_ids = rng.sample([n for n in range(1, len(CANDIDATES) + 1) if n != CANDIDATE], HIRED + WITHDRAWN)
     people = []
     for id_, (name, local, zone) in enumerate(CANDIDATES, 1):
@@ -135,8 +135,8 @@ def candidates(rng: Random, base: datetime) -> list[DemoPerson]:
     return people
 
 
-def conclude(rng: Random, person: DemoPerson, last_ended: datetime, base: datetime) -> None:
-    """Write when somebody was hired or withdrew: some days after their last session ended."""
+def set_outcome(rng: Random, person: DemoPerson, last_ended: datetime, base: datetime) -> None:
+    """Set when a candidate was hired or withdrew: some days after their last session ended."""
     if person.ending:
         at = min(last_ended + timedelta(days=rng.uniform(1, 9)), base - timedelta(hours=1))
         person.row[f"{person.ending}_at"] = at

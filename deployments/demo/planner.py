@@ -1,4 +1,4 @@
-"""Who is free when: the demo's diary, and the times its sessions get."""
+"""The demo's calendar: who is free when, and the times of its sessions."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,12 +12,12 @@ from deployments.demo.session_rows import SessionBuilder
 
 DAYS = 90
 PAST_INTERVIEWS = 3
-"""Of the candidate who signs in: the last interviews are kept for what is open now."""
+"""Of the candidate who can sign in: the other interviews are for their open sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """People who are free for an interview at a time, and when it was made."""
+    """People who are free for an interview at a time, and when the session was created."""
 
     person: DemoPerson
     interview: DemoInterview
@@ -29,7 +29,7 @@ class Slot:
 
 @dataclass(slots=True)
 class Planner:
-    """Chooses people and times; the tales say what happened."""
+    """Chooses people and times; ``past_sessions`` and ``open_sessions`` add what happened."""
 
     rng: Random
     base: datetime
@@ -70,12 +70,12 @@ class Planner:
                 return Slot(person, interview, who, created, start, last.id if last else None)
         raise AssertionError(f"nobody is free on {start}")
 
-    def begin(self, slot: Slot) -> SessionBuilder:
-        """The life of a session in this slot, not yet created."""
+    def new_session(self, slot: Slot) -> SessionBuilder:
+        """The builder of a session in this slot, not yet created."""
         return SessionBuilder(self.rng, slot.person, slot.interview, slot.interviewer_id, slot.retry_of)
 
-    def keep(self, session: SessionBuilder) -> None:
-        """Add a life that was told to its end, or to the present."""
+    def add(self, session: SessionBuilder) -> None:
+        """Add a session that is built to its end, or to the present."""
         opened, over = session.row["opened_at"], session.row["ended_at"] or self.base
         if opened and opened > over:
             session.row["opened_at"] = None
@@ -83,7 +83,7 @@ class Planner:
         self._latest[session.person.id, session.interview.id] = session
 
     def _book(self, who: list[tuple[str, int]], start: datetime, end: datetime) -> bool:
-        # A quarter of an hour on both sides: calls run over.
+        # A quarter of an hour on both sides: interviews overrun.
         start, end = start - timedelta(minutes=15), end + timedelta(minutes=15)
         if any(a < end and start < b for one in who for a, b in self._busy.get(one, ())):
             return False
@@ -95,7 +95,7 @@ class Planner:
 def past_time(rng: Random, base: datetime) -> datetime:
     """A quarter of an hour between 8 and 17 UTC on one of the past days.
 
-    More lately, with a wave of a month; weekends are quiet.
+    More of them recently, with a monthly wave; few on weekends.
     """
     while True:
         ago = rng.randrange(1, DAYS)

@@ -1,4 +1,4 @@
-"""One session's life as rows: the same traces that core leaves, written for a time that is past."""
+"""One session as rows: the same rows that core writes, with times in the past."""
 
 import json
 from collections.abc import Set
@@ -25,7 +25,7 @@ def next_sweep(at: datetime) -> datetime:
 
 @dataclass(slots=True)
 class SessionBuilder:
-    """A session with its history, answers and feedback, as it is being told."""
+    """A session with its history, answers and feedback, built step by step."""
 
     rng: Random
     person: DemoPerson
@@ -83,12 +83,12 @@ class SessionBuilder:
         self._event("created", "recruiter", at, new_status=self.status)
 
     def schedule(self, at: datetime, start: datetime, actor: Actor) -> None:
-        """Give an invitation its time."""
+        """Schedule an invited session."""
         self.row |= {"scheduled_start": start, "scheduled_end": start + self.interview.minutes("duration")}
         self.move("scheduled", at, actor)
 
     def reschedule(self, at: datetime, start: datetime, reason: str) -> None:
-        """Another time; history keeps both."""
+        """Reschedule; history has both times."""
         old, version = self.row["scheduled_start"], self.row["schedule_version"] + 1
         self.row |= {
             "scheduled_start": start,
@@ -114,7 +114,7 @@ class SessionBuilder:
         *,
         party: str | None = None,
     ) -> None:
-        """One legal move, with what core writes beside it."""
+        """One legal move, with the rows that core writes for it."""
         old = self.status
         if actor not in MOVES[old, to]:
             raise AssertionError(f"the demo moves {old} to {to} as {actor}")
@@ -130,8 +130,8 @@ class SessionBuilder:
         kind = "corrected" if (old, to) in CORRECTIONS else "moved"
         self._event(kind, actor, at, old_status=old, new_status=to, reason=reason)
 
-    def late_until(self, until: datetime) -> None:
-        """Announce lateness if a sweep came by before somebody joined."""
+    def mark_late_before(self, until: datetime) -> None:
+        """Record lateness if a sweep ran before this time."""
         at = next_sweep(self.row["scheduled_start"] + LATE_AFTER)
         if at < until:
             version = self.row["late_version"] = self.row["schedule_version"]
@@ -140,7 +140,7 @@ class SessionBuilder:
     def answer(
         self, count: int, begin: datetime, *, skipped: Set[int] = frozenset(), until: datetime | None = None
     ) -> datetime:
-        """Answer the first ``count`` questions one after the other; gives the time of the last answer."""
+        """Answer the first ``count`` questions one after the other; returns the time of the last answer."""
         rng, at = self.rng, begin
         attempt = 0 if self.retry_of is None else rng.randrange(1, 3)
         ability = min(0.97, max(0.1, self.person.ability + self.person.progress * attempt + rng.gauss(0, 0.05)))
@@ -159,31 +159,31 @@ class SessionBuilder:
         self.row |= {"last_activity_at": at, "activity_pushed_at": at}
         return at
 
-    def reached(self) -> float:
-        """The score as core computes it, 0–100, to decide by; the stored one is core's own."""
+    def computed_score(self) -> float:
+        """The score as core computes it, 0–100, for the decision; the stored score is computed by core."""
         best: dict[int, float] = {}
         for given in sorted(self.answers, key=lambda a: str(a["source"])):
             best[given["question_id"]] = float(given["score"])
-        asked = [q for q in self.interview.questions if q.id in best]
-        whole = sum(q.weight for q in asked)
-        return 100 * sum(q.weight * best[q.id] / q.max_score for q in asked) / whole if whole else 0.0
+        scored = [q for q in self.interview.questions if q.id in best]
+        whole = sum(q.weight for q in scored)
+        return 100 * sum(q.weight * best[q.id] / q.max_score for q in scored) / whole if whole else 0.0
 
     def answered(self) -> set[int]:
         return {given["question_id"] for given in self.answers}
 
     def follow_up(self, base: datetime) -> None:
-        """Feedback (in time, late or never) and the decision, as far as their time has come."""
+        """Add feedback (in time, late or never) and the decision, as far as they are due."""
         rng, ended = self.rng, self.row["ended_at"]
         decided_after = self.events[-1]["at"] + timedelta(minutes=10)
         if self.interviewer_id and self.status == "completed":
             deadline = ended + timedelta(hours=self.interview.row["feedback_deadline_hours"])
-            fate = rng.random()
-            share = rng.betavariate(1.6, 3.2) if fate < 0.82 else rng.uniform(1.05, 2.2)
-            given = max(ended + (deadline - ended) * share, decided_after) if fate < 0.92 else None
+            outcome = rng.random()
+            share = rng.betavariate(1.6, 3.2) if outcome < 0.82 else rng.uniform(1.05, 2.2)
+            given = max(ended + (deadline - ended) * share, decided_after) if outcome < 0.92 else None
             overdue = next_sweep(deadline)
             if overdue <= base and (given is None or given > overdue):
                 self.row["feedback_overdue_at"] = overdue
-                self._event("feedback_overdue", "system", overdue, dedupe_key=self._once("feedback_overdue"))
+                self._event("feedback_overdue", "system", overdue, dedupe_key=self._dedupe_key("feedback_overdue"))
             if given is None or given > base:
                 return
             self._give_feedback(given)
@@ -191,7 +191,7 @@ class SessionBuilder:
         if self.status == "completed" and rng.random() < 0.93:
             at = decided_after + timedelta(hours=rng.uniform(2, 70))
             if at <= base:
-                score, passing = self.reached(), float(self.interview.row["pass_score"])
+                score, passing = self.computed_score(), float(self.interview.row["pass_score"])
                 decision = "advance" if score >= passing + 2 else "hold" if score >= passing - 3 else "reject"
                 self.decide(decision, at)
 
@@ -200,7 +200,7 @@ class SessionBuilder:
         self._event("updated", "recruiter", at, data={"decision": decision})
 
     def _give_feedback(self, at: datetime) -> None:
-        margin = self.reached() - float(self.interview.row["pass_score"]) + self.rng.gauss(0, 6)
+        margin = self.computed_score() - float(self.interview.row["pass_score"]) + self.rng.gauss(0, 6)
         said = "strong_yes" if margin > 14 else "yes" if margin > 0 else "no" if margin > -14 else "strong_no"
         self.feedback = {
             "session_id": self.id,
@@ -212,7 +212,7 @@ class SessionBuilder:
         self._event("feedback", "interviewer", at, data={"recommendation": said})
 
     def _score(self, question: DemoQuestion, source: str, share: float, at: datetime, seconds: int | None) -> None:
-        # People and the AI score in halves.
+        # Interviewers and the AI score in halves.
         points = min(question.max_score, max(0.0, round(share * question.max_score * 2) / 2))
         self.answers.append(
             {
@@ -227,7 +227,7 @@ class SessionBuilder:
             }
         )
 
-    def _once(self, kind: str) -> str:
+    def _dedupe_key(self, kind: str) -> str:
         return f"{kind}/{self.row['schedule_version']}"
 
     def _event(self, kind: str, actor: Actor, at: datetime, **given: Any) -> None:

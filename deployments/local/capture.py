@@ -16,14 +16,14 @@ MAIL_BYTES = 50 * 1024 * 1024
 
 
 class CaptureHandler:
-    """Keeps each mail as ``<time>-<number>.eml``, its envelope in two header lines before its own."""
+    """Stores each mail as ``<time>-<number>.eml``, with its envelope in two header lines before its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._number = itertools.count(1)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  (aiosmtpd's)
-        """Store the mail before saying so; a disk that is full is the sender's to retry."""
+        """Store the mail, then answer 250; with a full disk 451, so that the sender retries."""
         content = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
         head = f"X-Envelope-From: {envelope.mail_from}\r\nX-Envelope-To: {', '.join(envelope.rcpt_tos)}\r\n"
         name = f"{utcnow():%Y%m%dT%H%M%S.%f}Z-{next(self._number):04}.eml"
@@ -38,12 +38,12 @@ class CaptureHandler:
 
 async def serve(folder: Path, host: str, port: int) -> None:
     """Accept mail until SIGTERM or SIGINT."""
-    keeper, ended = CaptureHandler(folder), asyncio.Event()
+    handler, ended = CaptureHandler(folder), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def connection() -> SMTP:
-        # with a hostname: without, aiosmtpd asks the resolver at every connection
-        return SMTP(keeper, hostname="localhost", ident="Greenroom", enable_SMTPUTF8=True, data_size_limit=MAIL_BYTES)
+        # with a hostname: without one aiosmtpd resolves this machine's name at every connection
+        return SMTP(handler, hostname="localhost", ident="Greenroom", enable_SMTPUTF8=True, data_size_limit=MAIL_BYTES)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
@@ -53,14 +53,14 @@ async def serve(folder: Path, host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Serve where the arguments say; without them, where the settings say."""
+    """Serve at the address and folder of the arguments; absent: of the settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int)
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.port is None or given.folder is None:
-        from core.settings import settings  # 15 MB that the stack, which says both, need not pay
+        from core.settings import settings  # 15 MB of memory that the stack, which gives both arguments, saves
 
         given.port = given.port or settings().capture_port
         given.folder = given.folder or settings().state_dir / "mail"

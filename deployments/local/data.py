@@ -1,7 +1,7 @@
-"""Readies the database: newest schema, demo data at the first start, tokens; ``python -m deployments.local.data``.
+"""Prepares the database: newest schema, demo data at the first start, tokens; ``python -m deployments.local.data``.
 
 What ``greenroom migrate``, ``demo`` and ``token --demo`` do, in one process, because each imports for two seconds.
-Writes a line for each thing done: «done NAME SECONDS», and «token ROLE EMAIL TOKEN».
+Prints a line for each step: «done NAME SECONDS», and «token ROLE EMAIL TOKEN».
 """
 
 import sys
@@ -15,13 +15,13 @@ from deployments.tokens import demo_tokens
 
 
 def main(*, with_demo: bool) -> None:
-    """Do it all; safe to repeat."""
+    """Run all steps; safe to repeat."""
     steps: dict[str, Callable[[], object]] = {"migrations": migrate, **({"demo": load} if with_demo else {})}
     for name, step in steps.items():
         begun = time.monotonic()
         step()
         print("done", name, f"{time.monotonic() - begun:.2f}")
-    if settings().secret() is not None:  # else an outside issuer makes them
+    if settings().secret() is not None:  # else an external issuer creates them
         for token in demo_tokens():
             print("token", *token)
 

@@ -1,7 +1,7 @@
-"""Whether Prefect's server already has the deployments as prefect.yaml and the flows now say.
+"""Whether Prefect's server already has the deployments of the current prefect.yaml and flows.
 
-Deploying costs five seconds of a start and undoes what a person changed in the UI, so it is done only when something
-that it reads has changed, or something that it made is gone.
+Deploying takes five seconds of a start and reverts changes made in the UI, so it is done only when something that it
+reads has changed, or something that it created is missing.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ VARIABLE = re.compile(rb"\{\{\s*\$(\w+)\s*\}\}")
 
 
 def fingerprint(prefect_file: Path, environ: Mapping[str, str]) -> str:
-    """A digest of all that a deploy reads: the file, the variables it names, the flows, and Prefect's version."""
+    """A digest of all that a deploy reads: the file, the variables it refers to, the flows, and Prefect's version."""
     digest = hashlib.sha256(version("prefect").encode())
     written = prefect_file.read_bytes()
     sources = [source for name in PACKAGES for source in sorted(_folder(name).rglob("*.py"))]
@@ -33,15 +33,15 @@ def fingerprint(prefect_file: Path, environ: Mapping[str, str]) -> str:
 
 
 async def current(server: Orchestrator, mark: Path, now: str) -> bool:
-    """Whether the server still has all that was deployed when the digest was this one."""
+    """Whether the server still has everything that was deployed with this digest."""
     kept = remembered(mark)
-    if kept.get("fingerprint") != now or await server.ask(f"/work_pools/{POOL}") is None:
+    if kept.get("fingerprint") != now or await server.request(f"/work_pools/{POOL}") is None:
         return False
     return set(kept["deployments"]) <= set(await _ids(server))
 
 
 async def remember(server: Orchestrator, mark: Path, now: str) -> None:
-    """Keep what is deployed, and of which digest."""
+    """Store the ids of the deployments, and the digest they were deployed with."""
     state.write(mark, json.dumps({"fingerprint": now, "deployments": await _ids(server)}))
 
 
@@ -55,7 +55,7 @@ def remembered(mark: Path) -> dict[str, Any]:
 
 
 async def _ids(server: Orchestrator) -> list[str]:
-    found = await server.ask("/deployments/filter", {})
+    found = await server.request("/deployments/filter", {})
     return [deployment["id"] for deployment in found or ()]
 
 

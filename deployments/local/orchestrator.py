@@ -1,4 +1,4 @@
-"""Prefect's server as a part of the stack: its settings, and what is asked to know that it and its worker live.
+"""Prefect's server as a part of the stack: its settings, and the checks that it and its worker are ready.
 
 Prefect itself is not imported here: the supervisor would be 60 MB larger for as long as it runs.
 """
@@ -21,10 +21,10 @@ from deployments.schedules import pools
 DATABASE_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 POOL = pools.LOCAL["GREENROOM_POOL"]
 
-# of another Prefect (Cloud, another profile): with these our clients would not find or not believe our server
+# of another Prefect (Cloud, another profile): with these our clients would not find or not trust our server
 FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_CLOUD_API_URL")
 
-# a person's own value for any of these wins
+# a value from the environment takes precedence over these
 CLIENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -38,13 +38,13 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "3",  # each idle connection is 3 to 10 MB of PostgreSQL
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT__SERVER_FINAL": "1",  # as «prefect server start» says it: nobody makes a second application here
+    "PREFECT__SERVER_FINAL": "1",  # as «prefect server start» sets it: no second application is created in this process
 }
 
 
 @dataclass(frozen=True)
 class Orchestrator:
-    """Where Prefect's server listens, and how one signs in."""
+    """Where Prefect's server listens, its sign-in and its database."""
 
     home: Path
     host: str
@@ -85,13 +85,13 @@ class Orchestrator:
             *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
             *("--host", self.host, "--port", str(self.port)),
             *("--log-level", "warning", "--no-access-log"),
-            # a browser on the UI keeps its sockets open; without a limit they would hold up every stop
+            # a browser on the UI keeps its sockets open; without a limit they would delay every stop
             *("--timeout-graceful-shutdown", "2"),
         ]
 
-    async def ask(self, path: str, body: Any = None) -> Any:
+    async def request(self, path: str, body: Any = None) -> Any:
         """The server's answer to a GET, or to a POST with a body; None when it is not a 200."""
-        return await probe.ask(self.host, self.port, f"/api{path}", auth=self.auth, body=body)
+        return await probe.request_json(self.host, self.port, f"/api{path}", auth=self.auth, body=body)
 
     async def ready(self, pid: int) -> bool:
         """Whether the server answers and reaches its database."""
@@ -99,7 +99,7 @@ class Orchestrator:
 
     async def worker_ready(self, pid: int) -> bool:
         """Whether a worker of our pool has been online since this process started."""
-        workers = await self.ask(f"/work_pools/{POOL}/workers/filter", {})
+        workers = await self.request(f"/work_pools/{POOL}/workers/filter", {})
         try:
             begun = psutil.Process(pid).create_time()
         except psutil.Error:
@@ -113,7 +113,7 @@ def _online_since(worker: Mapping[str, str], begun: float) -> bool:
 
 
 def own_database(environ: Mapping[str, str]) -> str | None:
-    """The database that a person chose for Prefect."""
+    """Prefect's database as set in the environment, if it is."""
     return next((environ[name] for name in DATABASE_VARIABLES if environ.get(name)), None)
 
 

@@ -1,4 +1,4 @@
-"""Ports: which of the fixed ones are taken and by whom, and a free one for PostgreSQL."""
+"""Ports: which of the fixed ones are taken and by which process, and a free one for PostgreSQL."""
 
 import errno
 import random
@@ -10,13 +10,13 @@ import psutil
 
 from core.errors import GreenroomError
 
-# below every system's range for outgoing connections (Linux 32768, macOS 49152): a client that keeps
-# trying a port of that range while nobody listens can connect to itself and so take the port
+# below every system's range for outgoing connections (Linux 32768, macOS 49152): a client that retries a port of that
+# range while nothing listens there can connect to itself, which takes the port (TCP simultaneous open)
 FREE_RANGE = range(20000, 30000)
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedPort:
     """A port that a part will listen on, and the variable that changes it."""
 
     part: str
@@ -26,14 +26,14 @@ class Fixed:
 
 
 class PortsTaken(GreenroomError):
-    """Fixed ports that somebody else listens on, each with what to do."""
+    """Ports that another process listens on, each with what to do."""
 
-    def __init__(self, taken: list[Fixed]) -> None:
+    def __init__(self, taken: list[FixedPort]) -> None:
         self.taken = taken
-        super().__init__("\n".join(_say(port) for port in taken))
+        super().__init__("\n".join(_taken_message(port) for port in taken))
 
 
-def _say(fixed: Fixed) -> str:
+def _taken_message(fixed: FixedPort) -> str:
     owner = listener(fixed.port)
     return (
         f"Port {fixed.port}, which {fixed.part} needs, is taken"
@@ -41,20 +41,20 @@ def _say(fixed: Fixed) -> str:
     )
 
 
-def check(ports: list[Fixed]) -> None:
-    """Raise PortsTaken, naming every one of these that cannot be listened on."""
+def check(ports: list[FixedPort]) -> None:
+    """Raise PortsTaken with every one of these ports that is taken."""
     taken = [port for port in ports if not available(port.host, port.port)]
     if taken:
         raise PortsTaken(taken)
     for one, other in combinations(ports, 2):
         if one.port == other.port:
             raise GreenroomError(
-                f"{one.part} and {other.part} both want port {one.port}: choose another with {other.variable}=…"
+                f"{one.part} and {other.part} have the same port {one.port}: choose another with {other.variable}=…"
             )
 
 
 def available(host: str, port: int) -> bool:
-    """Whether a server could listen there now; an address that is not this machine's is an error of its own."""
+    """Whether a server could listen there now. Raises GreenroomError for an address that is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # as servers do: without it, connections that a stopped server left in TIME_WAIT look like a taken port
@@ -81,7 +81,7 @@ def free(preferred: int | None = None) -> int:
 
 
 def listener(port: int) -> str | None:
-    """The process that listens on this port, as «name (process 123)»; None when it cannot be known."""
+    """The process that listens on this port, as «name (process 123)»; None when it cannot be determined."""
     for process in psutil.process_iter():
         try:
             if any(
@@ -95,5 +95,5 @@ def listener(port: int) -> str | None:
 
 
 def reachable(host: str) -> str:
-    """Where a server that listens on this address is reached from here."""
+    """The address to reach a server that listens on this address, from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104

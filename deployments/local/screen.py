@@ -1,4 +1,4 @@
-"""What the stack says on the terminal: calm lines, coloured only where a person looks."""
+"""The stack's output on the terminal: one line an event, coloured only on a terminal."""
 
 import contextlib
 import os
@@ -9,36 +9,36 @@ NAME_WIDTH = 12
 
 
 class Screen:
-    """Writes one line a fact: who, what, and how long it took."""
+    """Writes one line an event: the part, what happened, and how long it took."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self.out = out or sys.stdout
         self.colours = self.out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
     def ready(self, name: str, seconds: float, what: str = "ready") -> None:
-        """A part that did what it should."""
-        self._line("32", name, f"{what} after {seconds:.1f} s")
+        """A part that is ready, or done."""
+        self._write_event("32", name, f"{what} after {seconds:.1f} s")
 
     def note(self, name: str, text: str) -> None:
-        """Something worth knowing, not worrying about."""
-        self._line("36", name, text)
+        """Information."""
+        self._write_event("36", name, text)
 
     def trouble(self, name: str, text: str) -> None:
-        """Something that went wrong."""
-        self._line("31", name, text)
+        """An error."""
+        self._write_event("31", name, text)
 
     def block(self, text: str) -> None:
         """Several lines as they are."""
         self._write(f"\n{text}\n")
 
     def bold(self, text: str) -> str:
-        """The text, standing out where a person looks."""
+        """The text, bold on a terminal."""
         return f"\033[1m{text}\033[0m" if self.colours else text
 
-    def _line(self, colour: str, name: str, text: str) -> None:
+    def _write_event(self, colour: str, name: str, text: str) -> None:
         shown, text = f"{name:<{NAME_WIDTH}}", text.replace("\n", f"\n{'':<{NAME_WIDTH + 3}}")
         self._write(f"  \033[{colour}m{shown}\033[0m {text}" if self.colours else f"  {shown} {text}")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal went away; that is no reason to stop
+        with contextlib.suppress(OSError):  # the terminal was closed; the stack goes on
             print(text, file=self.out, flush=True)

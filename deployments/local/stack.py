@@ -1,4 +1,4 @@
-"""``greenroom up``: what the parts of the local stack are, in what order they come, and what is said at the end."""
+"""``greenroom up``: the parts of the local stack, the order they start in, and the text that is printed at the end."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from deployments.schedules import pools
 
 LOOPBACK = "127.0.0.1"
 KILLED = 130  # the exit code after a second Ctrl-C
-DISPATCHER_LIVES = (
+DISPATCHER_RUNNING = (
     "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "  # noqa: S608 - our own numbers
     "WHERE datname = current_database() AND locktype = 'advisory' AND granted "
     f"AND classid = {LOCKS} AND objid = {DISPATCHER_LOCK};"
@@ -34,7 +34,7 @@ def up(settings: Settings, *, out: Screen | None = None) -> int:
     state_dir = settings.state_dir.resolve()
     try:
         state.prepare(state_dir)
-        with state.only_one(state_dir):
+        with state.exclusive(state_dir):
             return asyncio.run(_Stack(settings, state_dir, screen).run())
     except GreenroomError as error:
         screen.trouble("greenroom", str(error))
@@ -56,21 +56,21 @@ class _Stack:
         self.api_host = ports.reachable(self.settings.host)
 
     async def run(self) -> int:
-        """Start everything, wait for the word to stop, stop everything."""
-        loop, asked, killed = asyncio.get_running_loop(), asyncio.Event(), False
+        """Start everything, wait for a signal, stop everything."""
+        loop, stop_requested, killed = asyncio.get_running_loop(), asyncio.Event(), False
 
-        def ask() -> None:
+        def request_stop() -> None:
             nonlocal killed
-            if asked.is_set():
+            if stop_requested.is_set():
                 killed = True
                 self.supervisor.kill()
-            asked.set()
+            stop_requested.set()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, ask)
+            loop.add_signal_handler(number, request_stop)
         code = 0
         starting = asyncio.create_task(self._start())
-        stop = asyncio.create_task(asked.wait())
+        stop = asyncio.create_task(stop_requested.wait())
         await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and (problem := _problem(starting)):
             self.screen.trouble("greenroom", f"not started: {problem}")
@@ -89,21 +89,21 @@ class _Stack:
 
     async def _start(self) -> None:
         begun = asyncio.get_running_loop().time()
-        if left := await processes.end_leftovers(self.state_dir):
-            self.screen.note("greenroom", f"ended what an earlier stack left running: {', '.join(left)}")
+        if left := await processes.terminate_leftovers(self.state_dir):
+            self.screen.note("greenroom", f"ended processes of an earlier stack: {', '.join(left)}")
         self._check_ports()
         database, prefect_database, fresh = await self._databases()
         prefect = self._prefect(prefect_database)
         env = self._env(database, prefect)
         async with asyncio.TaskGroup() as together:
-            together.create_task(self._prefect_side(prefect, env))
-            ours = together.create_task(self._our_side(env, database, fresh))
+            together.create_task(self._start_prefect(prefect, env))
+            greenroom = together.create_task(self._start_greenroom(env, database, fresh))
         total = asyncio.get_running_loop().time() - begun
         self.screen.block(
             welcome.block(
                 settings=self.settings,
                 prefect=prefect,
-                tokens=ours.result(),
+                tokens=greenroom.result(),
                 times=self.times,
                 bold=self.screen.bold,
                 mail=self.settings.smtp_url is None,
@@ -111,28 +111,28 @@ class _Stack:
         )
         self.screen.block(f"ready in {total:.1f} s")
 
-    async def _prefect_side(self, prefect: Orchestrator, env: dict[str, str]) -> None:
-        """Server, worker and what deploys are started at once: each imports Prefect for seconds, then waits."""
+    async def _start_prefect(self, prefect: Orchestrator, env: dict[str, str]) -> None:
+        """Start server, worker and deploy step at once: each imports Prefect for seconds, then waits for the server."""
         server = Part(
             "prefect",
             prefect.command(),
             prefect.server_env(env),
             prefect.ready,
             layer=1,
-            hint="If its database is of a newer Prefect, set the state folder aside.",
+            hint="If its database is of a newer Prefect, move the state folder away.",
         )
-        # a run that is under way needs no worker: it reports for itself, and goes on when the worker is killed
-        # Prefect keeps runs in a folder of the temporary one that has the same name for every user of the machine
-        own = {**env, "TMPDIR": str(state.emptied(self.state_dir / "tmp"))}
+        # a run in progress needs no worker: it reports its state itself, and goes on when the worker is killed
+        # Prefect stores runs in a subfolder of TMPDIR that has the same name for every user of the machine
+        own = {**env, "TMPDIR": str(state.empty_folder(self.state_dir / "tmp"))}
         command = self._command("worker")
-        worker = Part("worker", command, own, prefect.worker_ready, layer=2, stop_seconds=15, minds_children=True)
+        worker = Part("worker", command, own, prefect.worker_ready, layer=2, stop_seconds=15, ends_own_children=True)
         async with asyncio.TaskGroup() as together:
-            serving = together.create_task(self._bring(server))
+            serving = together.create_task(self._start_part(server))
             together.create_task(self._deploy(prefect, env, serving))
-            together.create_task(self._bring(worker))
+            together.create_task(self._start_part(worker))
 
     async def _deploy(self, prefect: Orchestrator, env: dict[str, str], serving: asyncio.Task[None]) -> None:
-        """Bring the deployments to what prefect.yaml says, unless they are there already."""
+        """Deploy prefect.yaml, unless the server has its deployments already."""
         file, mark = _prefect_file(), self.state_dir / "deployed.json"
         now = deployed.fingerprint(file, env)
         if deployed.remembered(mark).get("fingerprint") == now:
@@ -142,16 +142,16 @@ class _Stack:
                 return
         command = [sys.executable, "-m", "deployments.schedules.deploy", str(file)]
         _, seconds = await self.supervisor.run("deployments", command, env)
-        self._came("deployments", seconds, "done")
+        self._report_ready("deployments", seconds, "done")
         await deployed.remember(prefect, mark, now)
 
-    async def _our_side(self, env: dict[str, str], database: str, fresh: bool) -> list[list[str]]:
-        """The database's content, then the parts that need no Prefect to start; the tokens of the demo's users."""
+    async def _start_greenroom(self, env: dict[str, str], database: str, fresh: bool) -> list[list[str]]:
+        """Prepare the database's content, then start the parts that need no Prefect; the tokens of the demo's users."""
         tokens = await self._data(env, fresh)
 
-        async def dispatcher_lives(pid: int) -> bool:
+        async def dispatcher_running(pid: int) -> bool:
             try:
-                return await postgres.query(database, DISPATCHER_LIVES) not in ("", "0")
+                return await postgres.query(database, DISPATCHER_RUNNING) not in ("", "0")
             except GreenroomError:
                 return False
 
@@ -165,14 +165,14 @@ class _Stack:
             if self.settings.smtp_url is None:
                 folder, port = self.state_dir / "mail", str(self.settings.capture_port)
                 command = (sys.executable, "-m", "deployments.local.capture", "--port", port, "--folder", str(folder))
-                together.create_task(self._bring(Part("mail", command, env, capture_greets, layer=2)))
-            together.create_task(self._bring(self._part("api", env, api_answers)))
-            together.create_task(self._bring(self._part("dispatcher", env, dispatcher_lives)))
+                together.create_task(self._start_part(Part("mail", command, env, capture_greets, layer=2)))
+            together.create_task(self._start_part(self._part("api", env, api_answers)))
+            together.create_task(self._start_part(self._part("dispatcher", env, dispatcher_running)))
         return tokens
 
     async def _data(self, env: dict[str, str], fresh: bool) -> list[list[str]]:
         """Schema and, at the first start, demo data; role, email and token of the demo's users."""
-        pending = self.state_dir / "demo_pending"  # stays until the demo is loaded, however often that is tried
+        pending = self.state_dir / "demo_pending"  # kept until the demo is loaded, over failed attempts and restarts
         if fresh:
             pending.touch()
         command = [sys.executable, "-m", "deployments.local.data", *(["--demo"] if pending.exists() else [])]
@@ -180,7 +180,7 @@ class _Stack:
         pending.unlink(missing_ok=True)
         lines = [line.split() for line in written.splitlines()]
         steps = ", ".join(f"{line[1]} {line[2]} s" for line in lines if line[:1] == ["done"])
-        self._came("database", seconds, f"({steps}) done")
+        self._report_ready("database", seconds, f"({steps}) done")
         return [line[1:] for line in lines if line[:1] == ["token"]]
 
     async def _databases(self) -> tuple[str, str, bool]:
@@ -209,7 +209,7 @@ class _Stack:
         await self.supervisor.start(part)
         await postgres.create_databases(server.url("postgres"), postgres.DATABASES)
         state.write(self.settings.database_file, server.url("greenroom"))
-        self._came("postgres", asyncio.get_running_loop().time() - begun)
+        self._report_ready("postgres", asyncio.get_running_loop().time() - begun)
         return server.url("greenroom"), own or server.url("prefect", "postgresql+asyncpg"), fresh
 
     def _prefect(self, database: str) -> Orchestrator:
@@ -225,14 +225,14 @@ class _Stack:
         )
 
     def _env(self, database: str, prefect: Orchestrator) -> dict[str, str]:
-        """What every part gets: our environment, the settings (those of .env, too), and where the others are."""
+        """The environment of every part: ours, the settings (.env's, too), and the addresses of the other parts."""
         if self.settings.jwt_secret is None and self.settings.jwks_url is None:
             state.secret(self.state_dir / "jwt_secret")
         fields = Settings.model_fields
         given = {
             name: getattr(self.settings, name)
             for name in self.settings.model_fields_set
-            if fields[name].validation_alias is None  # else it is Prefect's own, and set above
+            if fields[name].validation_alias is None  # else it is one of Prefect's own, which client_env sets
         }
         chosen = {
             PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
@@ -242,25 +242,25 @@ class _Stack:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         return {
             "PYTHONUNBUFFERED": "1",
-            "MALLOC_ARENA_MAX": "2",  # a process of threads keeps a heap for each otherwise
+            "MALLOC_ARENA_MAX": "2",  # by default glibc keeps a heap for each thread
             **prefect.client_env(os.environ),
             **chosen,
             **pools.LOCAL,
-            "PATH": path,  # a deployment's «python» is ours, virtual environment activated or not
+            "PATH": path,  # a deployment's «python» is ours, whether the virtual environment is activated or not
             f"{PREFIX}DATABASE_URL": database,
             f"{PREFIX}SMTP_URL": self.settings.smtp_url or f"smtp://{LOOPBACK}:{self.settings.capture_port}",
             f"{PREFIX}STATE_DIR": str(self.state_dir),
             **({f"{PREFIX}CAPTURED_MAIL": str(self.state_dir / "mail")} if self.settings.smtp_url is None else {}),
-            f"{PREFIX}TIMEZONE": self.settings.timezone,  # prefect.yaml names it, set or not
+            f"{PREFIX}TIMEZONE": self.settings.timezone,  # prefect.yaml refers to it even when it is not set
         }
 
     def _check_ports(self) -> None:
         fixed = [
-            ports.Fixed("the API", self.settings.host, self.settings.port, f"{PREFIX}PORT"),
-            ports.Fixed("Prefect's server", LOOPBACK, orchestrator.port(), "PREFECT_SERVER_API_PORT"),
+            ports.FixedPort("the API", self.settings.host, self.settings.port, f"{PREFIX}PORT"),
+            ports.FixedPort("Prefect's server", LOOPBACK, orchestrator.port(), "PREFECT_SERVER_API_PORT"),
         ]
         if self.settings.smtp_url is None:
-            fixed.append(ports.Fixed("mail capture", LOOPBACK, self.settings.capture_port, f"{PREFIX}CAPTURE_PORT"))
+            fixed.append(ports.FixedPort("mail capture", LOOPBACK, self.settings.capture_port, f"{PREFIX}CAPTURE_PORT"))
         ports.check(fixed)
 
     def _command(self, *words: str) -> list[str]:
@@ -269,16 +269,16 @@ class _Stack:
     def _part(self, name: str, env: dict[str, str], ready: Callable[[int], Awaitable[bool]]) -> Part:
         return Part(name, self._command(name), env, ready, layer=2)
 
-    async def _bring(self, part: Part) -> None:
-        self._came(part.name, await self.supervisor.start(part))
+    async def _start_part(self, part: Part) -> None:
+        self._report_ready(part.name, await self.supervisor.start(part))
 
-    def _came(self, name: str, seconds: float, what: str = "ready") -> None:
+    def _report_ready(self, name: str, seconds: float, what: str = "ready") -> None:
         self.times[name] = seconds
         self.screen.ready(name, seconds, what)
 
 
 def _prefect_file() -> Path:
-    """The project's prefect.yaml: here, or beside the packages.
+    """The project's prefect.yaml: in the current folder, or beside the packages.
 
     Raises GreenroomError when there is none.
     """
@@ -289,7 +289,7 @@ def _prefect_file() -> Path:
 
 
 def _problem(task: asyncio.Task[None]) -> str | None:
-    """What a person should read of why a task failed."""
+    """The message to print for a task that failed; None for one that did not."""
     if task.cancelled() or (error := task.exception()) is None:
         return None
     while isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""The files of the local stack under STATE_DIR: secrets, logs, the lock that keeps a second stack out."""
+"""The files of the local stack under STATE_DIR: secrets, logs, the lock against a second stack."""
 
 import fcntl
 import os
@@ -26,21 +26,21 @@ class AlreadyUp(GreenroomError):
 
 
 def prepare(state_dir: Path) -> None:
-    """Make the folders that the parts write to."""
+    """Create the folders that the parts write to."""
     for folder in (state_dir, state_dir / "run", state_dir / "log", state_dir / "mail"):
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def emptied(folder: Path) -> Path:
-    """The folder, with nothing in it."""
+def empty_folder(folder: Path) -> Path:
+    """The folder, emptied, created if absent."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
 @contextmanager
-def only_one(state_dir: Path) -> Iterator[None]:
-    """Hold STATE_DIR for this process until it ends, however it ends.
+def exclusive(state_dir: Path) -> Iterator[None]:
+    """Lock STATE_DIR for this process until it ends, however it ends.
 
     Raises AlreadyUp when another process holds it.
     """
@@ -69,14 +69,14 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def secret(path: Path, prefix: str = "") -> str:
-    """The secret kept in this file; made at the first call, readable by its owner alone."""
+    """The secret in this file; created at the first call, readable only by its owner."""
     if not path.exists():
         write(path, prefix + secrets.token_urlsafe(32))
     return path.read_text().strip()
 
 
 def rotate(log: Path) -> None:
-    """Set a large log aside, keeping one before it."""
+    """Rename a large log to ``.1``, replacing the previous one."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
 

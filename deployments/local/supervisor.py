@@ -1,4 +1,4 @@
-"""The supervisor: starts parts, waits until they are ready, starts again what dies, ends all in order."""
+"""The supervisor: starts parts, waits until they are ready, restarts those that exit, ends all in order."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from deployments.local import processes, state
 from deployments.local.screen import Screen
 
 BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-STEADY_SECONDS = 60.0
+STABLE_SECONDS = 60.0
 STEP_SECONDS = 300.0
 POLL_SECONDS = 0.2
 
@@ -23,9 +23,9 @@ POLL_SECONDS = 0.2
 class Part:
     """A long-lived child process: what to run, when it is ready, how it ends.
 
-    ``ready`` gets the process's id and is asked again and again; ``before`` runs before each start.
-    Parts of a higher layer stand on those of lower ones and are ended before them. What a part started is ended with
-    it, also when it was killed. Not so with ``minds_children``: it asks them itself, and when it is killed they go on.
+    ``ready`` gets the process's id and is polled; ``before`` runs before each start.
+    Parts of a higher layer depend on those of lower ones and are ended before them. A part's descendants are ended with
+    it, also when it was killed, except with ``ends_own_children``: it ends them itself, and they survive its kill.
     """
 
     name: str
@@ -36,19 +36,19 @@ class Part:
     ready_seconds: float = 90.0
     stop: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0
-    user: processes.SystemUser | None = None
+    user: processes.OsAccount | None = None
     before: Callable[[], Awaitable[None]] | None = None
-    minds_children: bool = False
+    ends_own_children: bool = False
     hint: str = ""
 
 
 class NotReady(GreenroomError):
-    """A part that did not become ready: which, why, what its log says, what to do."""
+    """A part that did not become ready: its name, the reason, the end of its log, what to do."""
 
     def __init__(self, name: str, why: str, log: Path, hint: str = "") -> None:
         self.name = name
-        said = [f"  {line}" for line in state.tail(log)]
-        super().__init__("\n".join([f"{name} {why}. The end of {log}:", *said, *([hint] if hint else [])]))
+        end = [f"  {line}" for line in state.tail(log)]
+        super().__init__("\n".join([f"{name} {why}. The end of {log}:", *end, *([hint] if hint else [])]))
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps parts running; ``stop`` ends them all, and after it no process of theirs is left."""
+    """Keeps parts running; ``stop`` ends them all with all their descendants."""
 
     def __init__(self, state_dir: Path, screen: Screen, *, back_off: Sequence[float] = BACK_OFF) -> None:
         self.state_dir, self.screen, self.back_off = state_dir, screen, back_off
@@ -70,7 +70,7 @@ class Supervisor:
     async def start(self, part: Part) -> float:
         """Start a part and keep it running; the seconds it took to be ready.
 
-        Raises NotReady when it dies first, or takes longer than it may.
+        Raises NotReady when it exits first, or takes longer than ``ready_seconds``.
         """
         begun = self._now()
         state.rotate(self.log(part.name))
@@ -92,32 +92,32 @@ class Supervisor:
         begun = self._now()
         log = self.log(name)
         state.rotate(log)
-        with _appending(log) as output:
-            process = await processes.spawn(command, env=self._marked(name, env), output=output, capture=capture)
+        with _open_log(log) as output:
+            process = await processes.spawn(command, env=self._with_marker(name, env), output=output, capture=capture)
         try:
             written, _ = await asyncio.wait_for(process.communicate(), STEP_SECONDS)
         except TimeoutError:
             raise NotReady(name, f"did not end within {STEP_SECONDS:.0f} s", log) from None
         finally:
             if process.returncode is None:
-                await processes.end(process, by=signal.SIGTERM, within=5)
+                await processes.terminate(process, by=signal.SIGTERM, within=5)
         if process.returncode:
-            raise NotReady(name, f"failed: it {_how(process.returncode)}", log)
+            raise NotReady(name, f"failed: it {_exit_reason(process.returncode)}", log)
         return (written or b"").decode(errors="replace"), self._now() - begun
 
     async def stop(self) -> None:
-        """End every part, the highest layer first; nothing of theirs is left after it."""
+        """End every part with all its descendants, the highest layer first."""
         parts = list(self._running.values())
         watches = [running.watch for running in parts if running.watch]
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         for layer in sorted({running.part.layer for running in parts}, reverse=True):
-            await asyncio.gather(*(self._end(each) for each in parts if each.part.layer == layer))
-        await processes.end_all(processes.leftovers(self.state_dir), ask=2)
+            await asyncio.gather(*(self._stop_part(each) for each in parts if each.part.layer == layer))
+        await processes.terminate_all(processes.leftovers(self.state_dir), grace=2)
 
     def kill(self) -> None:
-        """SIGKILL to every part's group at once: a person asked twice."""
+        """SIGKILL to every part's group at once, on a second Ctrl-C."""
         for pid in self.pids().values():
             processes.signal_group(pid, signal.SIGKILL)
 
@@ -126,20 +126,20 @@ class Supervisor:
         return {name: each.process.pid for name, each in self._running.items() if each.process}
 
     def log(self, name: str) -> Path:
-        """The file that takes this part's output."""
+        """The file with this part's output."""
         return self.state_dir / "log" / f"{name}.log"
 
     async def _launch(self, running: _Running) -> asyncio.subprocess.Process:
         part = running.part
         if part.before:
             await part.before()
-        with _appending(running.log) as output:
+        with _open_log(running.log) as output:
             spawning = asyncio.ensure_future(
                 processes.spawn(
                     part.command,
-                    env=self._marked(part.name, part.env),
+                    env=self._with_marker(part.name, part.env),
                     output=output,
-                    dies_by=part.stop,
+                    parent_death_signal=part.stop,
                     user=part.user,
                 )
             )
@@ -149,18 +149,18 @@ class Supervisor:
                 running.process = await spawning  # so that stop() knows of it
                 raise
         running.since = self._now()
-        processes.keep(self._pid_file(part), running.process.pid, part.stop)
+        processes.save_pid_file(self._pid_file(part), running.process.pid, part.stop)
         return running.process
 
     async def _until_ready(self, running: _Running, process: asyncio.subprocess.Process) -> str | None:
-        """Wait for the part; what is wrong when it will not come."""
+        """Wait until the part is ready; the reason when it does not become ready."""
         part = running.part
         died = asyncio.create_task(process.wait())
         deadline = self._now() + part.ready_seconds
         try:
             while True:
                 if died.done():
-                    return f"{_how(died.result())} before it was ready"
+                    return f"{_exit_reason(died.result())} before it was ready"
                 if await part.ready(process.pid):
                     return None
                 if self._now() > deadline:
@@ -170,28 +170,28 @@ class Supervisor:
             died.cancel()
 
     async def _keep_running(self, running: _Running, process: asyncio.subprocess.Process) -> None:
-        """Wait for the part's death and start it again, for ever."""
+        """Wait until the part exits and start it again, for ever."""
         part, attempt = running.part, 0
         while True:
             code = await process.wait()
             gone = self._now()
-            if gone - running.since >= STEADY_SECONDS:
+            if gone - running.since >= STABLE_SECONDS:
                 attempt = 0
-            if not part.minds_children:
-                await processes.end_all(processes.leftovers(self.state_dir, part.name), ask=2)
-            trouble: str | None = _how(code)
+            if not part.ends_own_children:
+                await processes.terminate_all(processes.leftovers(self.state_dir, part.name), grace=2)
+            trouble: str | None = _exit_reason(code)
             while trouble:
                 pause = self.back_off[min(attempt, len(self.back_off) - 1)]
                 attempt += 1
                 self.screen.trouble(part.name, f"{trouble}; starting it again in {pause:g} s")
                 await asyncio.sleep(pause)
-                trouble, process = await self._again(running, process)
+                trouble, process = await self._restart(running, process)
             self.screen.ready(part.name, self._now() - gone, "is back")
 
-    async def _again(
+    async def _restart(
         self, running: _Running, before: asyncio.subprocess.Process
     ) -> tuple[str | None, asyncio.subprocess.Process]:
-        """One attempt to start a part again: what was wrong, and its process."""
+        """One attempt to start a part again: the reason when it failed, and its process."""
         try:
             process = await self._launch(running)
         except (GreenroomError, OSError) as error:
@@ -199,16 +199,18 @@ class Supervisor:
         if (trouble := await self._until_ready(running, process)) is None:
             return None, process
         if process.returncode is None:
-            await self._end(running)
+            await self._stop_part(running)
         return f"{trouble} (see {running.log})", process
 
-    async def _end(self, running: _Running) -> None:
+    async def _stop_part(self, running: _Running) -> None:
         if running.process:
             part = running.part
-            await processes.end(running.process, by=part.stop, within=part.stop_seconds, alone=part.minds_children)
+            await processes.terminate(
+                running.process, by=part.stop, within=part.stop_seconds, alone=part.ends_own_children
+            )
         self._pid_file(running.part).unlink(missing_ok=True)
 
-    def _marked(self, name: str, env: Mapping[str, str]) -> dict[str, str]:
+    def _with_marker(self, name: str, env: Mapping[str, str]) -> dict[str, str]:
         return {**env, processes.MARK: str(self.state_dir), processes.PART: name}
 
     def _pid_file(self, part: Part) -> Path:
@@ -219,15 +221,15 @@ class Supervisor:
         return asyncio.get_running_loop().time()
 
 
-def _appending(log: Path) -> IO[bytes]:
-    """The log, with a line that tells one start from the next."""
+def _open_log(log: Path) -> IO[bytes]:
+    """The log, opened for appending, with a line that separates this start from the last."""
     output = log.open("ab", buffering=0)
     output.write(f"--- {utcnow():%Y-%m-%d %H:%M:%S} UTC\n".encode())
     return output
 
 
-def _how(code: int) -> str:
-    """An exit code in words."""
+def _exit_reason(code: int) -> str:
+    """An exit code as text."""
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"was ended by {signal.Signals(-code).name}"

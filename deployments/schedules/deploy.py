@@ -1,6 +1,6 @@
-"""Tells a Prefect server what there is to run; ``python -m deployments.schedules.deploy [prefect.yaml]``.
+"""Deploys prefect.yaml to a Prefect server; ``python -m deployments.schedules.deploy [prefect.yaml]``.
 
-The work pool, every deployment of prefect.yaml, and an automation that finds runs whose process is gone.
+The work pool, every deployment of prefect.yaml, and an automation that marks runs as crashed whose process is gone.
 One short-lived process for all, because importing Prefect takes seconds and 80 MB; safe to repeat.
 """
 
@@ -28,12 +28,12 @@ from deployments.schedules import pools
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-# The dispatcher's janitor ends such a run within a minute or so; this is for when there is none. It has to wait for
-# longer than the server is ever away while a run lives: the time runs on, and is over as soon as the server is back.
+# The dispatcher's janitor ends such a run within a minute or so; this is for when no dispatcher runs. It has to wait
+# for longer than any outage of the server during a run: the time includes the outage, and may be over when it ends.
 ZOMBIES = AutomationCore(
     name="greenroom: runs without a heartbeat have crashed",
     description="A run's process sends a heartbeat every 30 s; when none comes for an hour it was killed. "
-    "The dispatcher sees that much sooner; this is for when none runs.",
+    "The dispatcher detects that much sooner; this is for when none runs.",
     trigger=EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         for_each={"prefect.resource.id"},
@@ -52,9 +52,9 @@ ZOMBIES = AutomationCore(
 
 
 async def prepare(client: PrefectClient, environ: Mapping[str, str]) -> None:
-    """Make the work pool where it is absent, and left as it is where not; and the zombie automation as it is here.
+    """Create the work pool if it is absent, and create or update the automation for runs without a heartbeat.
 
-    An automation that somebody has switched off stays so.
+    An automation that was disabled stays disabled.
     """
     name = environ["GREENROOM_POOL"]
     try:
@@ -62,7 +62,7 @@ async def prepare(client: PrefectClient, environ: Mapping[str, str]) -> None:
     except ObjectNotFound:
         template = pools.template(await client.read_worker_metadata(), environ)
         pool = WorkPoolCreate(name=name, type=environ["GREENROOM_POOL_TYPE"], base_job_template=template)
-        with contextlib.suppress(ObjectAlreadyExists):  # somebody else was as quick
+        with contextlib.suppress(ObjectAlreadyExists):  # another process created it meanwhile
             await client.create_work_pool(pool)
     found = await client.read_automations_by_name(ZOMBIES.name)
     for automation in found:
@@ -74,7 +74,7 @@ async def prepare(client: PrefectClient, environ: Mapping[str, str]) -> None:
 async def server_ready(client: PrefectClient, *, within: float = 120) -> None:
     """Wait until the server answers.
 
-    Raises Unavailable when it has not within this many seconds.
+    Raises Unavailable when it does not within this many seconds.
     """
     deadline = asyncio.get_running_loop().time() + within
     while (problem := await client.api_healthcheck()) is not None:
@@ -84,7 +84,7 @@ async def server_ready(client: PrefectClient, *, within: float = 120) -> None:
 
 
 async def _prepare() -> set[str]:
-    """The server ready to be deployed to; the names of deployments that are paused there."""
+    """Prepare the server; the names of deployments that are paused there."""
     async with get_client() as client:
         await server_ready(client)
         await prepare(client, os.environ)
@@ -93,7 +93,7 @@ async def _prepare() -> set[str]:
 
 @contextlib.contextmanager
 def _with_pauses(prefect_file: Path, paused: set[str]) -> Iterator[Path]:
-    """The same file, in which what is paused on the server is so: Prefect's command would wake it."""
+    """A copy of the file with ``paused`` as on the server: Prefect's command would resume paused deployments."""
     written = yaml.safe_load(prefect_file.read_text())
     for deployment in written["deployments"]:
         deployment["paused"] = deployment["name"] in paused
@@ -106,8 +106,8 @@ def _with_pauses(prefect_file: Path, paused: set[str]) -> Iterator[Path]:
 def main(prefect_file: Path) -> None:
     """Prepare the server, then deploy as ``prefect --no-prompt deploy --all`` does; exits non-zero on trouble.
 
-    Variables that prefect.yaml names and nobody has set get their defaults: Prefect would take them as they are
-    written, or for empty.
+    Variables that prefect.yaml refers to and that are not set get their defaults: Prefect would use the reference
+    itself, or an empty value.
     """
     for name, default in {**pools.LOCAL, "GREENROOM_TIMEZONE": "UTC"}.items():
         os.environ[name] = os.environ.get(name) or default

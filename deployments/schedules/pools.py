@@ -1,6 +1,6 @@
 """The work pool that prefect.yaml deploys to: processes here or, by variables alone, containers elsewhere.
 
-Its type's template comes from the server, which knows every type; the package for it is the worker's need, not ours.
+Its type's template comes from the server, which has those of all types; only the worker needs the type's package.
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ LOCAL = {
     "GREENROOM_POOL_COMMAND": "python -m prefect.engine",
     "GREENROOM_POOL_IMAGE": "greenroom:latest",
 }
-"""What holds unless the environment says otherwise; prefect.yaml names all but the type."""
+"""The defaults of these variables; prefect.yaml refers to all but the type."""
 FROM_CLUSTER = "GREENROOM_POOL_SECRET"
-"""Names a Kubernetes Secret with the settings, which then are not in Prefect."""
+"""Names a Kubernetes Secret that holds the settings, which then are not stored in Prefect."""
 _HERE = ("GREENROOM_POOL", "GREENROOM_STACK", "GREENROOM_PART", "GREENROOM_STATE_DIR")
 
 
 def template(metadata: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """The base job template of the pool that these variables describe.
 
-    A run in a container gets the settings of who deploys: from the pool or, on Kubernetes, from a Secret.
+    A run in a container gets the settings of the deploying process: from the pool or, on Kubernetes, from a Secret.
     Raises GreenroomError for a type that the server does not know.
     """
     kind = environ["GREENROOM_POOL_TYPE"]
@@ -32,7 +32,7 @@ def template(metadata: Mapping[str, Any], environ: Mapping[str, str]) -> dict[st
         raise GreenroomError(f"GREENROOM_POOL_TYPE is {kind!r}; Prefect's server knows {', '.join(sorted(known))}.")
     made: dict[str, Any] = known[kind]["default_base_job_configuration"]
     if kind == "process":
-        return made  # a process has its worker's environment
+        return made  # a process inherits its worker's environment
     if kind == "kubernetes" and environ.get(FROM_CLUSTER):
         pod = made["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
         pod["containers"][0]["envFrom"] = [{"secretRef": {"name": environ[FROM_CLUSTER]}}]

@@ -1,1 +1,1 @@
-"""Making reports: the dispatcher's renderer, and the record that Prefect keeps of it."""
+"""The dispatcher's report renderer, and its recording as Prefect flow runs."""

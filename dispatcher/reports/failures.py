@@ -1,4 +1,4 @@
-"""What kept a report from being made, in words for whoever asked, and whether the same may work in a moment."""
+"""Classifies the errors of an attempt at a report: the reason for whoever requested it, and whether to retry."""
 
 import errno
 import logging
@@ -13,23 +13,23 @@ from dispatcher.reports.pdf import RenderFailed, TimeLimit
 
 log = logging.getLogger(__name__)
 
-TROUBLE = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, psycopg.OperationalError)
-"""What a database that is away, restarting or overloaded looks like."""
-_PASSES = (
+DATABASE_UNAVAILABLE = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, psycopg.OperationalError)
+"""The errors of a database that cannot be reached, restarts or is overloaded."""
+_TRANSIENT = (
     ((TimeLimit,), "It could not be printed within its time."),
     ((RenderFailed,), "It could not be printed."),
-    ((*TROUBLE, Unavailable), "The database was away, or too slow for it."),
-    ((OSError, MemoryError), "The machine that makes reports had too little of something that it needs."),
+    ((*DATABASE_UNAVAILABLE, Unavailable), "The database was away, or too slow for it."),
+    ((OSError, MemoryError), "The machine that makes reports lacked memory, disk space or another resource."),
 )
-"""What may be over in a moment, with the words for it."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors that may pass in a moment, each with the reason that users see."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def classify(claimed: ClaimedReport, error: Exception) -> Failure:
-    """The verdict; what people do not need to know is logged and in no words of ours."""
+    """The failure to store; details that users do not need are only logged."""
     failure = _known_failure(error)
     known = failure is not None
-    failure = failure or Failure("It met an error of ours, which the log tells more of.", retry=False)
+    failure = failure or Failure("An internal error, see the log.", retry=False)
     log.log(
         logging.WARNING if known else logging.ERROR,
         "a report could not be made: %s",
@@ -45,7 +45,7 @@ def _known_failure(error: Exception) -> Failure | None:
         return Failure(f"The {error.noun} that it is about is no longer there.", retry=False)
     if isinstance(error, RenderFailed) and not error.retry:
         return Failure("It could not be printed.", retry=False)
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return Failure("There was no room on the disk of the machine that makes reports.", retry=True)
-    reason = next((words for kinds, words in _PASSES if isinstance(error, kinds)), None)
+    reason = next((reason for kinds, reason in _TRANSIENT if isinstance(error, kinds)), None)
     return Failure(reason, retry=True) if reason else None

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.deploy import deploy, deployments, withdraw
-from tests.support.http import Asking, asking, done, names, refused, soon
+from tests.support.http import Clients, json_body, names, new_clients, refused, soon
 from tests.support.prefect_server import AUTH, PrefectProcess
 from tests.support.processes import Database
 
@@ -25,15 +25,15 @@ def prefect(prefect: PrefectProcess) -> Iterator[PrefectProcess]:
 
 
 @pytest.fixture(scope="module")
-def ask(
+def clients(
     prefect: PrefectProcess, shared_database: Database, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Asking]:
+) -> Iterator[Clients]:
     """An API that finds the server, and who asks it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect.url)
         patch.setenv("PREFECT_API_AUTH_STRING", AUTH)
         with processes.api_process(shared_database.url, tmp_path_factory.mktemp("api")) as api:
-            yield asking(api)
+            yield new_clients(api)
 
 
 def paused(prefect: PrefectProcess) -> bool:
@@ -53,44 +53,46 @@ def asked_for(prefect: PrefectProcess) -> list[str]:
 
 
 @pytest.mark.parametrize("role", ["recruiter", "interviewer", "candidate"])
-def test_only_an_admin_pauses_a_flow(prefect: PrefectProcess, ask: Asking, role: str) -> None:
-    refused(ask.by(role).patch(PATH, json={"paused": True}), 403, role, "admin")
+def test_only_an_admin_pauses_a_flow(prefect: PrefectProcess, clients: Clients, role: str) -> None:
+    refused(clients.by(role).patch(PATH, json={"paused": True}), 403, role, "admin")
     assert not paused(prefect)
-    done(ask.admin.patch(PATH, json={"paused": True}))
+    json_body(clients.admin.patch(PATH, json={"paused": True}))
     assert paused(prefect)
-    refused(ask.by(role).patch(PATH, json={"paused": False}), 403, role, "admin")
+    refused(clients.by(role).patch(PATH, json={"paused": False}), 403, role, "admin")
     assert paused(prefect), "nor does anybody else let it go on"
-    done(ask.admin.patch(PATH, json={"paused": False}))
+    json_body(clients.admin.patch(PATH, json={"paused": False}))
     assert not paused(prefect)
 
 
 @pytest.mark.parametrize("role", ["recruiter", "interviewer", "candidate"])
 @pytest.mark.parametrize("body", [{}, {"dry_run": True}])
-def test_only_an_admin_runs_a_flow(prefect: PrefectProcess, ask: Asking, role: str, body: dict[str, Any]) -> None:
+def test_only_an_admin_runs_a_flow(prefect: PrefectProcess, clients: Clients, role: str, body: dict[str, Any]) -> None:
     before = asked_for(prefect)
-    refused(ask.by(role).post(f"{PATH}/runs", json=body), 403, role, "admin")
+    refused(clients.by(role).post(f"{PATH}/runs", json=body), 403, role, "admin")
     assert asked_for(prefect) == before
-    made = done(ask.admin.post(f"{PATH}/runs", json=body), 202)
+    made = json_body(clients.admin.post(f"{PATH}/runs", json=body), 202)
     assert set(asked_for(prefect)) == {*before, made["id"]}
 
 
-def test_recruiters_and_admins_read_flows_and_runs(ask: Asking) -> None:
-    run = done(ask.admin.post(f"{PATH}/runs", json={"dry_run": True}), 202)["id"]
+def test_recruiters_and_admins_read_flows_and_runs(clients: Clients) -> None:
+    run = json_body(clients.admin.post(f"{PATH}/runs", json={"dry_run": True}), 202)["id"]
     paths = ("/api/flows", f"{PATH}/runs", f"/api/flows/runs/{run}")
     for path in paths:
         for role in ("admin", "recruiter"):
-            done(ask.by(role).get(path))
+            json_body(clients.by(role).get(path))
         for role in ("interviewer", "candidate"):
-            refused(ask.by(role).get(path), 403, role)
+            refused(clients.by(role).get(path), 403, role)
 
 
-def test_the_key_of_a_run_belongs_to_who_gave_it_and_to_one_flow(prefect: PrefectProcess, ask: Asking) -> None:
+def test_the_key_of_a_run_belongs_to_who_gave_it_and_to_one_flow(prefect: PrefectProcess, clients: Clients) -> None:
     headers = {"Idempotency-Key": str(uuid4())}
-    first = done(ask.admin.post(f"{PATH}/runs", json={"dry_run": True}, headers=headers), 202)
-    again = done(ask.admin.post(f"{PATH}/runs", json={"dry_run": True}, headers=headers), 202)
+    first = json_body(clients.admin.post(f"{PATH}/runs", json={"dry_run": True}, headers=headers), 202)
+    again = json_body(clients.admin.post(f"{PATH}/runs", json={"dry_run": True}, headers=headers), 202)
     assert again["id"] == first["id"]
-    names(ask.admin.post(f"{PATH}/runs", json={"dry_run": False}, headers=headers), "Idempotency-Key")
-    elsewhere = done(ask.admin.post("/api/flows/send-reminders/runs", json={"dry_run": True}, headers=headers), 202)
-    other = asking(ask.api).admin
-    theirs = done(other.post(f"{PATH}/runs", json={"dry_run": True}, headers=headers), 202)
+    names(clients.admin.post(f"{PATH}/runs", json={"dry_run": False}, headers=headers), "Idempotency-Key")
+    elsewhere = json_body(
+        clients.admin.post("/api/flows/send-reminders/runs", json={"dry_run": True}, headers=headers), 202
+    )
+    other = new_clients(clients.api).admin
+    theirs = json_body(other.post(f"{PATH}/runs", json={"dry_run": True}, headers=headers), 202)
     assert len({first["id"], elsewhere["id"], theirs["id"]}) == 3

@@ -20,7 +20,7 @@ from flows.sessions import update_session_statuses
 from tests.support import processes
 from tests.support.deploy import deploy, deployments, withdraw
 from tests.support.flow_runs import everything, invited, status
-from tests.support.http import Asking, asking, done, names
+from tests.support.http import Clients, json_body, names, new_clients
 from tests.support.prefect_server import AUTH, PrefectProcess
 from tests.support.processes import Database
 
@@ -37,15 +37,15 @@ def prefect(prefect: PrefectProcess) -> Iterator[PrefectProcess]:
 
 
 @pytest.fixture(scope="module")
-def ask(
+def clients(
     prefect: PrefectProcess, shared_database: Database, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Asking]:
+) -> Iterator[Clients]:
     """An API that finds the server, and who asks it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect.url)
         patch.setenv("PREFECT_API_AUTH_STRING", AUTH)
         with processes.api_process(shared_database.url, tmp_path_factory.mktemp("api")) as api:
-            yield asking(api)
+            yield new_clients(api)
 
 
 async def execute(run_id: str, flow: str) -> State[Any]:
@@ -58,13 +58,13 @@ async def execute(run_id: str, flow: str) -> State[Any]:
         return state
 
 
-async def started(ask: Asking, flow: str, **body: Any) -> dict[str, Any]:
+async def started(clients: Clients, flow: str, **body: Any) -> dict[str, Any]:
     """What the API says of a run that it started, and that was done."""
-    answer = await asyncio.to_thread(ask.admin.post, f"/api/flows/{flow}/runs", json=body)
-    run = done(answer, 202)
+    answer = await asyncio.to_thread(clients.admin.post, f"/api/flows/{flow}/runs", json=body)
+    run = json_body(answer, 202)
     assert (run["state"], answer.headers["Location"]) == ("SCHEDULED", f"/api/flows/runs/{run['id']}")
     await execute(run["id"], flow)
-    return done(await asyncio.to_thread(ask.recruiter.get, answer.headers["Location"]))
+    return json_body(await asyncio.to_thread(clients.recruiter.get, answer.headers["Location"]))
 
 
 def days() -> list[tuple[str, str]]:
@@ -74,20 +74,20 @@ def days() -> list[tuple[str, str]]:
     return sorted((key.split("/")[1], key.split("/")[2]) for key in keys)
 
 
-async def test_a_dry_run_asked_for_over_http_writes_nothing(ask: Asking) -> None:
+async def test_a_dry_run_over_http_writes_nothing(clients: Clients) -> None:
     due = invited(expired=timedelta(hours=1))
     before = everything()
-    looked = await started(ask, SWEEP, dry_run=True)
+    looked = await started(clients, SWEEP, dry_run=True)
     assert everything() == before
     assert looked["name"].endswith("(dry run)")
     assert (looked["state"], looked["result"]["found"], looked["result"]["dry_run"]) == ("COMPLETED", 1, True)
     assert looked["artifact"]["key"] == SWEEP
     assert looked["artifact"]["description"].startswith("Dry run: found 1, done 0, skipped 0, failed 0 (expire 1).")
-    found = await started(ask, SWEEP, parameters={"dry_run": False})
+    found = await started(clients, SWEEP, parameters={"dry_run": False})
     assert (found["result"]["done"], status(due)) == (1, "expired")
 
 
-async def test_a_dry_run_is_a_parameter_in_the_ui(prefect: PrefectProcess, ask: Asking) -> None:
+async def test_a_dry_run_is_a_parameter_in_the_ui(prefect: PrefectProcess, clients: Clients) -> None:
     """Where Prefect makes a form of the deployment's schema."""
     due = invited(expired=timedelta(hours=1))
     sweep = deployments(prefect)[SWEEP]
@@ -97,29 +97,29 @@ async def test_a_dry_run_is_a_parameter_in_the_ui(prefect: PrefectProcess, ask: 
         run = http.post(f"/deployments/{sweep['id']}/create_flow_run", json=body).raise_for_status().json()
     state = await execute(run["id"], SWEEP)
     assert ((await state.result()).found, status(due)) == (1, "invited")
-    await started(ask, SWEEP)
+    await started(clients, SWEEP)
     assert status(due) == "expired"
 
 
-async def test_backfill_of_a_date_and_of_a_range(ask: Asking) -> None:
-    one = await started(ask, DAILY, parameters={"date": "2024-02-29"})
+async def test_backfill_of_a_date_and_of_a_range(clients: Clients) -> None:
+    one = await started(clients, DAILY, parameters={"date": "2024-02-29"})
     assert (one["result"]["done"], one["result"]["data"]) == (2, {"first": "2024-02-29", "last": "2024-02-29"})
-    looked = await started(ask, DAILY, parameters={"date": "2024-02-28", "until": "2024-03-01"}, dry_run=True)
+    looked = await started(clients, DAILY, parameters={"date": "2024-02-28", "until": "2024-03-01"}, dry_run=True)
     assert (looked["result"]["found"], looked["result"]["skipped"], len(days())) == (6, 2, 2)
-    more = await started(ask, DAILY, parameters={"date": "2024-02-28", "until": "2024-03-01"})
+    more = await started(clients, DAILY, parameters={"date": "2024-02-28", "until": "2024-03-01"})
     assert (more["result"]["done"], more["result"]["skipped"]) == (4, 2)
     kinds = ("dashboard_csv", "dashboard_pdf")
     assert days() == [(day, kind) for day in ("2024-02-28", "2024-02-29", "2024-03-01") for kind in kinds]
 
 
-async def test_days_that_cannot_be_asked_for_are_refused_or_fail_with_the_reason(ask: Asking) -> None:
+async def test_invalid_days_are_refused_or_fail_with_the_reason(clients: Clients) -> None:
     def post(**parameters: Any) -> httpx.Response:
-        return ask.admin.post(f"/api/flows/{DAILY}/runs", json={"parameters": parameters})
+        return clients.admin.post(f"/api/flows/{DAILY}/runs", json={"parameters": parameters})
 
     before = days()
     names(await asyncio.to_thread(post, date="2024-02-30"), "parameters.date")
     names(await asyncio.to_thread(post, day="2024-02-29"), "parameters.day")
-    failed = await started(ask, DAILY, parameters={"date": str(date.today() + timedelta(days=2))})
+    failed = await started(clients, DAILY, parameters={"date": str(date.today() + timedelta(days=2))})
     assert failed["state"] == "FAILED"
     assert "is not over" in failed["message"]
     assert days() == before
@@ -135,15 +135,13 @@ async def test_days_that_cannot_be_asked_for_are_refused_or_fail_with_the_reason
         (SWEEP, "now", '"5"'),
     ],
 )
-def test_a_parameter_that_cannot_be_kept_or_is_no_date_is_refused(
-    ask: Asking, flow: str, parameter: str, written: str
-) -> None:
+def test_invalid_parameters_are_refused(clients: Clients, flow: str, parameter: str, written: str) -> None:
     body = f'{{"parameters": {{"{parameter}": {written}}}}}'
     headers = {"Content-Type": "application/json"}
-    names(ask.admin.post(f"/api/flows/{flow}/runs", content=body, headers=headers), f"parameters.{parameter}")
+    names(clients.admin.post(f"/api/flows/{flow}/runs", content=body, headers=headers), f"parameters.{parameter}")
 
 
-def test_every_run_is_on_some_page(prefect: PrefectProcess, ask: Asking) -> None:
+def test_every_run_is_on_some_page(prefect: PrefectProcess, clients: Clients) -> None:
     """Prefect gives 200 at once, and one more has to be asked for to know of a next page."""
     path = f"/deployments/{deployments(prefect)['send-emails']['id']}/create_flow_run"
     with prefect.http() as http, ThreadPoolExecutor(4) as many:
@@ -152,7 +150,7 @@ def test_every_run_is_on_some_page(prefect: PrefectProcess, ask: Asking) -> None
     found: set[str] = set()
     query: dict[str, Any] = {"limit": 200}
     while True:
-        page = done(ask.recruiter.get("/api/flows/send-emails/runs", params=query))
+        page = json_body(clients.recruiter.get("/api/flows/send-emails/runs", params=query))
         found |= {run["id"] for run in page["items"]}
         if page["next"] is None:
             break
@@ -160,9 +158,11 @@ def test_every_run_is_on_some_page(prefect: PrefectProcess, ask: Asking) -> None
     assert wanted <= found
 
 
-async def test_a_pause_is_one_people_see_and_can_end(ask: Asking) -> None:
+async def test_pausing_and_resuming_a_deployment(clients: Clients) -> None:
     for paused in (True, False):
-        changed = done(await asyncio.to_thread(ask.admin.patch, f"/api/flows/{SWEEP}", json={"paused": paused}))
+        changed = json_body(
+            await asyncio.to_thread(clients.admin.patch, f"/api/flows/{SWEEP}", json={"paused": paused})
+        )
         assert changed["paused"] is paused
-        flows = done(await asyncio.to_thread(ask.recruiter.get, "/api/flows"))["items"]
+        flows = json_body(await asyncio.to_thread(clients.recruiter.get, "/api/flows"))["items"]
         assert {flow["name"] for flow in flows if flow["paused"]} == ({SWEEP} if paused else set())

@@ -34,7 +34,7 @@ def measured(api: Api) -> Samples:
     }
 
 
-def test_requests_and_sockets_are_counted_without_what_people_wrote(api: Api, js_clients: Path) -> None:
+def test_requests_and_sockets_are_counted_without_client_input(api: Api, js_clients: Path) -> None:
     with transaction() as db:
         people = make.people(db)
         session_id = make.session(db, now=datetime.now(UTC), people=people)
@@ -82,12 +82,12 @@ def once(api: Api, true: Callable[[Samples], bool], what: str) -> Samples:
     """What is measured as soon as this is so: what the database says is some seconds old."""
     kept: Samples = {}
 
-    def asked() -> bool:
+    def is_counted() -> bool:
         kept.clear()
         kept.update(measured(api))
         return true(kept)
 
-    eventually(asked, what)
+    eventually(is_counted, what)
     return kept
 
 
@@ -97,7 +97,7 @@ def mails(samples: Samples) -> dict[tuple[str, str], float]:
     return {(status, kind): n for (kind, status), n in by.items() if n}
 
 
-def test_what_the_table_says_is_what_is_measured(own: Api, database: str, tmp_path: Path) -> None:
+def test_metrics_agree_with_the_tables(own: Api, database: str, tmp_path: Path) -> None:
     """States, retries, delay, acceptance and suppression, exactly; and the same in another process."""
     now = utcnow()
     ago = now - timedelta(minutes=10)
@@ -159,7 +159,7 @@ def closed(server: PostgresServer, database: str) -> Iterator[None]:
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
-def test_without_the_database_the_rest_is_measured(own: Api, database: str, postgres: PostgresServer) -> None:
+def test_metrics_without_the_database(own: Api, database: str, postgres: PostgresServer) -> None:
     assert measured(own)["greenroom_database_up", ()] == 1
     with closed(postgres, database):
         down = once(own, lambda found: found["greenroom_database_up", ()] == 0, "the database is missed")
@@ -186,20 +186,20 @@ async def test_a_slow_consumer_that_is_closed_is_counted(shared_database: Databa
             assert seen[slow] == 1
 
 
-def test_strangers_may_not_look(api: Api) -> None:
+def test_metrics_are_refused_to_other_machines(api: Api) -> None:
     for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
         answer = httpx.get(f"{api.url}/metrics", headers={header: "203.0.113.7"}, trust_env=False)
         assert answer.status_code == 403
 
 
-def test_strangers_may_look_where_a_setting_says_so(shared_database: Database, tmp_path: Path) -> None:
+def test_metrics_are_public_with_the_setting(shared_database: Database, tmp_path: Path) -> None:
     with processes.api_process(shared_database.url, tmp_path, METRICS_PUBLIC="true") as api:
         answer = httpx.get(f"{api.url}/metrics", headers={"X-Forwarded-For": "203.0.113.7"}, trust_env=False)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
 
 
-def test_what_people_try_makes_no_new_series(api: Api) -> None:
+def test_client_input_creates_no_series(api: Api) -> None:
     with httpx.Client(base_url=api.url, trust_env=False, timeout=20) as client:
         client.get("/health/live")
         before = {key for key in measured(api) if key[0].startswith("greenroom_http")}

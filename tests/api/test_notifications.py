@@ -7,72 +7,72 @@ import pytest
 from core.clock import utcnow
 from core.db import transaction
 from core.notifications import Notice, notify
-from tests.support.http import Asking, all_at_once, asking, done, names, refused, soon
+from tests.support.http import Clients, all_at_once, json_body, names, new_clients, refused, soon
 from tests.support.processes import Api
 
 
 @pytest.fixture
-def ask(api: Api) -> Asking:
+def clients(api: Api) -> Clients:
     """People of this test's own, with clients."""
-    return asking(api)
+    return new_clients(api)
 
 
-def write(ask: Asking, **given: Any) -> dict[str, Any]:
+def write(clients: Clients, **given: Any) -> dict[str, Any]:
     """What the recruiter writes."""
-    return done(ask.recruiter.post("/api/notifications", json={"title": "Hear, hear", **given}), 201)
+    return json_body(clients.recruiter.post("/api/notifications", json={"title": "Hear, hear", **given}), 201)
 
 
-def test_what_is_written_is_read_as_it_was_written(ask: Asking) -> None:
+def test_a_notification_is_read_as_it_was_created(clients: Clients) -> None:
     given = {
-        "user_id": ask.people.ids["candidate"],
+        "user_id": clients.people.ids["candidate"],
         "title": "Ωmega <b>& 'quotes'</b> 🎉",
         "body": "Two\nlines",
         "category": "culture_fit",
         "data": {"link": "/sessions/7", "count": 3, "share": 0.5, "done": True, "none": None},
         "expires_at": soon(days=1),
     }
-    made = write(ask, **given)
-    assert made["created_by"] == ask.people.ids["recruiter"]
+    made = write(clients, **given)
+    assert made["created_by"] == clients.people.ids["recruiter"]
     assert made["status"] == "delivered"
-    items = done(ask.candidate.get("/api/notifications"))["items"]
+    items = json_body(clients.candidate.get("/api/notifications"))["items"]
     assert [item["id"] for item in items] == [made["id"]]
     assert {name: items[0][name] for name in given if name != "expires_at"} == {
         name: value for name, value in given.items() if name != "expires_at"
     }
-    assert done(ask.candidate.get(f"/api/notifications/{made['id']}"))["seen_at"] is not None
+    assert json_body(clients.candidate.get(f"/api/notifications/{made['id']}"))["seen_at"] is not None
     assert "created_by" not in items[0]
 
 
-def test_pages_boxes_and_the_count(ask: Asking) -> None:
-    ids = [write(ask, user_id=ask.people.ids["candidate"])["id"] for _ in range(5)]
-    first = done(ask.candidate.get("/api/notifications", params={"limit": 3}))
-    second = done(ask.candidate.get("/api/notifications", params={"limit": 3, "cursor": first["next"]}))
+def test_pages_boxes_and_the_count(clients: Clients) -> None:
+    ids = [write(clients, user_id=clients.people.ids["candidate"])["id"] for _ in range(5)]
+    first = json_body(clients.candidate.get("/api/notifications", params={"limit": 3}))
+    second = json_body(clients.candidate.get("/api/notifications", params={"limit": 3, "cursor": first["next"]}))
     assert [item["id"] for item in first["items"] + second["items"]] == ids[::-1]
     assert second["next"] is None
-    assert done(ask.candidate.post(f"/api/notifications/{ids[0]}/read"))["read_at"]
-    assert done(ask.candidate.post(f"/api/notifications/{ids[1]}/archive"))["archived_at"]
+    assert json_body(clients.candidate.post(f"/api/notifications/{ids[0]}/read"))["read_at"]
+    assert json_body(clients.candidate.post(f"/api/notifications/{ids[1]}/archive"))["archived_at"]
     for box, expected in (("inbox", [4, 3, 2, 0]), ("unread", [4, 3, 2]), ("archived", [1])):
-        items = done(ask.candidate.get("/api/notifications", params={"box": box}))["items"]
+        items = json_body(clients.candidate.get("/api/notifications", params={"box": box}))["items"]
         assert [item["id"] for item in items] == [ids[place] for place in expected]
-    answer = ask.candidate.get("/api/notifications/unread-count")
-    assert done(answer)["unread"] == 3
+    answer = clients.candidate.get("/api/notifications/unread-count")
+    assert json_body(answer)["unread"] == 3
     assert answer.headers["Last-Id"] == str(answer.json()["last_id"])
-    assert done(ask.candidate.post("/api/notifications/read-all")) == {"read": 3}
-    assert done(ask.candidate.get("/api/notifications/unread-count"))["unread"] == 0
+    assert json_body(clients.candidate.post("/api/notifications/read-all")) == {"read": 3}
+    assert json_body(clients.candidate.get("/api/notifications/unread-count"))["unread"] == 0
 
 
-def test_who_may(ask: Asking) -> None:
-    for person in (ask.interviewer, ask.candidate):
+def test_who_may(clients: Clients) -> None:
+    for person in (clients.interviewer, clients.candidate):
         refused(person.post("/api/notifications", json={"title": "x"}), 403, "recruiter")
         refused(person.delete("/api/notifications/1"), 403, "recruiter")
-    made = write(ask, user_id=ask.people.ids["candidate"])
+    made = write(clients, user_id=clients.people.ids["candidate"])
     for path in ("", "/read", "/archive"):
-        ask_for = ask.interviewer.post if path else ask.interviewer.get
+        ask_for = clients.interviewer.post if path else clients.interviewer.get
         refused(ask_for(f"/api/notifications/{made['id']}{path}"), 404, made["id"])
         refused(ask_for(f"/api/notifications/{2**62}{path}"), 404)
-    assert ask.recruiter.delete(f"/api/notifications/{made['id']}").status_code == 204
-    refused(ask.recruiter.delete(f"/api/notifications/{made['id']}"), 409, "cancelled")
-    refused(ask.candidate.get(f"/api/notifications/{made['id']}"), 404)
+    assert clients.recruiter.delete(f"/api/notifications/{made['id']}").status_code == 204
+    refused(clients.recruiter.delete(f"/api/notifications/{made['id']}"), 409, "cancelled")
+    refused(clients.candidate.get(f"/api/notifications/{made['id']}"), 404)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_who_may(ask: Asking) -> None:
         ({"title": "x", "data": {str(n): n for n in range(51)}}, "data"),
     ],
 )
-def test_bad_input_is_named(ask: Asking, given: dict[str, Any], field: str) -> None:
-    names(ask.recruiter.post("/api/notifications", json=given), field)
+def test_bad_input_is_named(clients: Clients, given: dict[str, Any], field: str) -> None:
+    names(clients.recruiter.post("/api/notifications", json=given), field)
 
 
 @pytest.mark.parametrize(
@@ -119,36 +119,36 @@ def test_bad_input_is_named(ask: Asking, given: dict[str, Any], field: str) -> N
         b'{"title": "x", "category": "\\ud800"}',
     ],
 )
-def test_hostile_json_is_refused_and_leaves_nothing(ask: Asking, body: bytes) -> None:
-    before = done(ask.candidate.get("/api/notifications/unread-count"))["unread"]
+def test_hostile_json_is_refused_and_leaves_nothing(clients: Clients, body: bytes) -> None:
+    before = json_body(clients.candidate.get("/api/notifications/unread-count"))["unread"]
     headers = {"Content-Type": "application/json"}
-    refused(ask.recruiter.post("/api/notifications", content=body, headers=headers), 422)
-    assert done(ask.candidate.get("/api/notifications/unread-count"))["unread"] == before
+    refused(clients.recruiter.post("/api/notifications", content=body, headers=headers), 422)
+    assert json_body(clients.candidate.get("/api/notifications/unread-count"))["unread"] == before
 
 
-def test_one_user_or_one_role(ask: Asking) -> None:
-    both = {"title": "x", "user_id": ask.people.ids["candidate"], "role": "candidate"}
-    names(ask.recruiter.post("/api/notifications", json=both), "role")
+def test_a_notification_has_one_user_or_one_role(clients: Clients) -> None:
+    both = {"title": "x", "user_id": clients.people.ids["candidate"], "role": "candidate"}
+    names(clients.recruiter.post("/api/notifications", json=both), "role")
 
 
-def test_a_pending_one_can_be_taken_back(ask: Asking) -> None:
-    made = write(ask, user_id=ask.people.ids["candidate"], not_before=soon())
+def test_a_pending_notification_can_be_withdrawn(clients: Clients) -> None:
+    made = write(clients, user_id=clients.people.ids["candidate"], not_before=soon())
     assert (made["status"], made["delivered_at"]) == ("pending", None)
-    assert done(ask.candidate.get("/api/notifications"))["items"] == []
-    refused(ask.candidate.get(f"/api/notifications/{made['id']}"), 404)
-    assert ask.admin.delete(f"/api/notifications/{made['id']}").status_code == 204
+    assert json_body(clients.candidate.get("/api/notifications"))["items"] == []
+    refused(clients.candidate.get(f"/api/notifications/{made['id']}"), 404)
+    assert clients.admin.delete(f"/api/notifications/{made['id']}").status_code == 204
 
 
-def test_a_repeated_request_writes_once(ask: Asking) -> None:
-    given = {"title": "Once", "user_id": ask.people.ids["candidate"]}
-    headers = {"Idempotency-Key": f"write-{ask.people.candidate_id}"}
-    answers = all_at_once(lambda _: ask.recruiter.post("/api/notifications", json=given, headers=headers), range(6))
-    assert len({done(answer, 201)["id"] for answer in answers}) == 1
-    assert done(ask.candidate.get("/api/notifications/unread-count"))["unread"] == 1
+def test_a_repeated_request_creates_once(clients: Clients) -> None:
+    given = {"title": "Once", "user_id": clients.people.ids["candidate"]}
+    headers = {"Idempotency-Key": f"write-{clients.people.candidate_id}"}
+    answers = all_at_once(lambda _: clients.recruiter.post("/api/notifications", json=given, headers=headers), range(6))
+    assert len({json_body(answer, 201)["id"] for answer in answers}) == 1
+    assert json_body(clients.candidate.get("/api/notifications/unread-count"))["unread"] == 1
 
 
-def test_preferences_are_given_back_as_they_were_shown(ask: Asking) -> None:
-    shown = done(ask.candidate.get("/api/preferences"))
+def test_preferences_are_given_back_as_they_were_shown(clients: Clients) -> None:
+    shown = json_body(clients.candidate.get("/api/preferences"))
     assert {item["category"]: (item["in_app"], item["email"], item["may_turn_off"]) for item in shown["items"]} == {
         "invited": ("instant", "instant", False),
         "scheduled": ("instant", "instant", False),
@@ -159,12 +159,14 @@ def test_preferences_are_given_back_as_they_were_shown(ask: Asking) -> None:
         "completed": ("instant", "instant", True),
         "announcement": ("instant", None, True),
     }
-    assert done(ask.candidate.put("/api/preferences", json=shown)) == shown
+    assert json_body(clients.candidate.put("/api/preferences", json=shown)) == shown
     off = {"items": [{"category": "completed", "email": "off"}]}
-    changed = done(ask.candidate.put("/api/preferences", json=off))
+    changed = json_body(clients.candidate.put("/api/preferences", json=off))
     assert {item["category"] for item in changed["items"] if item["email"] == "off"} == {"completed"}
-    assert done(ask.candidate.get("/api/preferences")) == changed
-    daily = {item["category"]: item for item in done(ask.recruiter.get("/api/preferences"))["items"]}["daily_report"]
+    assert json_body(clients.candidate.get("/api/preferences")) == changed
+    daily = {item["category"]: item for item in json_body(clients.recruiter.get("/api/preferences"))["items"]}[
+        "daily_report"
+    ]
     assert (daily["in_app"], daily["email"]) == ("instant", "off")
 
 
@@ -181,17 +183,17 @@ def test_preferences_are_given_back_as_they_were_shown(ask: Asking) -> None:
         ({"email": "off"}, "items.0.category"),
     ],
 )
-def test_wishes_that_cannot_be_are_named(ask: Asking, item: dict[str, str], field: str) -> None:
+def test_invalid_preferences_are_named(clients: Clients, item: dict[str, str], field: str) -> None:
     both = {"items": [item, {"category": "completed", "email": "off"}]}
-    names(ask.candidate.put("/api/preferences", json=both), field)
-    shown = done(ask.candidate.get("/api/preferences"))["items"]
+    names(clients.candidate.put("/api/preferences", json=both), field)
+    shown = json_body(clients.candidate.get("/api/preferences"))["items"]
     assert {one["category"]: one for one in shown}["completed"]["email"] == "instant", "none of it was kept"
 
 
-def test_a_long_inbox_is_read_at_once(ask: Asking) -> None:
+def test_a_long_inbox_is_read_at_once(clients: Clients) -> None:
     with transaction() as db:
-        user = ask.people.ids["candidate"]
+        user = clients.people.ids["candidate"]
         notify(db, [Notice("completed", "T", "B", f"{user}/{n}", user_id=user) for n in range(300)], now=utcnow())
-    page = done(ask.candidate.get("/api/notifications", params={"limit": 200}))
+    page = json_body(clients.candidate.get("/api/notifications", params={"limit": 200}))
     assert len(page["items"]) == 200
-    assert done(ask.candidate.post("/api/notifications/read-all")) == {"read": 300}
+    assert json_body(clients.candidate.post("/api/notifications/read-all")) == {"read": 300}

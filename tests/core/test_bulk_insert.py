@@ -62,7 +62,7 @@ def test_no_rows_are_no_statement(shared_database: Database) -> None:
         assert insert_many(db, User, {"email": [], "name": [], "role": "candidate"}, returning=("id",)) == ()
 
 
-def test_what_was_there_is_left_out(shared_database: Database) -> None:
+def test_existing_rows_are_skipped(shared_database: Database) -> None:
     columns = {"destination": "/topic/flows", "type": "x", "payload": ["1", "2"], "dedupe_key": ["a", "b"]}
     conflict_target = "(dedupe_key) WHERE dedupe_key IS NOT NULL"
     with transaction() as db:

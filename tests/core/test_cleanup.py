@@ -44,11 +44,11 @@ def rows(query: str, **given: Any) -> Sequence[Any]:
         return db.execute(text(query), given).all()
 
 
-def living() -> set[UUID]:
+def undeleted() -> set[UUID]:
     return {id_ for (id_,) in rows("SELECT id FROM sessions WHERE deleted_at IS NULL")}
 
 
-def test_old_abandoned_and_expired_sessions_leave_the_lists(database: str) -> None:
+def test_old_abandoned_and_expired_sessions_are_soft_deleted(database: str) -> None:
     gone = {session("abandoned", days(30) + TICK), session("expired", days(200))}
     kept = {
         session("abandoned", days(30)),
@@ -60,7 +60,7 @@ def test_old_abandoned_and_expired_sessions_leave_the_lists(database: str) -> No
     }
     before = {row.id: row for row in rows("SELECT * FROM sessions")}
     result = clean_up(now=NOW)
-    assert living() == kept
+    assert undeleted() == kept
     assert (result.found, result.done, result.counts) == (2, 2, {"sessions": 2})
     assert {one["session_id"] for one in result.sample} == {str(id_) for id_ in gone}
     for row in rows("SELECT * FROM sessions"):
@@ -79,7 +79,7 @@ def test_retention_is_a_setting(database: str, monkeypatch: pytest.MonkeyPatch) 
     finally:
         monkeypatch.undo()
         forget_settings()
-    assert id_ not in living()
+    assert id_ not in undeleted()
 
 
 def push(age: timedelta) -> int:
@@ -90,7 +90,7 @@ def push(age: timedelta) -> int:
         return int(db.execute(text(query), {"at": NOW - age}).scalar_one())
 
 
-def test_a_prefix_of_the_log_goes_and_says_so(database: str) -> None:
+def test_pruning_removes_a_prefix_and_stores_pruned_through(database: str) -> None:
     old = [push(days(9)), push(days(8)), push(days(7) + TICK)]
     kept = [push(days(7)), push(days(8)), push(days(1))]
     result = clean_up(now=NOW, batch=2)
@@ -111,7 +111,7 @@ def test_an_empty_and_a_wholly_old_log(database: str) -> None:
         assert outbox.newest_id(db) >= newest, "a reader still knows where the log has come to"
 
 
-def test_files_words_keys_and_receipts(database: str) -> None:
+def test_cleanup_of_files_bodies_keys_and_receipts(database: str) -> None:
     with transaction() as db:
         who = factories.people(db)
         reports = {}
@@ -166,7 +166,7 @@ def test_files_words_keys_and_receipts(database: str) -> None:
     assert rows("SELECT title FROM notification_receipts JOIN notifications ON id = notification_id") == [("there",)]
 
 
-def test_one_summary_and_nothing_a_row(database: str) -> None:
+def test_cleanup_pushes_one_summary(database: str) -> None:
     for age in (31, 32, 33):
         session("expired", days(age))
     assert clean_up(now=NOW, batch=1).done == 3
@@ -176,7 +176,7 @@ def test_one_summary_and_nothing_a_row(database: str) -> None:
     assert pushed == [{"cleaned_at": "2024-03-01T02:00:00Z", "removed": {"sessions": 3}}]
 
 
-def test_what_others_hold_is_left_to_the_next_run(database: str) -> None:
+def test_locked_rows_are_skipped_until_the_next_run(database: str) -> None:
     mine, other = session("expired", days(31)), session("expired", days(32))
     ready, go = threading.Event(), threading.Event()
 
@@ -192,13 +192,13 @@ def test_what_others_hold_is_left_to_the_next_run(database: str) -> None:
     result = clean_up(now=NOW)
     go.set()
     thread.join()
-    assert (result.done, living()) == (1, {mine})
+    assert (result.done, undeleted()) == (1, {mine})
     assert clean_up(now=NOW).done == 1
-    assert living() == set()
+    assert undeleted() == set()
     assert {id_ for (id_,) in rows("SELECT id FROM sessions")} == {mine, other}
 
 
-def test_two_at_once_do_it_once(database: str) -> None:
+def test_concurrent_runs_do_each_effect_once(database: str) -> None:
     for _ in range(20):
         session("expired", days(31))
     for _ in range(50):
@@ -211,6 +211,6 @@ def test_two_at_once_do_it_once(database: str) -> None:
         thread.join(60)
     clean_up(now=NOW)
     assert sum(done) <= 70
-    assert living() == set()
+    assert undeleted() == set()
     assert rows("SELECT count(*) FROM push_events WHERE type = 'session.late'") == [(0,)]
     assert len(rows("SELECT FROM push_events WHERE type = 'session.cleaned'")) == 1

@@ -76,7 +76,7 @@ def test_a_shorter_time_counts_from_the_next_sweep_on(stage: Stage, what: str) -
     assert planned > NOW, "the sweep has found out when it has to look again"
     change(1, **fields)
     assert stage.get(other).sweep_at == planned, "the sessions of other interviews are left alone"
-    assert update_statuses(now=NOW).by_rule == {rule: 1}
+    assert update_statuses(now=NOW).counts == {rule: 1}
     assert stage.status(id_) == becomes
 
 
@@ -89,7 +89,7 @@ def test_a_longer_time_counts_too(stage: Stage, what: str) -> None:
     update_statuses(now=NOW - minutes(1))
     assert stage.get(id_).sweep_at == NOW, "by the shorter time it is due now"
     change(1, **{field: shorter + 2})
-    assert update_statuses(now=NOW).by_rule == {}
+    assert update_statuses(now=NOW).counts == {}
     assert stage.status(id_) == columns["status"]
     assert stage.get(id_).sweep_at > NOW
 

@@ -63,7 +63,7 @@ def a_day(at: datetime) -> list[flow_states.StateOfRun]:
     ]
 
 
-def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
+def test_each_state_is_counted_once_by_several_dispatchers(database: str) -> None:
     at = utcnow() - timedelta(minutes=5)
     states = a_day(at)
     with ThreadPoolExecutor(4) as everybody:
@@ -79,7 +79,7 @@ def test_each_state_counts_once_however_many_hear_of_it(database: str) -> None:
     assert (net.rows, net.completed_at) == (dict.fromkeys(COUNTS, 0), None)
 
 
-def test_a_count_outlives_what_it_counted(own: Api) -> None:
+def test_counts_outlive_the_deleted_runs(own: Api) -> None:
     """In every API process, and when the log of pushes has been pruned."""
     at = utcnow() - timedelta(minutes=5)
     flow_states.store(a_day(at))
@@ -107,10 +107,10 @@ def counted(api: Api, true: Any) -> Samples:
     """What is measured of jobs as soon as this is so: what the database says is some seconds old."""
     kept: Samples = {}
 
-    def asked() -> bool:
+    def counted_all() -> bool:
         kept.clear()
         kept.update({name: value for name, value in measured(api).items() if name[0].startswith("greenroom_job")})
         return bool(true(kept))
 
-    eventually(asked, "the jobs are counted")
+    eventually(counted_all, "the jobs are counted")
     return kept

@@ -16,7 +16,7 @@ def root() -> logging.Logger:
     return logging.getLogger()
 
 
-def test_a_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
+def test_a_log_record_is_one_json_object(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
     before, level = root.handlers, root.level
     try:
         logs.setup("api")
@@ -40,7 +40,7 @@ def test_a_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    "said",
+    "secret_text",
     [
         "no connection to postgresql://greenroom:hush@db/greenroom",
         "no connection to redis://:hush@db/0",
@@ -48,8 +48,10 @@ def test_a_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture
         "signed in with password=hush",
     ],
 )
-def test_a_secret_is_masked(said: str) -> None:
-    record = logging.makeLogRecord({"msg": said, "levelname": "INFO", "api_token": "hush", "detail": said})
+def test_a_secret_is_masked(secret_text: str) -> None:
+    record = logging.makeLogRecord(
+        {"msg": secret_text, "levelname": "INFO", "api_token": "hush", "detail": secret_text}
+    )
     for formatter in (logs.JsonFormatter("api"), logs.ReadableFormatter("api")):
         line = formatter.format(record)
         assert "hush" not in line
@@ -57,7 +59,7 @@ def test_a_secret_is_masked(said: str) -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_a_statement_that_failed_does_not_tell_what_it_was_given() -> None:
+def test_parameters_of_failed_statements_are_not_logged() -> None:
     with pytest.raises(DataError) as failed, transaction() as db:
         db.execute(text("SELECT 1 / 0 WHERE :address <> ''"), {"address": "someone@example.com"})
     assert "division by zero" in str(failed.value)

@@ -23,9 +23,7 @@ def test_a_fresh_database_takes_every_kind_of_mail_and_type_of_report(database: 
     assert all(f"'{name}'" in check_of("reports", "type") for name in REPORTS)
 
 
-def test_a_new_kind_is_let_in_by_the_next_migrate_and_an_old_one_stays(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_migrate_updates_the_checks_for_new_kinds(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(IntegrityError), transaction() as db:
         make.email(db, now=utcnow(), kind="newsletter")
     monkeypatch.setitem(derived_checks.DERIVED, ("emails", "kind"), ("generic", "newsletter"))

@@ -134,7 +134,7 @@ def test_a_reader_by_cursor_misses_none_of_many_late_commits(database: str) -> N
     assert seen == ids
 
 
-def test_ids_are_given_in_commit_order_even_when_the_last_to_begin_is_first_to_end(database: str) -> None:
+def test_ids_are_assigned_in_commit_order(database: str) -> None:
     first_may_end = threading.Event()
     first_has_published = threading.Event()
 
@@ -206,6 +206,6 @@ def test_the_body_is_the_contracts_envelope(database: str) -> None:
     assert datetime.fromisoformat(body["at"]).tzinfo is not None
 
 
-def test_a_users_queue_is_named_as_its_owner_sees_it() -> None:
+def test_a_user_queue_has_its_client_name() -> None:
     assert outbox.client_destination("/user/12/queue/notifications") == "/user/queue/notifications"
     assert outbox.client_destination("/topic/sessions") == "/topic/sessions"

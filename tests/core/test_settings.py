@@ -29,12 +29,12 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     return monkeypatch
 
 
-def greenroom(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def greenroom(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """The command, run in this folder with these settings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
     environment |= {f"GREENROOM_{name}": value for name, value in settings.items()} | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "deployments.cli", *words],
+        [sys.executable, "-m", "deployments.cli", *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -44,7 +44,7 @@ def greenroom(folder: Path, *words: str, **settings: str) -> subprocess.Complete
     )
 
 
-def one_line(ended: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
+def error_message(ended: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
     assert ended.returncode == code, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -102,8 +102,8 @@ def test_no_command_starts_with_bad_settings(tmp_path: Path, command: str) -> No
     ended = greenroom(tmp_path, *command.split(), **bad)
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
-    said = sorted(line.split(": ")[1] for line in ended.stderr.splitlines())
-    assert said == sorted(f"GREENROOM_{name}" for name in bad)
+    named = sorted(line.split(": ")[1] for line in ended.stderr.splitlines())
+    assert named == sorted(f"GREENROOM_{name}" for name in bad)
     assert "hunter2" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -119,15 +119,15 @@ def test_dot_env_is_read_and_the_environment_wins(tmp_path: Path, nothing_set: p
     assert error.value.reasons.keys() == {".env"}
     (tmp_path / ".env").write_text("GREENROOM_PORT=eighty\n")
     nothing_set.delenv("GREENROOM_PORT")
-    one_line(greenroom(tmp_path, "token", "--demo"), 2, "GREENROOM_PORT", "integer", "eighty")
+    error_message(greenroom(tmp_path, "token", "--demo"), 2, "GREENROOM_PORT", "integer", "eighty")
 
 
 def test_without_a_way_to_check_tokens_the_api_refuses_to_start(tmp_path: Path) -> None:
-    one_line(greenroom(tmp_path, "api", DATABASE_URL=NOWHERE), 2, "GREENROOM_JWT_SECRET", "JWKS_URL")
+    error_message(greenroom(tmp_path, "api", DATABASE_URL=NOWHERE), 2, "GREENROOM_JWT_SECRET", "JWKS_URL")
 
 
-def test_without_a_database_it_says_how_to_go_on(tmp_path: Path) -> None:
-    one_line(greenroom(tmp_path, "migrate"), 2, "GREENROOM_DATABASE_URL", "greenroom up")
+def test_without_a_database_the_error_has_instructions(tmp_path: Path) -> None:
+    error_message(greenroom(tmp_path, "migrate"), 2, "GREENROOM_DATABASE_URL", "greenroom up")
 
 
 def test_the_local_stacks_database_and_secret_are_found(tmp_path: Path, shared_database: Database) -> None:
@@ -140,12 +140,12 @@ def test_the_local_stacks_database_and_secret_are_found(tmp_path: Path, shared_d
     assert jwt.decode(ended.stdout.strip(), SECRET, ["HS256"])["sub"] == str(user)
 
 
-def test_a_database_that_is_away_or_empty_is_one_line(tmp_path: Path, shared_database: Database) -> None:
+def test_an_unreachable_or_empty_database_is_a_short_error(tmp_path: Path, shared_database: Database) -> None:
     ended = greenroom(tmp_path, "token", "--demo", DATABASE_URL=NOWHERE, JWT_SECRET=SECRET)
-    one_line(ended, 1, "the database cannot be reached")
+    error_message(ended, 1, "the database cannot be reached")
     assert "hunter2" not in ended.stderr
     empty = shared_database.url.rsplit("/", 1)[0] + "/postgres"
-    one_line(greenroom(tmp_path, "token", "--demo", DATABASE_URL=empty, JWT_SECRET=SECRET), 1, "greenroom migrate")
+    error_message(greenroom(tmp_path, "token", "--demo", DATABASE_URL=empty, JWT_SECRET=SECRET), 1, "greenroom migrate")
 
 
 def test_the_demos_tokens(tmp_path: Path, database: str) -> None:
@@ -158,7 +158,7 @@ def test_the_demos_tokens(tmp_path: Path, database: str) -> None:
     assert ended.stderr == ""
 
 
-def test_a_token_is_printed_alone(tmp_path: Path, shared_database: Database) -> None:
+def test_only_the_token_is_printed(tmp_path: Path, shared_database: Database) -> None:
     with transaction() as db:
         user = db.get_one(User, make.people(db).ids["recruiter"])
     given = {"DATABASE_URL": shared_database.url, "JWT_SECRET": SECRET}
@@ -167,10 +167,10 @@ def test_a_token_is_printed_alone(tmp_path: Path, shared_database: Database) -> 
     claims = jwt.decode(ended.stdout.strip(), SECRET, ["HS256"])
     assert (claims["sub"], claims["role"], claims["ver"]) == (str(user.id), "recruiter", 1)
     assert claims["exp"] > claims["iat"]
-    one_line(greenroom(tmp_path, "token", "--user", "nobody@example.com", **given), 1, "nobody@example.com")
+    error_message(greenroom(tmp_path, "token", "--user", "nobody@example.com", **given), 1, "nobody@example.com")
 
 
-def test_whom_a_token_is_for(shared_database: Database) -> None:
+def test_selecting_the_user_of_a_token(shared_database: Database) -> None:
     with transaction() as db:
         people = make.people(db)
         db.get_one(User, people.ids["recruiter"]).deleted_at = datetime.now(UTC)

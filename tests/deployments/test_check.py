@@ -11,7 +11,7 @@ import pytest
 
 from core import settings as core_settings
 from deployments import check
-from deployments.check import installed
+from deployments.check import installation
 from tests.support import processes
 from tests.support.processes import ROOT, SECRET, PostgresServer, free_port
 
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def said(capsys: pytest.CaptureFixture[str], code: int) -> list[str]:
+def run_check(capsys: pytest.CaptureFixture[str], code: int) -> list[str]:
     """The lines of a report that ends with this code."""
     core_settings.settings.cache_clear()
     ended = check.report()
@@ -39,35 +39,37 @@ def said(capsys: pytest.CaptureFixture[str], code: int) -> list[str]:
     return lines
 
 
-def troubles(lines: list[str]) -> list[str]:
+def problems(lines: list[str]) -> list[str]:
     return [line for line in lines if not line.startswith("ok ")]
 
 
-def test_nothing_is_missing_here(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = said(capsys, 0)
-    looked_at = [line.split()[1] for line in lines]
-    assert list(dict.fromkeys(looked_at)) == [
+def test_a_complete_installation_has_no_findings(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run_check(capsys, 0)
+    checked = [line.split()[1] for line in lines]
+    assert list(dict.fromkeys(checked)) == [
         *("python", "packages", "prefect", "settings", "node", "browser", "fonts", "tokens", "state"),
         *("database", "ports", "stack"),
     ]
-    assert troubles(lines) == []
+    assert problems(lines) == []
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_taken_port_is_named_with_its_owner_and_the_setting(
+def test_a_taken_port_is_reported_with_its_owner_and_setting(
     here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, part in PORTS.items():
         with socket.create_server(("127.0.0.1", int(os.environ[name]))):
-            [line] = troubles(said(capsys, 1))
+            [line] = problems(run_check(capsys, 1))
         for word in ("missing", os.environ[name], part, f"process {os.getpid()}", name):
             assert word in line
 
 
-def test_wrong_settings_stop_what_needs_them(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_settings_stop_the_checks_that_need_them(
+    here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     here.setenv("GREENROOM_TIMEZONE", "Mars/Base")
     here.setenv("GREENROOM_DATABASE_URL", "mysql://u:hunter2@h/d")
-    lines = said(capsys, 1)
+    lines = run_check(capsys, 1)
     wrong = [line for line in lines if line.startswith("missing")]
     assert [line.split()[2] for line in wrong] == ["GREENROOM_DATABASE_URL:", "GREENROOM_TIMEZONE:"]
     assert "hunter2" not in "".join(lines)
@@ -77,16 +79,16 @@ def test_wrong_settings_stop_what_needs_them(here: pytest.MonkeyPatch, capsys: p
 def test_a_misspelt_setting_is_a_warning(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here.setenv("GREENROOM_DATABSE_URL", "postgresql://h/d")
     Path(".env").write_text("GREENROOM_TIMEZON=UTC\n")
-    lines = troubles(said(capsys, 0))
+    lines = problems(run_check(capsys, 0))
     assert ["DATABASE_URL" in line for line in lines] == [True, False]
     assert "GREENROOM_TIMEZONE meant" in lines[1]
 
 
-def test_packages_that_are_not_as_locked(
+def test_packages_that_differ_from_the_lock(
     here: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here.setattr(installed, "ROOT", tmp_path)
-    [line] = troubles(said(capsys, 0))
+    here.setattr(installation, "ROOT", tmp_path)
+    [line] = problems(run_check(capsys, 0))
     assert "no " in line
     wanted = (
         "fastapi==0.1 \\\n    --hash=sha256:00",
@@ -94,35 +96,35 @@ def test_packages_that_are_not_as_locked(
         "no-such-package==2 ; sys_platform == 'vms'",
     )
     (tmp_path / "requirements.lock").write_text("\n".join(wanted))
-    [line] = troubles(said(capsys, 1))
-    for word in ("fastapi is ", "locked 0.1", "no-such-package is not there", "setup.sh"):
+    [line] = problems(run_check(capsys, 1))
+    for word in ("fastapi is ", "locked 0.1", "no-such-package is not installed", "setup.sh"):
         assert word in line
 
 
 def test_node_is_only_for_the_tests(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here.setenv("PATH", str(Path.cwd()))
-    [line] = troubles(said(capsys, 0))
+    [line] = problems(run_check(capsys, 0))
     for word in ("warn", "node and npm", "apt-get install nodejs npm", "brew install node"):
         assert word in line
 
 
 def test_a_browser_that_cannot_be_run(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here.setenv("GREENROOM_BROWSER_PATH", "/no/browser")
-    [line] = troubles(said(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("missing", "/no/browser", "apt-get install chromium-headless-shell", "GREENROOM_BROWSER_PATH"):
         assert word in line
     Path("broken").write_text("#!/bin/sh\necho 'libnss3.so: cannot open' >&2; exit 127\n")
     Path("broken").chmod(0o755)
     here.setenv("GREENROOM_BROWSER_PATH", str(Path("broken").absolute()))
-    [line] = troubles(said(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("missing", "libnss3.so: cannot open", "chromium-headless-shell"):
         assert word in line
 
 
-def test_a_state_directory_that_cannot_be(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_state_directory_that_cannot_be_created(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
     here.setenv("GREENROOM_STATE_DIR", "file/var")
-    [line] = troubles(said(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     for word in ("missing", "file", "GREENROOM_STATE_DIR"):
         assert word in line
 
@@ -132,16 +134,16 @@ def test_the_set_database(
 ) -> None:
     here.setenv("GREENROOM_JWT_SECRET", SECRET)
     here.setenv("GREENROOM_DATABASE_URL", f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d")
-    lines = said(capsys, 1)
-    [line] = troubles(lines)
+    lines = run_check(capsys, 1)
+    [line] = problems(lines)
     assert "cannot be reached" in line
     assert "hunter2" not in "".join(lines)
     here.setenv("GREENROOM_DATABASE_URL", postgres.url)
-    [line] = troubles(said(capsys, 1))
+    [line] = problems(run_check(capsys, 1))
     assert "greenroom migrate" in line
     here.setenv("GREENROOM_DATABASE_URL", postgres.url_of(postgres.template))
-    lines = said(capsys, 0)
-    assert troubles(lines) == []
+    lines = run_check(capsys, 0)
+    assert problems(lines) == []
     assert any("newest schema" in line for line in lines)
 
 
@@ -149,12 +151,12 @@ def test_a_deployment_without_a_secret_is_warned(
     here: pytest.MonkeyPatch, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here.setenv("GREENROOM_DATABASE_URL", postgres.url_of(postgres.template))
-    [line] = troubles(said(capsys, 0))
+    [line] = problems(run_check(capsys, 0))
     for word in ("warn", "GREENROOM_JWT_SECRET", "openssl rand"):
         assert word in line
 
 
-def test_a_running_stack_holds_its_ports_and_says_how_it_is(
+def test_a_running_stack_with_its_ports_and_health(
     here: pytest.MonkeyPatch, postgres: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "var" / "run").mkdir(parents=True)
@@ -162,18 +164,18 @@ def test_a_running_stack_holds_its_ports_and_says_how_it_is(
     lock.write_text(str(os.getpid()))
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        [line] = troubles(said(capsys, 0))
+        [line] = problems(run_check(capsys, 0))
         assert "does not answer" in line
         with processes.api_process(postgres.url_of(postgres.template), tmp_path / "var") as api:
             here.setenv("GREENROOM_PORT", str(api.port))
-            lines = said(capsys, 0)
+            lines = run_check(capsys, 0)
     assert f"{api.port} is held by our own stack" in "".join(lines)
-    [line] = troubles(lines)
+    [line] = problems(lines)
     for word in (f"process {os.getpid()}", "degraded", "dispatcher", "greenroom dispatcher"):
         assert word in line
 
 
-def test_the_command_ends_with_the_reports_code(here: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_of_the_command(here: pytest.MonkeyPatch) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "deployments.cli", "check"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "GREENROOM_PORT": "http"},

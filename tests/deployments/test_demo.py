@@ -53,7 +53,7 @@ def dump(url: str) -> dict[str, list[str]]:
         }
 
 
-def test_the_four_users_have_the_ids_that_readers_are_told(rows: psycopg.Connection[Any]) -> None:
+def test_the_four_users_have_the_documented_ids(rows: psycopg.Connection[Any]) -> None:
     first = rows.execute("SELECT id, email, role FROM users WHERE id <= 4 ORDER BY id").fetchall()
     assert first == [
         (1, "admin@demo.example", "admin"),
@@ -64,7 +64,7 @@ def test_the_four_users_have_the_ids_that_readers_are_told(rows: psycopg.Connect
     assert rows.execute("SELECT email FROM candidates WHERE user_id = 4").fetchall() == [("candidate@demo.example",)]
 
 
-def test_counts_are_as_promised(rows: psycopg.Connection[Any]) -> None:
+def test_counts_are_as_documented(rows: psycopg.Connection[Any]) -> None:
     count = {table: rows.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}  # noqa: S608
     assert (count["users"], count["candidates"], count["interviews"], count["sessions"]) == (10, 40, 6, 600)
     assert rows.execute("SELECT count(*) FROM users WHERE role = 'interviewer'").fetchone() == (7,)
@@ -74,7 +74,7 @@ def test_counts_are_as_promised(rows: psycopg.Connection[Any]) -> None:
     assert count["feedback"] > 100
 
 
-def test_every_state_is_there_and_times_lie_where_they_should(rows: psycopg.Connection[Any]) -> None:
+def test_every_status_exists_with_plausible_times(rows: psycopg.Connection[Any]) -> None:
     states = Counter(row.status for row in rows.execute("SELECT status FROM sessions"))
     assert set(states) == set(STATUSES)
     assert states["completed"] > 300
@@ -93,7 +93,7 @@ def test_new_rows_get_ids_after_the_given_ones(rows: psycopg.Connection[Any]) ->
     rows.rollback()
 
 
-def test_histories_are_legal_and_end_in_the_sessions_status(rows: psycopg.Connection[Any]) -> None:
+def test_histories_are_legal_and_match_the_status(rows: psycopg.Connection[Any]) -> None:
     histories: dict[Any, list[Any]] = {}
     for event in rows.execute("SELECT * FROM session_events ORDER BY id"):
         histories.setdefault(event.session_id, []).append(event)
@@ -113,7 +113,7 @@ def test_histories_are_legal_and_end_in_the_sessions_status(rows: psycopg.Connec
         assert s.schedule_version == 1 + sum(e.kind == "rescheduled" for e in history)
 
 
-def test_retries_follow_an_ended_session_of_the_same_pair(rows: psycopg.Connection[Any]) -> None:
+def test_retries_follow_a_finished_session_of_the_same_pair(rows: psycopg.Connection[Any]) -> None:
     retries = rows.execute(
         "SELECT (n.candidate_id, n.interview_id) = (o.candidate_id, o.interview_id)"
         " AND o.ended_at <= n.created_at AS ok"
@@ -123,7 +123,7 @@ def test_retries_follow_an_ended_session_of_the_same_pair(rows: psycopg.Connecti
     assert all(row.ok for row in retries)
 
 
-def test_scores_and_next_looks_are_those_of_core(demo: str) -> None:
+def test_scores_and_next_checks_are_those_of_core(demo: str) -> None:
     with transaction() as db:
         rows = to_snapshots(db.execute(SNAPSHOT_QUERY).all())
         assert [s.id for s in rows if s.sweep_at != next_check(s)] == []
@@ -134,13 +134,13 @@ def test_scores_and_next_looks_are_those_of_core(demo: str) -> None:
     assert len(scores) == sum(s.status == "completed" for s in rows)
 
 
-def test_there_is_something_to_watch_at_any_minute_of_the_hour(demo: str) -> None:
+def test_the_sweep_has_work_at_any_minute_of_the_hour(demo: str) -> None:
     for minute in range(10, 180, 10):
         swept = update_statuses(now=NOW.replace(minute=0, second=0) + timedelta(minutes=minute), dry_run=True)
         assert swept.found >= 3, minute
 
 
-def test_the_people_who_sign_in_have_their_own(rows: psycopg.Connection[Any]) -> None:
+def test_the_demo_users_have_their_own_sessions(rows: psycopg.Connection[Any]) -> None:
     own = rows.execute(
         "SELECT status FROM sessions WHERE candidate_id IN (SELECT id FROM candidates WHERE user_id = 4)"
     ).fetchall()
@@ -149,21 +149,21 @@ def test_the_people_who_sign_in_have_their_own(rows: psycopg.Connection[Any]) ->
     assert {"in_progress", "scheduled", "completed"} <= {row.status for row in theirs}
 
 
-def test_twice_is_once(database: str) -> None:
+def test_loading_twice_loads_once(database: str) -> None:
     assert "600 sessions" in load(now=NOW)
     before = dump(database)
     assert load(now=NOW + timedelta(days=3)) == "Demo data: nothing to do, there are 10 users already."
     assert dump(database) == before
 
 
-def test_two_at_once_load_once(database: str) -> None:
-    said: list[str] = []
-    both = [threading.Thread(target=lambda: said.append(load(now=NOW))) for _ in range(2)]
+def test_concurrent_loads_load_once(database: str) -> None:
+    results: list[str] = []
+    both = [threading.Thread(target=lambda: results.append(load(now=NOW))) for _ in range(2)]
     for thread in both:
         thread.start()
     for thread in both:
         thread.join()
-    assert sorted("nothing to do" in line for line in said) == [False, True]
+    assert sorted("nothing to do" in line for line in results) == [False, True]
 
 
 def test_the_same_hour_gives_the_same_rows(loaded: str, database: str) -> None:
@@ -172,12 +172,12 @@ def test_the_same_hour_gives_the_same_rows(loaded: str, database: str) -> None:
 
 
 @pytest.mark.parametrize("days", range(1, 8))
-def test_any_day_of_the_week_can_be_the_first(postgres: PostgresServer, days: int) -> None:
+def test_the_demo_loads_on_any_weekday(postgres: PostgresServer, days: int) -> None:
     with own_database(postgres):
         assert "600 sessions" in load(now=NOW + timedelta(days=days, hours=3 * days))
 
 
-def test_trickle_changes_and_announces(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_live_moves_are_pushed(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     load()
     run_live(every=0, count=20)
     lines = capsys.readouterr().out.splitlines()
@@ -187,7 +187,7 @@ def test_trickle_changes_and_announces(database: str, capsys: pytest.CaptureFixt
         assert connection.execute("SELECT count(DISTINCT xmin::text) FROM push_events").fetchone() == (20,)
 
 
-def test_trickle_makes_sessions_when_few_wait(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_live_creates_sessions_when_few_are_open(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     load()
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE sessions SET status = 'cancelled' WHERE status IN ('invited', 'scheduled')")

@@ -13,12 +13,12 @@ from deployments.cli import main
 from deployments.report import Progress
 from tests.support import processes
 from tests.support.factories import People
-from tests.support.report_queue import someone
+from tests.support.report_queue import new_people
 
 
 @pytest.fixture
 def people(database: str) -> People:
-    return someone()
+    return new_people()
 
 
 def run(folder: Path, *arguments: str, database: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -31,7 +31,7 @@ def run(folder: Path, *arguments: str, database: str | None = None) -> "subproce
     )
 
 
-def test_a_report_is_written_where_it_was_wanted(people: People, tmp_path: Path) -> None:
+def test_a_report_is_stored_at_the_given_path(people: People, tmp_path: Path) -> None:
     done = run(tmp_path, "dashboard-pdf", "--start", "2026-03-01", "--end", "2026-03-08")
     assert (done.returncode, done.stderr) == (0, ""), "no bar where nobody looks"
     path = tmp_path / done.stdout.strip()
@@ -52,13 +52,13 @@ def umask() -> int:
     return mask
 
 
-def test_a_list_goes_into_a_folder_under_its_own_name(people: People, tmp_path: Path) -> None:
+def test_a_csv_into_a_folder_has_its_own_name(people: People, tmp_path: Path) -> None:
     done = run(tmp_path, "dashboard-csv", "--start", "2026-03-01", "--end", "2026-03-02", "-o", ".")
     assert done.stdout.strip() == "Sessions 2026-03-01.csv", done.stderr
     assert (tmp_path / "Sessions 2026-03-01.csv").read_text().count("\n") == 1
 
 
-def test_a_link_is_followed_and_a_pipe_stays_one(people: People, tmp_path: Path) -> None:
+def test_symlinks_are_followed_and_pipes_are_kept(people: People, tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to("real.csv")
     os.mkfifo(tmp_path / "pipe")
     with os.fdopen(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb") as pipe:
@@ -69,7 +69,7 @@ def test_a_link_is_followed_and_a_pipe_stays_one(people: People, tmp_path: Path)
     assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "pipe").is_fifo()
 
 
-def test_the_longest_names_are_taken_by_file_systems_and_keep_their_days() -> None:
+def test_the_longest_names_fit_file_systems() -> None:
     for letter in "x漢😀":
         name = filename(f"Candidate {letter * 200} 1999-12-31 to 2026-02-01", "pdf")
         assert name.endswith(f"{letter} 1999-12-31 to 2026-02-01.pdf")
@@ -87,7 +87,7 @@ WRONG = [
 ]
 
 
-def test_what_goes_wrong_is_one_calm_line(
+def test_errors_are_reported_without_traceback(
     people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,15 +95,15 @@ def test_what_goes_wrong_is_one_calm_line(
         monkeypatch.setattr(sys, "argv", ["greenroom", "report", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        assert (ended.value.code, said.out) == (1, ""), arguments
-        assert said.err.startswith(f"greenroom: {says}") and said.err.count("\n") == 1, said.err
+        captured = capsys.readouterr()
+        assert (ended.value.code, captured.out) == (1, ""), arguments
+        assert captured.err.startswith(f"greenroom: {says}") and captured.err.count("\n") == 1, captured.err
     assert list(tmp_path.iterdir()) == []
     with transaction() as db:
         assert db.connection().exec_driver_sql("SELECT count(*) FROM reports").scalar_one() == 0
 
 
-def test_a_database_that_is_away(tmp_path: Path) -> None:
+def test_an_unreachable_database(tmp_path: Path) -> None:
     away = run(tmp_path, "dashboard-csv", database=f"postgresql://nobody@127.0.0.1:{processes.free_port()}/x")
     assert away.returncode == 1
     assert away.stderr.startswith("greenroom: the database cannot be reached")
@@ -126,7 +126,7 @@ class Terminal:
         return True
 
 
-def test_a_terminal_sees_a_bar_that_goes_away() -> None:
+def test_a_terminal_shows_a_progress_bar_and_clears_it() -> None:
     screen = Terminal()
     with Progress(screen) as progress:  # type: ignore[arg-type]
         progress.at(2, "drawing and printing")

@@ -51,9 +51,7 @@ async def test_a_state_is_pushed_at_once(prefect: PrefectProcess, database: str)
     assert time.monotonic() - begun < flow_states.CATCH_UP_SECONDS / 3
 
 
-async def test_what_happened_while_no_watcher_ran_is_pushed_when_one_starts(
-    prefect: PrefectProcess, database: str
-) -> None:
+async def test_states_missed_without_a_watcher_are_pushed_at_its_start(prefect: PrefectProcess, database: str) -> None:
     async with watching(prefect):
         before = run_of(await watched(return_state=True))
         await pushed_once(prefect, before)
@@ -103,7 +101,7 @@ async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, d
         await pushed_once(prefect, run_of(await watched(return_state=True)))
 
 
-async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: PrefectProcess, database: str) -> None:
+async def test_irrelevant_events_do_not_stop_the_watcher(prefect: PrefectProcess, database: str) -> None:
     def event(resource: str) -> dict[str, Any]:
         return {
             "id": str(uuid4()),
@@ -121,7 +119,7 @@ async def test_events_that_mean_nothing_do_not_stop_the_watcher(prefect: Prefect
     assert all(data["state_name"] != "Nonsense" for data in pushed())
 
 
-def test_a_state_that_the_log_refuses_does_not_hold_up_the_others(database: str) -> None:
+def test_a_state_that_cannot_be_stored_does_not_block_the_others(database: str) -> None:
     def change(message: str) -> flow_states.StateOfRun:
         fields: dict[str, Any] = dict.fromkeys(FlowState.model_fields)
         fields |= {"flow": "f", "run_id": uuid4(), "run_name": "r", "state": "RUNNING", "state_name": "Running"}

@@ -54,7 +54,7 @@ def dispatcher_process(prefect: PrefectProcess, database: str, tmp_path: Path) -
     process.wait()
 
 
-async def test_a_dispatcher_lives_in_pg_locks_pushes_states_of_runs_and_stops_at_once(
+async def test_a_dispatcher_is_in_pg_locks_pushes_states_and_stops_at_once(
     prefect: PrefectProcess, database: str, dispatcher_process: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     await until(lambda: holders(database), "it says that it lives")
@@ -71,7 +71,7 @@ async def test_a_dispatcher_lives_in_pg_locks_pushes_states_of_runs_and_stops_at
     assert prefect_server.AUTH.split(":")[1] not in (tmp_path / "log").read_text()
 
 
-async def test_a_killed_dispatcher_no_longer_lives_in_pg_locks(
+async def test_a_killed_dispatcher_is_no_longer_in_pg_locks(
     database: str, dispatcher_process: subprocess.Popen[bytes]
 ) -> None:
     await until(lambda: holders(database), "it says that it lives")
@@ -79,7 +79,7 @@ async def test_a_killed_dispatcher_no_longer_lives_in_pg_locks(
     await until(lambda: not holders(database), "its lock is gone")
 
 
-async def test_notify_wakes_work_also_after_the_connection_was_lost(database: str, prefect: PrefectProcess) -> None:
+async def test_notify_starts_work_also_after_a_reconnect(database: str, prefect: PrefectProcess) -> None:
     called = 0
 
     async def work() -> datetime | None:
@@ -110,7 +110,7 @@ async def test_notify_wakes_work_also_after_the_connection_was_lost(database: st
             await dispatching
 
 
-async def test_work_is_called_when_it_said_it_would_be_due(database: str) -> None:
+async def test_work_is_called_at_its_due_time(database: str) -> None:
     called: list[datetime] = []
 
     async def work() -> datetime | None:

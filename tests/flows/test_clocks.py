@@ -68,7 +68,7 @@ def ordinary(postgres: PostgresServer) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("moment", [name for name in MOMENTS if name != "an ordinary day"])
-def test_no_clock_changes_what_a_job_does(
+def test_clocks_do_not_affect_a_jobs_outcome(
     postgres: PostgresServer, ordinary: dict[str, list[Any]], moment: str
 ) -> None:
     """All of it goes by durations; where a day of the platform's zone counts, the machine's is not asked."""
@@ -80,7 +80,7 @@ def test_no_clock_changes_what_a_job_does(
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_the_daily_reports_are_of_the_platforms_day_whatever_the_machines_zone(
+def test_daily_reports_use_the_platforms_day_in_any_machine_zone(
     database: str, zone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also between the two midnights, where the machine's date is another than the platform's."""
@@ -108,7 +108,7 @@ EVERY = {"every-5-minutes": 5, "every-10-minutes": 10, "hourly": 60}
 
 
 @pytest.mark.parametrize("zone", PLATFORMS)
-async def test_a_schedule_leaves_nothing_out_and_doubles_nothing_when_the_clocks_change(zone: str) -> None:
+async def test_schedules_neither_skip_nor_repeat_at_a_clock_change(zone: str) -> None:
     """As Prefect's server plans the runs of prefect.yaml: each day once, and every few minutes is every few minutes."""
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     schedules = [one for deployment in deployments for one in deployment.get("schedules", ())]

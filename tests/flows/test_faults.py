@@ -81,20 +81,20 @@ def disturbed(kind: str, process: BaseProcess, url: str, after: float) -> None:
     assert process.exitcode is not None
 
 
-def settled(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def final_rows(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """As it is but for mails whose process was killed between the final dot and the answer.
 
     They are uncertain, and told to admins; nobody can do better, and everything else has to be as without a kill.
     """
     mails = [(*row[:4], "sent" if row[4] == "uncertain" else row[4], *row[5:]) for row in found["emails"]]
-    told = [row for row in found["notifications"] if not row[0].startswith("mail/")]
+    notices = [row for row in found["notifications"] if not row[0].startswith("mail/")]
     announced = [row for row in found["announced"] if row[0] != "/topic/notifications"]
-    return found | {"emails": mails, "notifications": told, "announced": announced}
+    return found | {"emails": mails, "notifications": notices, "announced": announced}
 
 
 @pytest.mark.parametrize("kind", ["process", "connections"])
 @pytest.mark.parametrize("job", job_data.JOBS)
-def test_whatever_is_killed_the_outcome_is_the_same(
+def test_killed_processes_do_not_change_the_outcome(
     stage: Stage, mailbox: smtp_server.Mailbox, job: str, kind: str
 ) -> None:
     with stage.copy() as url:
@@ -116,7 +116,7 @@ def test_whatever_is_killed_the_outcome_is_the_same(
                 db.execute("UPDATE emails SET lease_until = now() - interval '1 s' WHERE status = 'sending'")
         job_data.JOBS[job](stage.now)
         found = job_data.contents(url)
-        assert settled(found) == settled(undisturbed)
+        assert final_rows(found) == final_rows(undisturbed)
         if job != "process-pending-notifications":
             assert found == undisturbed
         with psycopg.connect(url) as db:
@@ -129,7 +129,7 @@ def test_whatever_is_killed_the_outcome_is_the_same(
 
 
 @pytest.mark.parametrize("job", job_data.JOBS)
-def test_two_at_once_are_as_one(stage: Stage, mailbox: smtp_server.Mailbox, job: str) -> None:
+def test_concurrent_runs_have_the_outcome_of_one(stage: Stage, mailbox: smtp_server.Mailbox, job: str) -> None:
     with stage.copy() as url:
         job_data.JOBS[job](stage.now)
         alone = job_data.contents(url)

@@ -79,9 +79,7 @@ async def test_every_job_runs_and_a_dry_run_writes_nothing(prefect: PrefectProce
             assert any(name.endswith("Z (dry run)") for name in names), "a run's name says its slot"
 
 
-def test_the_safety_net_does_all_three_and_one_failure_stops_no_other(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_process_pending_does_all_three_parts_despite_failures(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nobody at the mail server's address the mails stay due; the rest is done."""
     monkeypatch.setenv("GREENROOM_SMTP_URL", f"smtp://127.0.0.1:{processes.free_port()}")
     processes.forget_settings()
@@ -147,7 +145,7 @@ def test_every_job_is_deployed_with_its_schedule(deployed: dict[str, dict[str, A
             assert "now" in deployment["parameter_openapi_schema"]["properties"]
 
 
-def test_people_see_the_jobs(
+def test_the_jobs_command_lists_the_jobs(
     prefect: PrefectProcess, deployed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", prefect.url)
@@ -171,7 +169,7 @@ def test_people_see_the_jobs(
     assert made["state_type"] == "COMPLETED"
 
 
-def test_without_a_server_the_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_jobs_command_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{processes.free_port()}/api")
     with pytest.raises(Unavailable, match="cannot be asked"):
         list(jobs.report(load()))

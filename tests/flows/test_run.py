@@ -45,8 +45,8 @@ async def test_a_run_moves_what_is_due_and_shows_its_typed_result(prefect: Prefe
         run = http.get(f"/flow_runs/{run_id}").json()
     assert (shown["key"], shown["type"]) == ("update-session-statuses", "table")
     assert json.loads(shown["data"]) == [swept.model_dump(mode="json")]
-    headline, link = shown["description"].split("\n\n")
-    assert headline == "Found 1, done 1, skipped 0, failed 0 (expire 1)."
+    summary, link = shown["description"].split("\n\n")
+    assert summary == "Found 1, done 1, skipped 0, failed 0 (expire 1)."
     assert link == f"[{due}](http://localhost:8080/#session/{due})"
     slot = datetime.fromisoformat(run["expected_start_time"])
     assert swept.now == slot
@@ -66,7 +66,7 @@ async def test_a_dry_run_counts_and_writes_nothing(prefect: PrefectProcess, data
     assert everything() == before
 
 
-async def test_only_a_dry_run_may_look_ahead(prefect: PrefectProcess, database: str) -> None:
+async def test_a_future_now_needs_a_dry_run(prefect: PrefectProcess, database: str) -> None:
     soon = invited(expired=-timedelta(hours=1))
     tomorrow = utcnow() + timedelta(days=1)
 
@@ -83,7 +83,7 @@ async def test_only_a_dry_run_may_look_ahead(prefect: PrefectProcess, database: 
     assert "has no time zone" in str(naive.message)
 
 
-async def test_trouble_is_retried(prefect: PrefectProcess, database: str) -> None:
+async def test_transient_errors_are_retried(prefect: PrefectProcess, database: str) -> None:
     """PostgreSQL cuts the connection in mid-transaction: the step is done again, and the run completes."""
     tries = 0
 
@@ -132,12 +132,12 @@ async def test_a_second_run_at_once_is_skipped(prefect: PrefectProcess, database
         assert go.wait(processes.PATIENCE)
         return one_done(now, dry_run=dry_run)
 
-    def quick(*, now: datetime, dry_run: bool) -> JobResult:
+    def not_blocking(*, now: datetime, dry_run: bool) -> JobResult:
         return one_done(now, dry_run=dry_run)
 
     @flow(name="slow")
     async def one_at_a_time(fast: bool = False, dry_run: bool = False) -> Any:
-        return await job(quick if fast else slow, now=None, dry_run=dry_run)
+        return await job(not_blocking if fast else slow, now=None, dry_run=dry_run)
 
     async def run(**parameters: Any) -> State[Any]:
         return await one_at_a_time(**parameters, return_state=True)
@@ -160,7 +160,7 @@ def test_a_flows_lock_is_its_names_own() -> None:
     assert 100 <= lock_key("update-session-statuses") < 2**31
 
 
-def test_a_result_reads_as_one_line() -> None:
+def test_the_headline_of_a_result() -> None:
     assert JobResult(now=utcnow(), done=1).headline() == "Found 0, done 1, skipped 0, failed 0."
     dry = JobResult(now=utcnow(), dry_run=True, found=2, counts={"expire": 2, "close": 0})
     assert dry.headline() == "Dry run: found 2, done 0, skipped 0, failed 0 (expire 2)."
@@ -190,7 +190,7 @@ def hourly(at: datetime) -> DeploymentScheduleCreate:
     )
 
 
-async def test_of_missed_runs_only_the_newest_does_the_work(prefect: PrefectProcess, database: str) -> None:
+async def test_only_the_newest_of_missed_runs_does_the_work(prefect: PrefectProcess, database: str) -> None:
     """Runs that the scheduler planned are due, as after hours without a worker; a run by hand is never late.
 
     A later one that found another at work has done nobody's work.

@@ -42,7 +42,7 @@ def change(**more: Any) -> flow_states.StateOfRun:
     return uuid4(), FlowState(**{**fields, "state_name": "Running", "occurred_at": utcnow(), **more})
 
 
-def in_stats() -> list[jobs.JobStats]:
+def job_stats() -> list[jobs.JobStats]:
     with transaction() as db:
         return jobs.job_stats(db)
 
@@ -66,7 +66,7 @@ def test_admins_are_notified_once_of_a_late_and_a_failed_run(database: str) -> N
     ]
 
 
-def test_admins_are_notified_once_of_an_outage_and_of_its_end(database: str) -> None:
+def test_an_outage_and_the_recovery_are_notified_once(database: str) -> None:
     begun = utcnow() - timedelta(hours=1)
 
     def at(minute: int, state_name: str, deployment: str = "f") -> flow_states.StateOfRun:
@@ -78,22 +78,20 @@ def test_admins_are_notified_once_of_an_outage_and_of_its_end(database: str) -> 
     flow_states.store([at(0, "Running"), first[0], at(2, "Late", "other")])
     flow_states.store(first[1:])
     assert alarms("f", "other") == [("job_late", "admin", "f"), ("job_late", "admin", "other")]
-    assert [(one.job, one.late, one.is_late) for one in in_stats()] == [("f", 3, True), ("other", 1, True)]
+    assert [(one.job, one.late, one.is_late) for one in job_stats()] == [("f", 3, True), ("other", 1, True)]
 
     back = [at(minute, "Running") for minute in (12, 13)]
     flow_states.store(back)
     flow_states.store([at(11, "Late"), *first, *back])  # by a watcher that hears of it afterwards
     assert alarms("f")[1:] == [("job_back", "admin", "f")]
-    assert [one.is_late for one in in_stats()] == [False, True]
+    assert [one.is_late for one in job_stats()] == [False, True]
 
     flow_states.store([at(20, "Late"), at(21, "Running"), at(22, "Running")])
     assert alarms("f")[2:] == [("job_late", "admin", "f"), ("job_back", "admin", "f")]
     assert alarms("other") == [("job_late", "admin", "other")]
 
 
-async def test_a_run_that_nobody_takes_is_late_and_one_that_breaks_has_failed(
-    prefect: PrefectProcess, database: str
-) -> None:
+async def test_unclaimed_runs_are_late_and_broken_runs_failed(prefect: PrefectProcess, database: str) -> None:
     """Prefect says so after some seconds; the watcher hears it."""
 
     @flow(name="breaks")
@@ -150,7 +148,7 @@ def beats(http: httpx.Client, run_id: UUID, at: datetime) -> None:
     eventually(lambda: http.post("/events/filter", json=seen).json()["events"], "the heartbeat is kept")
 
 
-async def test_stuck_runs_are_ended(prefect: PrefectProcess) -> None:
+async def test_stuck_runs_are_marked_crashed(prefect: PrefectProcess) -> None:
     stuck = await flow_id("stuck")
     with prefect.http() as http:
         unheard = {made(http, stuck, "RUNNING", TAG): "CRASHED"}
@@ -170,20 +168,20 @@ async def test_stuck_runs_are_ended(prefect: PrefectProcess) -> None:
 
         async with PrefectServer(prefect.url, AUTH) as server:
 
-            async def ended(after: timedelta) -> set[UUID]:
+            async def resolved_ids(after: timedelta) -> set[UUID]:
                 return {one.id for one in await end_stuck_runs(server, now=now + after)}
 
-            assert await ended(HEARTBEAT_TIMEOUT - timedelta(seconds=10)) == set(), "not before its time"
-            assert await ended(HEARTBEAT_TIMEOUT) == set(unheard)
+            assert await resolved_ids(HEARTBEAT_TIMEOUT - timedelta(seconds=10)) == set(), "not before its time"
+            assert await resolved_ids(HEARTBEAT_TIMEOUT) == set(unheard)
             http.post(f"/flow_runs/{lives}/set_state", json={"state": {"type": "COMPLETED"}}).raise_for_status()
-            assert await ended(timedelta(minutes=4)) == set(), "not before their time"
-            assert await ended(timedelta(minutes=5)) == set(unbegun)
-            assert await ended(timedelta(minutes=5)) == set()
+            assert await resolved_ids(timedelta(minutes=4)) == set(), "not before their time"
+            assert await resolved_ids(timedelta(minutes=5)) == set(unbegun)
+            assert await resolved_ids(timedelta(minutes=5)) == set()
         expected = unheard | unbegun | others | {lives: "COMPLETED"}
         assert {id_: state_of(http, id_) for id_ in expected} == expected
 
 
-async def test_the_automation_does_not_end_what_lived_while_the_server_was_away(prefect: PrefectProcess) -> None:
+async def test_the_automation_keeps_runs_that_survived_a_server_outage(prefect: PrefectProcess) -> None:
     """Its time runs on meanwhile, and is over before the run can say that it lives."""
     long = await flow_id("lives through an outage")
     async with get_client() as client:
@@ -215,7 +213,7 @@ async def test_the_automation_does_not_end_what_lived_while_the_server_was_away(
 class Returning(PrefectServer):
     """A server that is away first, and whose runs' heartbeats come a moment after it has returned."""
 
-    away, heard = True, False
+    away, notified = True, False
 
     async def check_health(self) -> None:
         if self.away:
@@ -223,10 +221,10 @@ class Returning(PrefectServer):
         await super().check_health()
 
     async def has_heartbeat(self, run: Run, *, since: datetime) -> bool:
-        return self.heard
+        return self.notified
 
 
-async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
+async def test_a_server_outage_does_not_make_a_run_stuck(
     prefect: PrefectProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(janitor, "INTERVAL_SECONDS", 0.1)
@@ -241,16 +239,16 @@ async def test_a_run_is_not_taken_for_stuck_because_the_server_was_away(
             await asyncio.sleep(0.5)
             server.away = False
             await asyncio.sleep(1)
-            server.heard = True
+            server.notified = True
             await asyncio.sleep(2.5)
             assert state_of(http, run) == "RUNNING"
-            server.heard = False
+            server.notified = False
             await asyncio.to_thread(eventually, lambda: state_of(http, run) == "CRASHED", "its process is gone")
         finally:
             keeping.cancel()
 
 
-async def test_a_run_that_goes_on_while_others_are_checked_is_not_ended(prefect: PrefectProcess) -> None:
+async def test_a_run_that_progresses_during_the_check_is_kept(prefect: PrefectProcess) -> None:
     slow_to_begin = await flow_id("slow to begin")
     with prefect.http() as http:
         run = made(http, slow_to_begin, "PENDING", TAG)

@@ -52,11 +52,16 @@ def people(db: Session, *, questions: int = 0, **interview: Any) -> People:
     template = Interview(title=f"Interview {number}", position="Engineer", **interview)
     db.add_all((candidate, template))
     db.flush()
-    asked = [Question(interview_id=template.id, ordinal=n + 1, text=f"{n}?", skill="SQL") for n in range(questions)]
-    db.add_all(asked)
+    template_questions = [
+        Question(interview_id=template.id, ordinal=n + 1, text=f"{n}?", skill="SQL") for n in range(questions)
+    ]
+    db.add_all(template_questions)
     db.flush()
     return People(
-        {role: user.id for role, user in users.items()}, candidate.id, template.id, tuple(q.id for q in asked)
+        {role: user.id for role, user in users.items()},
+        candidate.id,
+        template.id,
+        tuple(q.id for q in template_questions),
     )
 
 

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Asking:
+class Clients:
     """People of a test's own, each with a client."""
 
     api: Api
@@ -53,10 +53,10 @@ class Asking:
         return {"candidate_id": self.people.candidate_id, "interview_id": self.people.interview_id, **more}
 
 
-def asking(api: Api, *, questions: int = 0, **interview: Any) -> Asking:
+def new_clients(api: Api, *, questions: int = 0, **interview: Any) -> Clients:
     """New people, and their clients."""
     with transaction() as db:
-        return Asking(api, make.people(db, questions=questions, **interview))
+        return Clients(api, make.people(db, questions=questions, **interview))
 
 
 def refused(answer: httpx.Response, status: int, *says: object) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def names(answer: httpx.Response, *fields: str) -> dict[str, Any]:
     return body
 
 
-def done(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
+def json_body(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
     """The body of an answer that has this status."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -88,11 +88,11 @@ def done(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
     return body
 
 
-def all_at_once(ask: Callable[[T], R], of: Iterable[T]) -> list[R]:
+def all_at_once(call: Callable[[T], R], of: Iterable[T]) -> list[R]:
     """The answers to everything asked at the same time."""
     wanted = list(of)
     with ThreadPoolExecutor(len(wanted)) as everybody:
-        return list(everybody.map(ask, wanted))
+        return list(everybody.map(call, wanted))
 
 
 def soon(**more: float) -> str:

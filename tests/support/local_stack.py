@@ -33,16 +33,16 @@ _REST = """
 """
 
 
-class House:
+class StackAdmin:
     """One stack, asked as an admin."""
 
     def __init__(self, stack: Stack, admin: str) -> None:
         self.stack = stack
         self.http = stack.client(admin)
-        self.struck: Counter[str] = Counter()
+        self.killed: Counter[str] = Counter()
         self._before: set[Path] = set()
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def request(self, method: str, path: str, body: Any = None) -> Any:
         """The answer's body, once there is one: parts that were killed come back."""
 
         def answered() -> httpx.Response | None:
@@ -58,11 +58,11 @@ class House:
 
     def start(self, job: str, **parameters: Any) -> str:
         """Have the worker run a job; the run's id."""
-        return str(self.ask("POST", f"/api/flows/{job}/runs", {"parameters": parameters})["id"])
+        return str(self.request("POST", f"/api/flows/{job}/runs", {"parameters": parameters})["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A run as it is now."""
-        found: dict[str, Any] = self.ask("GET", f"/api/flows/runs/{run_id}")
+        found: dict[str, Any] = self.request("GET", f"/api/flows/runs/{run_id}")
         return found
 
     def completed(self, run_id: str) -> None:
@@ -94,7 +94,7 @@ class House:
             chance.choice(living).send_signal(signal.SIGKILL)
         else:
             return
-        self.struck[part] += 1
+        self.killed[part] += 1
 
     def abandon(self, runs: list[str]) -> None:
         """Let who is at work at these runs come to an end, and see to it that nobody begins any more."""

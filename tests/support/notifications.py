@@ -14,7 +14,7 @@ from core.notifications import NewNotification, Notice, notify
 from tests.support.factories import People
 
 
-def say(category: str = "completed", **more: Any) -> Notice:
+def new_notice(category: str = "completed", **more: Any) -> Notice:
     """Something to tell, with a key of its own."""
     return Notice(category=category, title="Title", body="Body", dedupe_key=str(uuid4()), **more)
 
@@ -26,10 +26,10 @@ def write(people: People, by: str = "admin", *, now: datetime | None = None, **g
         return notifications.create(db, new, by=people.viewer(by), now=now or utcnow()).id
 
 
-def told(*told: Notice) -> int:
+def send_notices(*send_notices: Notice) -> int:
     """Tell it in a transaction; gives how many were new."""
     with transaction() as db:
-        return notify(db, told, now=utcnow())
+        return notify(db, send_notices, now=utcnow())
 
 
 def queue(people: People, role: str) -> str:
@@ -49,7 +49,7 @@ def inbox(people: People, role: str, box: notifications.Box = "inbox") -> list[i
         return [item.id for item in notifications.page(db, box, by=people.viewer(role), after=0, limit=200)]
 
 
-def heard(people: People, role: str) -> list[Any]:
+def pushed_to(people: People, role: str) -> list[Any]:
     """What came to the user's queue, shortened to kind and what matters."""
     with transaction() as db:
         rows = db.execute(

@@ -42,7 +42,7 @@ class Row:
         return self.due is not None and self.feedback_at is not None and self.feedback_at <= self.due
 
     @property
-    def settled(self) -> datetime | None:
+    def over_at(self) -> datetime | None:
         """When it was known what became of the invitation."""
         expires = self.session.invitation_expires_at
         return None if expires is None else self.began or expires
@@ -71,7 +71,7 @@ class Plain:
         """The figures of the moments that ``within`` lets in."""
         planned = [r for r in self.rows if within(r.session.scheduled_start)]
         begun = [r for r in self.rows if within(r.began)]
-        settled = [r for r in self.rows if within(r.settled) and (r.began or _at(r.settled) <= self.as_of)]
+        over_at = [r for r in self.rows if within(r.over_at) and (r.began or _at(r.over_at) <= self.as_of)]
         due = [r for r in self.rows if within(r.due) and _at(r.due) <= self.as_of]
         came = sum(r.began is not None for r in planned)
         missed = sum(
@@ -90,7 +90,7 @@ class Plain:
             no_show=Ratio(missed, came + missed),
             held=Ratio(sum(r.session.status == "completed" for r in planned), len(planned)),
             completion=Ratio(completed, completed + abandoned),
-            conversion=Ratio(sum(r.began is not None for r in settled), len(settled)),
+            conversion=Ratio(sum(r.began is not None for r in over_at), len(over_at)),
             passed=Ratio(sum(r.score >= r.pass_score for r in scored if r.score is not None), len(scored)),
             feedback_in_time=Ratio(
                 sum(r.feedback_at is not None and r.feedback_at <= _at(r.due) for r in due), len(due)
@@ -109,7 +109,7 @@ class Plain:
     def n(self, within: Callable[[datetime | None], bool]) -> int:
         """The sessions of a period."""
         return sum(
-            any(map(within, (s.created_at, s.scheduled_start, r.began, r.settled, r.due, s.decided_at)))
+            any(map(within, (s.created_at, s.scheduled_start, r.began, r.over_at, r.due, s.decided_at)))
             for r in self.rows
             if (s := r.session)
         )

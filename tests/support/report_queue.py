@@ -22,13 +22,15 @@ REPORTS = "/api/reports"
 NOW = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
 
 
-def someone() -> People:
+def new_people() -> People:
     """New people."""
     with transaction() as db:
         return factories.people(db)
 
 
-def ask(people: People, type: str = "dashboard_csv", *, role: str = "recruiter", **more: Any) -> QueuedReport:
+def request_report(
+    people: People, type: str = "dashboard_csv", *, role: str = "recruiter", **more: Any
+) -> QueuedReport:
     """Ask for a report in a transaction."""
     with transaction() as db:
         return reports.enqueue(db, NewReport(type=type, **more), by=people.viewer(role), now=utcnow())
@@ -61,7 +63,7 @@ def last_push(report_id: UUID) -> dict[str, Any]:
         return dict(db.execute(text(query), {"id": str(report_id)}).scalar_one())
 
 
-def told(report_id: UUID) -> list[tuple[int | None, str]]:
+def notified(report_id: UUID) -> list[tuple[int | None, str]]:
     """Who was notified of the report, and in which category."""
     query = "SELECT user_id, category FROM notifications WHERE dedupe_key LIKE :key ORDER BY id"
     with transaction() as db:
@@ -114,10 +116,10 @@ def finish(claimed: ClaimedReport, content: bytes = b"a,b\r\n1,2\r\n", **more: A
 
 def ready(people: People, content: bytes = b"a,b\r\n1,2\r\n", filename: str = "Sessions.csv", **more: Any) -> UUID:
     """A report that is ready."""
-    asked = ask(people, **more)
-    [claimed] = [one for one in claim() if one.id == asked.id]
+    requested = request_report(people, **more)
+    [claimed] = [one for one in claim() if one.id == requested.id]
     assert finish(claimed, content, filename=filename)
-    return asked.id
+    return requested.id
 
 
 def time_passes() -> None:

@@ -83,7 +83,7 @@ def interview(
     rng = Random(n)
     now = totals(n)
     started = now.show.part
-    asked = tuple(
+    question_rows = tuple(
         QuestionFigures(
             i + 1,
             (names or _QUESTIONS)[i % len(names or _QUESTIONS)],
@@ -112,7 +112,7 @@ def interview(
         histogram=histogram(now.completed),
         scores=spread(rng, now.completed, 63, 12),
         started=started,
-        questions=asked if n else tuple(q._replace(seconds=Spread(0)) for q in asked),
+        questions=question_rows if n else tuple(q._replace(seconds=Spread(0)) for q in question_rows),
         skills=tuple(
             SkillWeek(
                 skill, week.monday, 0.5 + 0.03 * ((i * 5 + j * 3) % 11), max(1, week.totals.completed // (1 + i % 3))

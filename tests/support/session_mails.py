@@ -11,7 +11,7 @@ from core.db import transaction
 from core.models import Candidate, Email, NotificationPreference, User
 from tests.support import factories as make
 from tests.support.factories import People
-from tests.support.http import Asking, done
+from tests.support.http import Clients, json_body
 
 NOW = datetime(2031, 3, 3, 9, tzinfo=UTC)
 EMAILS = "/api/emails"
@@ -76,11 +76,11 @@ def prefer(user_id: int, category: str, delivery: str) -> None:
         db.add(NotificationPreference(user_id=user_id, category=category, channel="email", delivery=delivery))
 
 
-def own_words(**more: Any) -> dict[str, Any]:
+def generic_mail(**more: Any) -> dict[str, Any]:
     """The body that asks for a generic mail."""
     return {"kind": "generic", "to": "ada@example.com", "subject": "Hello", "text": "Good day"} | more
 
 
-def queued(ask: Asking, **more: Any) -> str:
+def queued(clients: Clients, **more: Any) -> str:
     """The id of a generic mail that was asked for over HTTP."""
-    return str(done(ask.recruiter.post(EMAILS, json=own_words(**more)), 202)["id"])
+    return str(json_body(clients.recruiter.post(EMAILS, json=generic_mail(**more)), 202)["id"])

@@ -15,9 +15,9 @@ from typing import Any
 import psycopg
 
 from core import reports
-from tests.flows.test_faults import settled
+from tests.flows.test_faults import final_rows
 from tests.support import job_data
-from tests.support.local_stack import PATIENCE, House
+from tests.support.local_stack import PATIENCE, StackAdmin
 from tests.support.processes import PostgresServer, eventually, own_database, use_database
 from tests.support.smtp_server import Mailbox
 from tests.support.stack_process import Stack
@@ -40,17 +40,17 @@ DAILY = "generate-daily-reports"
 
 
 @contextmanager
-def paused(stack: Stack) -> Iterator[House]:
+def paused(stack: Stack) -> Iterator[StackAdmin]:
     """The stack, up and with its schedules paused: what runs is what the test starts."""
     if stack.process is None or stack.process.poll() is not None:
         stack.start()
-    house = House(stack, "admin@demo.example")
+    admin = StackAdmin(stack, "admin@demo.example")
     for job in job_data.JOBS:
-        house.ask("PATCH", f"/api/flows/{job}", {"paused": True})
-    yield house
+        admin.request("PATCH", f"/api/flows/{job}", {"paused": True})
+    yield admin
     for job in job_data.JOBS:
-        house.ask("PATCH", f"/api/flows/{job}", {"paused": False})
-    house.http.close()
+        admin.request("PATCH", f"/api/flows/{job}", {"paused": False})
+    admin.http.close()
 
 
 def rounds(chance: random.Random) -> Iterator[tuple[str, list[str]]]:
@@ -62,41 +62,41 @@ def rounds(chance: random.Random) -> Iterator[tuple[str, list[str]]]:
         yield parts[number % len(parts)], [jobs[(first + n) % len(jobs)] for n in range(AT_ONCE)]
 
 
-def kill_parts(house: House, postgres: PostgresServer, mailbox: Mailbox) -> None:
+def kill_parts(admin: StackAdmin, postgres: PostgresServer, mailbox: Mailbox) -> None:
     """Kill parts of the stack in turn; ``mailbox`` is what takes the mails of the runs in this process."""
     chance, mails, begun = random.Random(), 0, time.monotonic()
     for part, jobs in rounds(chance):
         with own_database(postgres) as url:
             now = job_data.fill(SIZE)
-            laid_out = house.lay_out(url)
-            runs = [start(house, job, now) for job in jobs]
+            laid_out = admin.lay_out(url)
+            runs = [start(admin, job, now) for job in jobs]
             if part in ("flow", "postgres"):
-                house.begun(len(runs))
+                admin.begun(len(runs))
             time.sleep(chance.uniform(*MOMENTS[part]))
-            house.kill(part, chance)
+            admin.kill(part, chance)
             work(jobs, now)
             right = comparable(job_data.contents(url))
             mailbox.accepted.clear()
             what = f"{part} was killed while {', '.join(jobs)} ran"
-            house.abandon(runs)
-            with house.database():
-                use_database(house.stack.database_url)
+            admin.abandon(runs)
+            with admin.database():
+                use_database(admin.stack.database_url)
             work(jobs, now)
-        eventually(house.at_rest, f"every mail comes to an end after {what}", seconds=PATIENCE)
-        found = comparable(job_data.contents(house.stack.database_url))
+        eventually(admin.at_rest, f"every mail comes to an end after {what}", seconds=PATIENCE)
+        found = comparable(job_data.contents(admin.stack.database_url))
         for name, rows in right.items():
             assert found[name] == rows, f"{name} after {what}"
-        mails += count(house.mailed() + [f"<{mail.message_id}>" for mail in mailbox.accepted], house, laid_out, what)
-    for run in [start(house, job, now) for job in jobs]:
-        house.completed(run)
-    print(f"\n{dict(house.struck)} killed in {time.monotonic() - begun:.0f} s; {mails} mails, none lost, none doubled")
-    assert sum(house.struck.values()) >= 0.8 * KILLS - 1, "but for runs that ended before their process was to die"
+        mails += count(admin.mailed() + [f"<{mail.message_id}>" for mail in mailbox.accepted], admin, laid_out, what)
+    for run in [start(admin, job, now) for job in jobs]:
+        admin.completed(run)
+    print(f"\n{dict(admin.killed)} killed in {time.monotonic() - begun:.0f} s; {mails} mails, none lost, none doubled")
+    assert sum(admin.killed.values()) >= 0.8 * KILLS - 1, "but for runs that ended before their process was to die"
 
 
-def start(house: House, job: str, now: datetime) -> str:
+def start(admin: StackAdmin, job: str, now: datetime) -> str:
     """Have the worker run the job for this slot; the run's id."""
     days = {name: str(day) for name, day in DAYS.items()} if job == DAILY else {}
-    return house.start(job, now=now.isoformat(), **days)
+    return admin.start(job, now=now.isoformat(), **days)
 
 
 def work(jobs: list[str], now: datetime) -> None:
@@ -111,7 +111,7 @@ def work(jobs: list[str], now: datetime) -> None:
 
 def comparable(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Without what becomes of reports that were asked for, and what admins are told of the kills."""
-    kept = settled(found)
+    kept = final_rows(found)
     return kept | {
         "reports": [key for key, _ in kept["reports"]],
         "notifications": [row for row in kept["notifications"] if not row[0].startswith(("job/", "report/"))],
@@ -119,9 +119,9 @@ def comparable(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     }
 
 
-def count(taken: list[str], house: House, since: datetime, what: str) -> int:
+def count(taken: list[str], admin: StackAdmin, since: datetime, what: str) -> int:
     """How many mails were taken, after checking that it is each that should be, once."""
-    with psycopg.connect(house.stack.database_url) as db:
+    with psycopg.connect(admin.stack.database_url) as db:
         query = "SELECT message_id, status FROM emails WHERE created_at > %s"
         states: dict[str, str] = dict(db.execute(query, [since - timedelta(minutes=5)]).fetchall())
     assert len(taken) == len(set(taken)), f"a mail was taken twice after {what}"

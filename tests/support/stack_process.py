@@ -58,14 +58,14 @@ class Stack:
             start_new_session=True,
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        self.said(r"^ready in ", seconds=START_SECONDS)
+        self.wait_for_output(r"^ready in ", seconds=START_SECONDS)
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout
         for line in process.stdout:
             self.lines.append(line.rstrip("\n"))
 
-    def said(self, pattern: str, *, seconds: float = 60, after: int = 0) -> str:
+    def wait_for_output(self, pattern: str, *, seconds: float = 60, after: int = 0) -> str:
         """The first line that matches; fails when the stack ends or never says it."""
         deadline = time.monotonic() + seconds
         while True:

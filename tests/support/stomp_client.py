@@ -22,7 +22,7 @@ from api.realtime.endpoint import StompEndpoint
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
 from api.realtime.stomp import SERVER, Frame, Parser, dump
-from api.server import served_by
+from api.server import uvicorn_options
 from core import outbox
 from core.db import transaction
 from core.events import FlowState, PushEvent
@@ -64,13 +64,13 @@ class Client:
         if self.ws.state is not State.CLOSED:  # a transport that has closed by itself has no loop to abort in
             self.ws.transport.abort()
 
-    async def say(self, data: bytes | str) -> None:
+    async def send_text(self, data: bytes | str) -> None:
         """Send one WebSocket message as it is."""
         await self.ws.send(data)
 
     async def do(self, command: str, headers: Mapping[str, str] | None = None, body: bytes = b"", **more: str) -> None:
         """Send one frame."""
-        await self.say(frame(command, headers, body, **more).decode())
+        await self.send_text(frame(command, headers, body, **more).decode())
 
     async def connect(self, token: str, **headers: str) -> Frame:
         """Sign in; gives CONNECTED."""
@@ -213,7 +213,7 @@ async def edge_here(database_url: str, **settings: Any) -> AsyncIterator[Edge]:
     await asyncio.sleep(0)
     await broadcast.connect()
     app = Starlette(routes=[WebSocketRoute("/ws", StompEndpoint(hub, config))])
-    server = uvicorn.Server(uvicorn.Config(app, **served_by(config) | {"lifespan": "off"}))
+    server = uvicorn.Server(uvicorn.Config(app, **uvicorn_options(config) | {"lifespan": "off"}))
     serving = asyncio.create_task(server.serve())
     try:
         await until(lambda: server.started, "the edge serves")

@@ -99,7 +99,7 @@ class Stage:
         rows = self.db.execute("SELECT type FROM push_events WHERE destination = %s ORDER BY id", [destination])
         return [row.type for row in rows]
 
-    def told(self, id_: UUID) -> set[tuple[str, int | str]]:
+    def notified(self, id_: UUID) -> set[tuple[str, int | str]]:
         rows = self.db.execute("SELECT category, user_id, role FROM notifications WHERE session_id = %s", [id_])
         return {(row.category, row.user_id or row.role) for row in rows}
 

@@ -1,4 +1,4 @@
-"""The printer of reports: charts by plotly and pages by one warm headless Chromium, safe and within a time limit."""
+"""Renders reports to PDF: charts by plotly, pages by one headless Chromium that stays running, with a time limit."""
 
 from core.reports.charts.fonts import FONTS
 from core.reports.charts.plain import plain

@@ -1,4 +1,4 @@
-"""One headless Chromium: started on two pipes in a folder of its own, and ended with all of its processes."""
+"""One headless Chromium: started with two pipes and its own temporary folder, ended with all of its processes."""
 
 import asyncio
 import contextlib
@@ -13,15 +13,15 @@ from dispatcher.reports.pdf.devtools import LARGEST, BrowserGone, Devtools
 from dispatcher.reports.pdf.errors import RenderFailed
 from dispatcher.reports.pdf.temp_dirs import TempDir
 
-REAPED = 2.0
-"""Seconds that a killed browser has to be gone; the kernel takes milliseconds."""
-_NOWHERE = "http://127.0.0.1:9"
-"""The discard port: all that would go to a network goes there, loopback too."""
+REAP_SECONDS = 2.0
+"""Seconds to wait until a killed browser is gone; the kernel takes milliseconds."""
+_DISCARD = "http://127.0.0.1:9"
+"""The discard port, as a proxy for all requests to any network, loopback included."""
 _NOT_RUN = (126, 127)
-"""How the shell, and the dynamic linker, end when a program cannot be run."""
+"""Exit codes of the shell, and of the dynamic linker, when a program cannot be run."""
 _SWITCHES = (
     "--headless",
-    "--no-sandbox",  # pages run no script, charts only plotly's; containers and root have no other way
+    "--no-sandbox",  # pages run no script, charts only plotly's; in containers and as root the sandbox does not work
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-breakpad",
@@ -45,7 +45,7 @@ _SWITCHES = (
     "--use-mock-keychain",
     "--font-render-hinting=none",
     "--force-color-profile=srgb",
-    f"--proxy-server={_NOWHERE}",
+    f"--proxy-server={_DISCARD}",
     "--proxy-bypass-list=<-loopback>",
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
@@ -56,7 +56,7 @@ class Browser:
     """A running browser. ``kill`` ends it at once, whatever state it is in."""
 
     def __init__(self, process: asyncio.subprocess.Process, folder: TempDir) -> None:
-        assert process.stdin is not None  # noqa: S101 - asked for
+        assert process.stdin is not None  # noqa: S101 - created with PIPE
         assert process.stdout is not None  # noqa: S101
         self._process, self._folder = process, folder
         self.devtools = Devtools(process.stdout, process.stdin)
@@ -65,7 +65,7 @@ class Browser:
 
     @property
     def pid(self) -> int:
-        """The process's, and its group's."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     @property
@@ -75,7 +75,7 @@ class Browser:
 
     @classmethod
     async def start(cls, program: Path) -> "Browser":
-        """Start one. Raises RenderFailed with what it said, when it ends at once."""
+        """Start one. Raises RenderFailed with the end of its stderr when it exits at once."""
         try:
             folder = TempDir()
         except OSError as error:
@@ -92,17 +92,17 @@ class Browser:
         try:
             await self.devtools.call("Target.setDiscoverTargets", discover=True)
         except BrowserGone as error:
-            said = self._said()
+            output = self._stderr_tail()
             await asyncio.shield(self.kill())
             ran = self._process.returncode not in _NOT_RUN
-            raise RenderFailed(f"The browser {program} ended as it started: {said or error}", retry=ran) from error
+            raise RenderFailed(f"The browser {program} ended as it started: {output or error}", retry=ran) from error
         except BaseException:
             await asyncio.shield(self.kill())
             raise
         return self
 
     async def open_tab(self) -> str:
-        """The session of an empty tab: at first the one that the browser starts with."""
+        """The session of an empty tab; the first is the one that the browser starts with."""
         call = self.devtools.call
         if self._first:
             self._first = False
@@ -116,13 +116,13 @@ class Browser:
     def kill(self, why: str = "The browser was ended.") -> "asyncio.Task[None]":
         """End all of its processes at once, stopped ones too; the task is done when its files are gone as well."""
         if self._killing is None:
-            self._strike()
-            self.devtools.end(why)
-            self._killing = asyncio.create_task(self._bury(), name="reports-bury")
+            self._kill_processes()
+            self.devtools.fail_all(why)
+            self._killing = asyncio.create_task(self._reap(), name="reports-reap")
         return self._killing
 
     def memory(self) -> int:
-        """Bytes that its processes have resident, what they share counted in each."""
+        """Resident memory of its processes in bytes; shared pages count in each."""
         total = 0
         with contextlib.suppress(psutil.Error):
             for process in (root := psutil.Process(self.pid), *root.children(recursive=True)):
@@ -130,30 +130,30 @@ class Browser:
                     total += process.memory_info().rss
         return total
 
-    def _strike(self) -> None:
-        # Not reaped yet, so the number is still its own.
+    def _kill_processes(self) -> None:
+        # Not reaped yet, so the pid is still its own.
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-        # Who left the group, or outlived its leader, is still of the session that was begun for it.
+        # A process that left the group, or outlived its leader, is still in the session that was started for it.
         for pid in psutil.pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if os.getsid(pid) == self.pid:
                     os.kill(pid, signal.SIGKILL)
 
-    async def _bury(self) -> None:
+    async def _reap(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REAPED):
+            async with asyncio.timeout(REAP_SECONDS):
                 await self._process.wait()
                 await self.devtools.closed()
         for _ in range(50):
             if self._folder.remove():
                 break
-            await asyncio.sleep(0.02)  # the dying still write
+            await asyncio.sleep(0.02)  # processes that are ending may still write
 
-    def _said(self) -> str:
+    def _stderr_tail(self) -> str:
         try:
-            lines = (self.folder / "said").read_text(errors="replace").splitlines()
+            lines = (self.folder / "stderr").read_text(errors="replace").splitlines()
         except OSError:
             return ""
         return " ".join(line.strip() for line in lines[-3:])[:500]
@@ -163,15 +163,15 @@ async def _spawn(program: Path, folder: Path) -> asyncio.subprocess.Process:
     # It reads from 3 and writes to 4.
     command = ["/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"]
     if setpriv := shutil.which("setpriv"):
-        # The pipes' end already ends it, but not while it is stopped or busy.
+        # When our process ends, the closed pipes end it, but not while it is stopped or busy.
         command += [setpriv, "--pdeathsig", "KILL", "--"]
     command += [str(program), *_SWITCHES, f"--user-data-dir={folder}/profile", "about:blank"]
-    with (folder / "said").open("wb") as said:
+    with (folder / "stderr").open("wb") as stderr:
         return await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             limit=LARGEST,
             start_new_session=True,
             cwd=folder,

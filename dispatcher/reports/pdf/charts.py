@@ -1,4 +1,4 @@
-"""Figures to SVG: kaleido's page and plotly.js in a tab that is kept, where kaleido would load it anew each time."""
+"""Charts to SVG: kaleido's page and plotly.js in a tab that stays open, where kaleido would load it for each chart."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ _READY = "typeof Plotly==='object'&&typeof kaleido_scopes==='object'"
 
 
 class ChartTab:
-    """A tab in which one chart at a time is drawn."""
+    """A tab that draws one chart at a time."""
 
     def __init__(self, browser: Browser, session: str, context: str) -> None:
         self._browser, self._session, self._context = browser, session, context
@@ -48,7 +48,7 @@ class ChartTab:
         return cls(browser, session, context)
 
     async def draw(self, name: str, spec: str) -> str:
-        """The SVG of a figure. Raises RenderFailed for a figure that plotly refuses."""
+        """The SVG of a plotly figure. Raises RenderFailed for one that plotly refuses."""
         try:
             answer = await self._browser.devtools.call(
                 "Runtime.callFunctionOn",
@@ -62,8 +62,8 @@ class ChartTab:
         except CommandRefused as error:
             raise RenderFailed(f"The chart {name} was not drawn: {error}", retry=False) from error
         if wrong := answer.get("exceptionDetails"):
-            said = wrong.get("exception", {}).get("description") or wrong.get("text", "")
-            raise RenderFailed(f"The chart {name} was not drawn: {said.splitlines()[0]}", retry=False)
+            message = wrong.get("exception", {}).get("description") or wrong.get("text", "")
+            raise RenderFailed(f"The chart {name} was not drawn: {message.splitlines()[0]}", retry=False)
         given = answer["result"].get("value") or {}
         if given.get("code") != 0 or not isinstance(given.get("result"), str):
             raise RenderFailed(f"The chart {name} was not drawn: {given.get('message')}", retry=False)
@@ -71,7 +71,7 @@ class ChartTab:
 
 
 def write_page(folder: Path) -> Path:
-    """kaleido's page, with plotly.js as installed and nothing from a network."""
+    """kaleido's page, with the installed plotly.js and nothing from a network."""
     from kaleido import PageGenerator  # noqa: PLC0415 - imports plotly
 
     page = PageGenerator(mathjax=False).generate_index().replace("<head>", f"<head>{_POLICY}", 1)
@@ -83,8 +83,8 @@ def write_page(folder: Path) -> Path:
 async def draw(tabs: "asyncio.Queue[ChartTab]", charts: Mapping[str, Chart]) -> dict[str, Markup]:
     """Every chart's SVG, by name; as many at once as there are tabs.
 
-    Raises RenderFailed, naming the chart, for one that cannot be drawn. A tab whose answer was not waited for is not
-    put back: the browser has to go.
+    Raises RenderFailed, naming the chart, for one that cannot be drawn. A tab that was cancelled while drawing does not
+    return to the queue: the browser has to be replaced.
     """
     specs = await asyncio.to_thread(lambda: {name: _spec(name, chart) for name, chart in charts.items()})
 
@@ -96,10 +96,10 @@ async def draw(tabs: "asyncio.Queue[ChartTab]", charts: Mapping[str, Chart]) -> 
             tabs.put_nowait(tab)
             raise
         tabs.put_nowait(tab)
-        # Beside the next chart's drawing.
+        # In a thread, while the tab draws the next chart.
         return await asyncio.to_thread(clean, svg, name, alt=chart.alt, font=FONTS)
 
-    # All of them to their ends, the good ones too: no tab is left in the middle of a chart.
+    # Every chart is finished even when one fails, so that no tab is left in the middle of a chart.
     done = await asyncio.gather(*(one(name, chart) for name, chart in charts.items()), return_exceptions=True)
     for result in done:
         if isinstance(result, BaseException):
@@ -111,14 +111,14 @@ def _spec(name: str, chart: Chart) -> str:
     spec = {"format": "svg", "width": chart.width, "height": chart.height, "scale": 1, "data": chart.figure}
     try:
         try:
-            return json.dumps(spec, default=_plain_data, separators=(",", ":"), allow_nan=False)
+            return json.dumps(spec, default=_to_json, separators=(",", ":"), allow_nan=False)
         except ValueError:
-            return json.dumps(_finite(spec), default=_plain_data, separators=(",", ":"), allow_nan=False)
+            return json.dumps(_finite(spec), default=_to_json, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RenderFailed(f"The chart {name} is no plain data: {error}", retry=False) from error
+        raise RenderFailed(f"The chart {name} is not plain data: {error}", retry=False) from error
 
 
-def _plain_data(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Decimal):
@@ -133,7 +133,7 @@ def _plain_data(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinities are gaps, in JSON null."""
+    """NaN and infinities become null, which plotly draws as gaps."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """The DevTools protocol over a browser's two pipes: JSON messages that end with a zero byte.
 
-Ours rather than choreographer's: that one keeps both ends of both pipes and blocks threads on them, so that a browser's
-death is no end of file, and closing waits for whom it should end.
+Ours rather than choreographer's: that one keeps both ends of both pipes open and blocks threads on them, so that the
+end of the browser is no end of file, and closing waits for the browser that it should end.
 """
 
 import asyncio
@@ -10,19 +10,19 @@ import json
 from typing import Any
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes of a message; more ends the connection."""
+"""Limit of a message in bytes; a larger one ends the connection."""
 
 
 class BrowserGone(Exception):
-    """The browser, or the page spoken to, is no more."""
+    """The browser has ended, or a page of it crashed."""
 
 
 class CommandRefused(Exception):
-    """The browser would not, or could not: its own words."""
+    """The browser answered with an error; the message is the browser's."""
 
 
 class Devtools:
-    """One browser's connection. Every wait ends when the browser does; how long else, is the caller's to say."""
+    """One browser's connection. Every wait ends when the browser does; other time limits are the caller's."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -39,7 +39,7 @@ class Devtools:
         return self._gone is not None
 
     async def call(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
-        """What the browser answers. Raises Gone, Refused."""
+        """The browser's result. Raises BrowserGone, CommandRefused."""
         if self._gone is not None:
             raise BrowserGone(self._gone)
         self._last = number = self._last + 1
@@ -58,7 +58,7 @@ class Devtools:
             self._answers.pop(number, None)
 
     def event(self, method: str, session: str = "") -> asyncio.Future[dict[str, Any]]:
-        """The next such event; ask before what causes it is called."""
+        """The next such event; to be called before the command that causes it."""
         waiting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         if self._gone is not None:
             waiting.set_exception(BrowserGone(self._gone))
@@ -66,13 +66,13 @@ class Devtools:
             self._events[session, method] = waiting
         return waiting
 
-    async def ended(self) -> str:
-        """Wait for the end; why it came."""
+    async def wait_until_gone(self) -> str:
+        """Wait until nothing more will be answered; returns the reason."""
         await self._ended.wait()
         return self._gone or ""
 
-    def end(self, why: str) -> None:
-        """Fail all that wait, now and later."""
+    def fail_all(self, why: str) -> None:
+        """Fail all pending and later calls with this reason."""
         if self._gone is not None:
             return
         self._gone = why
@@ -80,12 +80,12 @@ class Devtools:
         for waiting in (*self._answers.values(), *self._events.values()):
             if not waiting.done():
                 waiting.set_exception(BrowserGone(why))
-                waiting.exception()  # who asked may have been cancelled, and nobody looks
+                waiting.exception()  # its caller may have been cancelled: no «exception was never retrieved»
         self._events.clear()
         self._writer.close()
 
     async def closed(self) -> None:
-        """Wait until both pipes are at their ends, which a browser that was killed leaves to the kernel."""
+        """Wait until both pipes are closed, which the kernel does for a killed browser."""
         await self._reading
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -101,7 +101,7 @@ class Devtools:
         except (OSError, ValueError, asyncio.LimitOverrunError) as error:
             why = f"The browser's answer could not be read: {error}"
         finally:
-            self.end(why)
+            self.fail_all(why)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "id" in message:
@@ -114,7 +114,7 @@ class Devtools:
                 answer.set_result(message["result"])
             return
         if message["method"] in ("Target.targetCrashed", "Inspector.targetCrashed"):
-            self.end("A page of the browser crashed.")
+            self.fail_all("A page of the browser crashed.")
             return
         waiting = self._events.pop((message.get("sessionId", ""), message["method"]), None)
         if waiting is not None and not waiting.done():

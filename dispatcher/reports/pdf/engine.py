@@ -1,4 +1,4 @@
-"""Reports to PDF: a browser kept warm, ended at any fault and at leisure, and started again by the next report."""
+"""Reports to PDF: one browser kept running, ended after a fault or when idle, and started again by the next report."""
 
 import asyncio
 from pathlib import Path
@@ -7,27 +7,27 @@ from types import TracebackType
 from core.reports.document import Document
 from dispatcher.reports.pdf.devtools import BrowserGone
 from dispatcher.reports.pdf.errors import RenderFailed, TimeLimit
-from dispatcher.reports.pdf.find_browser import the_browser
+from dispatcher.reports.pdf.find_browser import require_browser
 from dispatcher.reports.pdf.tabs import TabPool
 from dispatcher.reports.pdf.temp_dirs import remove_leftovers
 
 MOST_AT_ONCE = 5
 ANSWER_SECONDS = 2.0
-"""Seconds that a rested browser has to say that it is there."""
+"""Seconds in which an idle browser has to answer."""
 _MEMORY_CHECK_EVERY = 20
-"""Reports after which a browser's memory is looked at."""
+"""A browser's memory is measured once in this number of reports."""
 RECYCLE_AFTER = 200
-"""Reports that one browser prints at most: its memory grows."""
+"""The most reports that one browser prints, because its memory grows."""
 RECYCLE_BYTES = 768 * 1024 * 1024
-"""Bytes that a browser's memory may grow by."""
+"""Growth of a browser's memory, in bytes, after which it is replaced."""
 IDLE_SECONDS = 180.0
-"""Seconds without a report after which the browser ends, to give its memory back."""
+"""Seconds without a report after which the browser ends, to free its memory."""
 
 
 class Engine:
     """Prints reports, at most ``at_once`` at the same time; the browser starts with the first, or with ``warm``.
 
-    One event loop's. Its browser ends with it, with the process, and with the thread that started it.
+    Belongs to one event loop. Its browser ends with it, with the process, and with the thread that started it.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class Engine:
             raise ValueError(f"at_once is {at_once}; it may be 1 to {MOST_AT_ONCE}")
         self._at_once, self._browser = at_once, browser
         self._recycled, self._grown, self._idle_seconds = recycled, grown, idle_seconds
-        self._turns = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(at_once)
         self._starting = asyncio.Lock()
         self._warm: TabPool | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._swept = self._closed = False
+        self._leftovers_removed = self._closed = False
 
     async def __aenter__(self) -> "Engine":
         return self
@@ -65,33 +65,33 @@ class Engine:
 
     @property
     def printing(self) -> int:
-        """Reports that the browser is at."""
+        """How many reports the browser is printing."""
         return self._warm.users if self._warm else 0
 
     async def warm(self, *, seconds: float = 20.0) -> None:
-        """Start the browser now, so that the first report need not wait for it. Raises RenderFailed, TimeLimit."""
+        """Start the browser now, so that the first report does not wait for it. Raises RenderFailed, TimeLimit."""
         try:
             async with asyncio.timeout(seconds):
-                await self._make_idle(await self._started())
+                await self._after_report(await self._started())
         except TimeoutError:
             raise TimeLimit(seconds) from None
 
     async def pdf(self, document: Document, *, seconds: float = 20.0) -> bytes:
-        """The document as PDF, within ``seconds`` from now, the wait for its turn included.
+        """The document as PDF, within ``seconds`` from now, including the wait for a free slot.
 
-        Raises TimeLimit, and RenderFailed for what else goes wrong; both say whether to try again. After a fault the
-        browser is gone with all of its processes and files, and the next report starts another.
+        Raises TimeLimit, and RenderFailed for other failures; both have ``retry``. After a fault the
+        browser is ended with all of its processes and files, and the next report starts another.
         """
         try:
-            async with asyncio.timeout(seconds) as limit, self._turns:
+            async with asyncio.timeout(seconds) as limit, self._slots:
                 return await self._render(document, limit)
         except TimeoutError:
             raise TimeLimit(seconds) from None
 
     async def close(self) -> None:
-        """End the browser; what is being printed fails, and nothing is printed any more."""
+        """End the browser; reports in progress fail, and later ones are refused."""
         self._closed = True
-        self._be_idle(None)
+        self._set_idle_timer(None)
         async with self._starting:
             if self._warm is not None:
                 self._drop(self._warm, "The engine was closed.")
@@ -109,29 +109,29 @@ class Engine:
             if limit.expired():
                 await self._drop(warm, "It was ended for another report, which took too long.")
             else:
-                self._retire(warm)  # the others may finish; its tabs are in the middle of something
+                self._retire(warm)  # the others may finish; this report's tabs are in an unknown state
             raise
         finally:
             warm.users -= 1
-            await self._make_idle(warm)
+            await self._after_report(warm)
 
     async def _started(self) -> TabPool:
         async with self._starting:
             if self._closed:
                 raise RenderFailed("The engine was closed.", retry=True)
-            self._be_idle(None)
+            self._set_idle_timer(None)
             if self._warm is not None and not await self._answers(self._warm):
                 await self._drop(self._warm, "The browser did not answer.")
             if self._warm is None:
-                if not self._swept:
+                if not self._leftovers_removed:
                     await asyncio.to_thread(remove_leftovers)
-                    self._swept = True
-                program = self._browser if self._browser else await asyncio.to_thread(the_browser)
+                    self._leftovers_removed = True
+                program = self._browser if self._browser else await asyncio.to_thread(require_browser)
                 self._warm = await TabPool.start(program, tabs=self._at_once)
             return self._warm
 
     async def _answers(self, warm: TabPool) -> bool:
-        """Whether the browser is still well after a rest; of one at work, its reports' limits will tell."""
+        """Whether the browser answers after it was idle; while it prints, the reports' time limits detect a hang."""
         if warm.users:
             return not warm.browser.devtools.gone
         try:
@@ -144,14 +144,14 @@ class Engine:
             raise
         return True
 
-    async def _make_idle(self, warm: TabPool) -> None:
-        """After each report: whether the browser has done enough, or may rest."""
+    async def _after_report(self, warm: TabPool) -> None:
+        """After each report: replace a browser that printed enough or grew too large, else start the idle timer."""
         if warm.printed >= self._recycled or await self._has_grown(warm):
             self._retire(warm)
         if warm.users:
             return
         if warm is self._warm:
-            self._be_idle(warm)
+            self._set_idle_timer(warm)
         else:
             await self._drop(warm, "The browser was replaced.")
 
@@ -163,11 +163,11 @@ class Engine:
         return now - warm.memory > self._grown
 
     def _retire(self, warm: TabPool) -> None:
-        """No further report for it; it ends with the last one it has."""
+        """Give it no further report; it ends with the last one that it prints."""
         if self._warm is warm:
             self._warm = None
 
-    def _be_idle(self, warm: TabPool | None) -> None:
+    def _set_idle_timer(self, warm: TabPool | None) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None

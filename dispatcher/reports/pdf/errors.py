@@ -1,10 +1,10 @@
-"""What can go wrong when a report is printed."""
+"""The errors of printing a report."""
 
 from core.errors import GreenroomError
 
 
 class RenderFailed(GreenroomError):
-    """A report could not be printed; with ``retry``, the same may well work a moment later."""
+    """A report could not be printed; with ``retry``, a later attempt may succeed."""
 
     def __init__(self, message: str, *, retry: bool) -> None:
         self.retry = retry
@@ -12,7 +12,7 @@ class RenderFailed(GreenroomError):
 
 
 class TimeLimit(RenderFailed):
-    """A report was not printed in the seconds it had."""
+    """A report was not printed within its time limit."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""Where the browser that prints is."""
+"""Finds the browser that prints reports."""
 
 import os
 import shutil
@@ -9,15 +9,15 @@ from dispatcher.reports.pdf.errors import RenderFailed
 
 NAMES = ("chromium-headless-shell", "chrome-headless-shell")
 PLACES = (Path("/usr/lib/chromium/chromium-headless-shell"),)
-"""Debian's, itself: what is on the PATH is a script that starts it and stays."""
-HOW = (
+"""Debian's program itself: the one on the PATH is a script that starts it and stays running."""
+HOW_TO_INSTALL = (
     "Debian: apt-get install chromium-headless-shell; macOS: brew install --cask chromium; elsewhere: "
     f".venv/bin/choreo_get_chrome; or set {PREFIX}BROWSER_PATH to a Chromium"
 )
 
 
 def find_browser() -> Path | None:
-    """The set browser (``BROWSER_PATH``, ours or kaleido's), or the lightest that is installed; None: there is none.
+    """The browser that is set (``BROWSER_PATH``, ours or kaleido's), else the lightest installed; None: none found.
 
     Raises RenderFailed when the one that is set cannot be run.
     """
@@ -25,7 +25,7 @@ def find_browser() -> Path | None:
     if given:
         path = Path(given)
         if not (path.is_file() and os.access(path, os.X_OK)):
-            raise RenderFailed(f"The browser that is set, {path}, cannot be run. {HOW}.", retry=False)
+            raise RenderFailed(f"The browser that is set, {path}, cannot be run. {HOW_TO_INSTALL}.", retry=False)
         return path
     for place in PLACES:
         if os.access(place, os.X_OK):
@@ -36,13 +36,13 @@ def find_browser() -> Path | None:
     from choreographer.browsers import Chromium  # noqa: PLC0415 - only where no headless shell is
 
     other = Chromium.find_browser(skip_local=False)
-    # A snap sees neither our folder of temporary files nor the pipes' other end.
+    # A snap can access neither our temporary folder nor the pipes.
     return Path(other) if other and "snap" not in str(Path(other).resolve()) else None
 
 
-def the_browser() -> Path:
+def require_browser() -> Path:
     """The browser to use. Raises RenderFailed, which says how to get one."""
     found = find_browser()
     if found is None:
-        raise RenderFailed(f"There is no browser to print reports with. {HOW}.", retry=False)
+        raise RenderFailed(f"There is no browser to print reports with. {HOW_TO_INSTALL}.", retry=False)
     return found

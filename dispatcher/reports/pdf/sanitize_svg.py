@@ -1,4 +1,4 @@
-"""A chart's SVG, made safe to place in a page beside others."""
+"""A chart's SVG, made safe to embed in a page with others."""
 
 import re
 from collections.abc import Iterator
@@ -29,22 +29,22 @@ _ATTRIBUTES = _names(
     "display visibility"
 )
 _UNWRAPPED = frozenset({"a"})
-"""Left out, but for what they hold."""
+"""Elements that are replaced by their content."""
 _PICTURE = re.compile(r"data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=\s]*")
 _URL = re.compile(r"""url\(\s*['"]?([^'")]*)['"]?\s*\)""", re.IGNORECASE)
 _UNSAFE = re.compile(r"url\s*\(|image-set|@import|expression|javascript:|\\|/\*", re.IGNORECASE)
 
 
 def clean(svg: str, name: str, *, alt: str = "", font: str = "") -> Markup:
-    """The SVG with what draws and nothing else: no script, link, event or address, ids that begin with ``name``.
+    """The SVG with drawing elements only: no scripts, links, event handlers or URLs, and ids that begin with ``name``.
 
-    The same chart gives the same text. ``font`` is the family that is said once for all of it.
+    The same chart gives the same text. ``font`` is the family to set once on the root.
     Raises RenderFailed for what is no SVG.
     """
     if "<!DOCTYPE" in svg or "<!ENTITY" in svg:
         raise RenderFailed(f"The chart {name} came back with a DOCTYPE.", retry=False)
     try:
-        root = ET.fromstring(svg.encode("utf-8", "replace"))  # noqa: S314 - no entities: looked at above
+        root = ET.fromstring(svg.encode("utf-8", "replace"))  # noqa: S314 - no entities: checked above
     except ET.ParseError as error:
         raise RenderFailed(f"The chart {name} came back as no SVG: {error}", retry=False) from error
     if root.tag != f"{{{_SVG}}}svg":
@@ -57,11 +57,11 @@ def clean(svg: str, name: str, *, alt: str = "", font: str = "") -> Markup:
         kept.set("font-family", font)
     if alt:
         kept.set("aria-label", alt)
-    return Markup(ET.tostring(kept, encoding="unicode"))  # noqa: S704 - only what is listed above is in it
+    return Markup(ET.tostring(kept, encoding="unicode"))  # noqa: S704 - it has only what is listed above
 
 
 class _Ids:
-    """New ids for old, counted as they come up: plotly's are random, and clash between charts."""
+    """New ids for old, numbered in order of appearance: plotly's are random, and collide between charts."""
 
     def __init__(self, name: str) -> None:
         self._name = re.sub(r"[^A-Za-z0-9_-]", "-", name)
@@ -99,7 +99,7 @@ def _tail(kept: ET.Element, tail: str) -> ET.Element:
 
 
 def _local(tag: object) -> str:
-    """The name without the namespace; "" for another's, for comments and processing instructions."""
+    """The name without the namespace; "" for other namespaces, comments and processing instructions."""
     prefix = f"{{{_SVG}}}"
     return tag[len(prefix) :] if isinstance(tag, str) and tag.startswith(prefix) else ""
 
@@ -133,7 +133,7 @@ def _style(value: str, ids: _Ids, font: str) -> str:
 
 
 def _safe(value: str, ids: _Ids) -> str | None:
-    """The value with its references renamed; None when it speaks of anything outside."""
+    """The value with its references renamed; None when it refers to anything outside the SVG."""
     found = _URL.findall(value)
     if any(not one.startswith("#") for one in found) or _UNSAFE.search(_URL.sub("", value)):
         return None

@@ -8,11 +8,11 @@ from dispatcher.reports.pdf.browser import Browser
 from dispatcher.reports.pdf.charts import ChartTab, draw, write_page
 from dispatcher.reports.pdf.devtools import BrowserGone, CommandRefused
 from dispatcher.reports.pdf.errors import RenderFailed
-from dispatcher.reports.pdf.printing import PrintTab
+from dispatcher.reports.pdf.print_tab import PrintTab
 
 
 class TabPool:
-    """One browser with as many tabs for charts, and for pages, as reports may be printed at once."""
+    """One browser with as many chart tabs and as many page tabs as reports may be printed at once."""
 
     def __init__(self, browser: Browser, tabs: int) -> None:
         self.browser = browser
@@ -26,7 +26,7 @@ class TabPool:
 
     @classmethod
     async def start(cls, program: Path, *, tabs: int) -> "TabPool":
-        """Start a browser and open its first tabs; the others follow. Raises RenderFailed; then nothing is left."""
+        """Start a browser and open its first tabs; the others follow. Raises RenderFailed with the browser ended."""
         browser = await Browser.start(program)
         self = cls(browser, tabs)
         try:
@@ -47,7 +47,7 @@ class TabPool:
             for _ in range(more):
                 await asyncio.gather(self._open_chart(page), self._open_print())
         except (BrowserGone, CommandRefused, RenderFailed) as error:
-            self.browser.devtools.end(f"Another tab did not open: {error}")
+            self.browser.devtools.fail_all(f"Another tab did not open: {error}")
 
     async def _open_chart(self, page: Path) -> None:
         self._charts.put_nowait(await ChartTab.open(self.browser, page))
@@ -56,10 +56,10 @@ class TabPool:
         self._prints.put_nowait(await PrintTab.open(self.browser))
 
     async def render(self, document: Document) -> bytes:
-        """The document as PDF. Raises RenderFailed for a document that cannot be printed, Gone when the browser
-        ends, whatever the report waits for then."""
+        """The document as PDF. Raises RenderFailed for a document that cannot be printed, BrowserGone at any point
+        when the browser ends."""
         work = asyncio.create_task(self._render(document), name="reports-render")
-        gone = asyncio.create_task(self.browser.devtools.ended(), name="reports-gone")
+        gone = asyncio.create_task(self.browser.devtools.wait_until_gone(), name="reports-gone")
         try:
             done, _ = await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if gone in done:
@@ -68,7 +68,9 @@ class TabPool:
         finally:
             gone.cancel()
             work.cancel()
-            work.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else asks any more
+            work.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # no «exception was never retrieved»
 
     async def _render(self, document: Document) -> bytes:
         svgs = await draw(self._charts, document.charts)

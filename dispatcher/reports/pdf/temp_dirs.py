@@ -1,4 +1,4 @@
-"""Folders of browsers' temporary files: each held by a lock that ends with its process, however that ends."""
+"""Folders for browsers' temporary files: each is locked, and the lock ends with its process, however that ends."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ from pathlib import Path
 
 PREFIX = "greenroom-reports-"
 _NEW = 60.0
-"""Seconds that a folder without a lock is taken for one that is being made."""
+"""Seconds in which a folder without a lock file counts as one that is being created."""
 
 
 class TempDir:
-    """A new folder of ours, until ``remove``."""
+    """A new temporary folder, until ``remove``."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
@@ -25,7 +25,7 @@ class TempDir:
             raise
 
     def remove(self) -> bool:
-        """Remove it and all in it; whether that is done."""
+        """Remove it with its content; returns whether that succeeded."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self.path.exists():
             return False
@@ -36,21 +36,21 @@ class TempDir:
 
 
 def remove_leftovers() -> int:
-    """Remove what processes that were killed left behind; how many folders that was."""
-    swept = 0
+    """Remove the folders that killed processes left; returns how many."""
+    removed = 0
     try:
         found = list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
-    except OSError:  # no place for temporary files: who needs one will say so
+    except OSError:  # no folder for temporary files: creating one will report it
         return 0
     for left in found:
         try:
-            swept += _remove_leftovers(left)
-        except OSError:  # somebody else's, or somebody else was quicker
+            removed += _remove_leftover(left)
+        except OSError:  # another user's, or another process removed it
             continue
-    return swept
+    return removed
 
 
-def _remove_leftovers(left: Path) -> bool:
+def _remove_leftover(left: Path) -> bool:
     found = left.lstat()
     if found.st_uid != os.getuid() or left.is_symlink():
         return False

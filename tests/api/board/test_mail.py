@@ -101,7 +101,7 @@ def test_a_mail_is_listed_and_shown(page: httpx.Client, smtp: int) -> None:
     assert "<h1>Hello</h1>" in page.get(f"{path}/html").text
 
 
-def test_hostile_mail_is_words(page: httpx.Client, smtp: int) -> None:
+def test_hostile_mail_is_shown_as_text(page: httpx.Client, smtp: int) -> None:
     script = "<script>alert(1)</script>"
     send(smtp, mail(f"{script} subject", f"{script}<form action=https://evil.example><img src=https://evil.example/x>"))
     assert script not in page.get("/mail").text
@@ -161,7 +161,7 @@ def test_broken_mail_breaks_no_page(page: httpx.Client, smtp: int, data: bytes) 
     assert saved.rstrip().endswith(data.rstrip())
 
 
-def test_what_a_mail_says_of_its_envelope_is_not_believed(page: httpx.Client, smtp: int) -> None:
+def test_envelope_headers_inside_a_mail_are_ignored(page: httpx.Client, smtp: int) -> None:
     send(smtp, b"X-Envelope-To: liar@example.com\r\nSubject: whom to\r\n\r\nx")
     first = page.get("/mail").text.split("</li>")[0]
     assert "whom to" in first
@@ -190,7 +190,7 @@ def test_a_name_in_any_script_is_kept(page: httpx.Client, smtp: int) -> None:
         b'filename=".."',
     ],
 )
-def test_no_name_of_a_file_breaks_out(page: httpx.Client, smtp: int, written: bytes) -> None:
+def test_file_names_cannot_escape_the_header(page: httpx.Client, smtp: int, written: bytes) -> None:
     send(
         smtp, b"Content-Type: text/html\r\nContent-Disposition: attachment; " + written + b"\r\n\r\n<script>1</script>"
     )
@@ -229,7 +229,7 @@ def test_an_invitation_is_shown_with_its_calendar(page: httpx.Client, smtp: int)
     assert page.get(f"{path}/files/1").status_code == 404
 
 
-def test_our_own_pages_run_nothing(page: httpx.Client, smtp: int) -> None:
+def test_our_own_pages_run_no_script(page: httpx.Client, smtp: int) -> None:
     send(smtp, mail('"><img src=x onerror=alert(1)>'))
     for path in ("/mail", newest(page)):
         answer = page.get(path)
@@ -244,7 +244,7 @@ def test_our_own_pages_run_nothing(page: httpx.Client, smtp: int) -> None:
         assert f"'sha256-{b64encode(sha256(style[1].encode()).digest()).decode()}'" in policy
 
 
-def test_the_list_is_cut_into_pages(page: httpx.Client, smtp: int, folder: Path) -> None:
+def test_the_list_has_pages(page: httpx.Client, smtp: int, folder: Path) -> None:
     with smtplib.SMTP("127.0.0.1", smtp) as session:
         for number in range(120):
             session.sendmail("from@example.com", ["to@example.com"], f"Subject: many {number}\r\n\r\n".encode())
@@ -260,7 +260,7 @@ def test_the_list_is_cut_into_pages(page: httpx.Client, smtp: int, folder: Path)
     assert len(seen) >= 120
 
 
-def test_only_plain_files_of_a_mails_name_are_mails(page: httpx.Client, folder: Path, tmp_path: Path) -> None:
+def test_only_regular_files_with_a_mails_name_are_listed(page: httpx.Client, folder: Path, tmp_path: Path) -> None:
     """A link, a pipe, a folder, a file half-written: none is listed, none is read, none stops the page."""
     secret = tmp_path / "secret.eml"
     secret.write_text("Subject: secret\r\n\r\nsecret")
@@ -290,6 +290,6 @@ def test_no_other_file_is_read(page: httpx.Client, name: str) -> None:
     assert page.get(f"/mail/{name}/source").status_code == 404
 
 
-def test_only_this_machine_may_look(page: httpx.Client) -> None:
+def test_only_loopback_clients_may_read_captured_mails(page: httpx.Client) -> None:
     assert page.get("/mail", headers={"X-Forwarded-For": "203.0.113.7"}).status_code == 404
     assert page.get("/mail", headers={"Host": "rebound.example"}).status_code == 404

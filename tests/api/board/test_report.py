@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from dispatcher.reports.pdf import find_browser
 from tests.support.processes import Api, eventually, token
-from tests.support.report_queue import ready, someone
+from tests.support.report_queue import new_people, ready
 
 
 class Tab:
@@ -35,9 +35,9 @@ class Tab:
         """What a script on the page gives."""
         return self.do("Runtime.evaluate", expression=script)["result"].get("value")
 
-    def says(self, words: str) -> None:
+    def says(self, text: str) -> None:
         """Wait until the page shows these words."""
-        eventually(lambda: words in self.run("String(document.body?.innerText)"), f"the page says {words}", seconds=20)
+        eventually(lambda: text in self.run("String(document.body?.innerText)"), f"the page says {text}", seconds=20)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def browser(folder: Path) -> Iterator[Tab]:
 
 
 def test_signing_in_and_saving_the_file(api: Api, tmp_path: Path) -> None:
-    people, content, name = someone(), b"a,b\r\n" * 1000, "Übersicht „März“.csv"
+    people, content, name = new_people(), b"a,b\r\n" * 1000, "Übersicht „März“.csv"
     id_ = ready(people, content, name)
     saved = tmp_path / "saved"
     saved.mkdir()
@@ -86,4 +86,4 @@ def test_signing_in_and_saving_the_file(api: Api, tmp_path: Path) -> None:
 
 def sign_in(tab: Tab, given: str) -> None:
     tab.run(f"document.getElementById('token').value = {json.dumps(given)}")
-    tab.run("document.getElementById('ask').requestSubmit()")
+    tab.run("document.getElementById('sign-in').requestSubmit()")

@@ -15,18 +15,18 @@ from core.db import transaction
 from core.models import User
 from tests.support import forged_tokens
 from tests.support.forged_tokens import part
-from tests.support.http import Asking, asking, done, refused
+from tests.support.http import Clients, json_body, new_clients, refused
 from tests.support.processes import SECRET, Api, token
 
 OTHER_SECRET = "another secret, just as long as the real one"
 
 
 @pytest.fixture
-def ask(api: Api) -> Asking:
-    return asking(api)
+def clients(api: Api) -> Clients:
+    return new_clients(api)
 
 
-def look(api: Api, authorization: str | bytes | None) -> httpx.Response:
+def get_me(api: Api, authorization: str | bytes | None) -> httpx.Response:
     """GET something that admins may see, with this Authorization."""
     headers = {} if authorization is None else {"Authorization": authorization}
     return httpx.get(f"{api.url}/api/users", headers=headers, timeout=10, trust_env=False)
@@ -36,10 +36,10 @@ def forged(header: bytes, claims: bytes, digest: str = "sha256") -> str:
     return forged_tokens.forged(header, claims, SECRET.encode(), digest)
 
 
-def claims(ask: Asking, **more: Any) -> dict[str, Any]:
+def claims(clients: Clients, **more: Any) -> dict[str, Any]:
     """The claims of a good token of the admin; those given as None are left out."""
     made = {
-        "sub": str(ask.people.ids["admin"]),
+        "sub": str(clients.people.ids["admin"]),
         "role": "admin",
         "ver": 1,
         "iat": datetime.now(UTC) - timedelta(minutes=1),
@@ -48,13 +48,13 @@ def claims(ask: Asking, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in (made | more).items() if value is not None}
 
 
-def test_a_good_token_is_let_in(ask: Asking) -> None:
+def test_a_valid_token_is_accepted(clients: Clients) -> None:
     for authorization in (
-        f"Bearer {token(ask.people.ids['admin'])}",
-        f"bearer   {jwt.encode(claims(ask), SECRET)}",
-        f"Bearer {jwt.encode(claims(ask, sub=ask.people.ids['admin']), SECRET)}",
+        f"Bearer {token(clients.people.ids['admin'])}",
+        f"bearer   {jwt.encode(claims(clients), SECRET)}",
+        f"Bearer {jwt.encode(claims(clients, sub=clients.people.ids['admin']), SECRET)}",
     ):
-        done(look(ask.api, authorization))
+        json_body(get_me(clients.api, authorization))
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_a_good_token_is_let_in(ask: Asking) -> None:
     [None, "", "Bearer", "Basic YTpi", "Bearer x", "Bearer a.b.c", b"Bearer \xff\xfe.e30.AA", "Token a b"],
 )
 def test_without_a_token(api: Api, authorization: str | bytes | None) -> None:
-    answer = look(api, authorization)
+    answer = get_me(api, authorization)
     refused(answer, 401)
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-WRONG: dict[str, Callable[[Asking], str]] = {
+WRONG: dict[str, Callable[[Clients], str]] = {
     "another secret": lambda a: jwt.encode(claims(a), OTHER_SECRET),
     "expired": lambda a: jwt.encode(claims(a, exp=datetime.now(UTC) - timedelta(seconds=1)), SECRET),
     "not yet valid": lambda a: jwt.encode(claims(a, nbf=datetime.now(UTC) + timedelta(hours=1)), SECRET),
@@ -95,28 +95,28 @@ WRONG: dict[str, Callable[[Asking], str]] = {
 }
 
 
-def plain(ask: Asking) -> bytes:
+def plain(clients: Clients) -> bytes:
     exp = int((datetime.now(UTC) + timedelta(hours=1)).timestamp())
-    return json.dumps({"sub": str(ask.people.ids["admin"]), "ver": 1, "exp": exp}).encode()
+    return json.dumps({"sub": str(clients.people.ids["admin"]), "ver": 1, "exp": exp}).encode()
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_wrong_tokens(ask: Asking, how: str) -> None:
-    wrong = WRONG[how](ask)
-    answer = look(ask.api, f"Bearer {wrong}")
+def test_wrong_tokens(clients: Clients, how: str) -> None:
+    wrong = WRONG[how](clients)
+    answer = get_me(clients.api, f"Bearer {wrong}")
     refused(answer, 401)
     assert answer.headers["www-authenticate"] == "Bearer"
     assert wrong not in answer.text
 
 
-def test_the_forger_would_be_let_in_with_the_right_header(ask: Asking) -> None:
+def test_the_forged_tokens_differ_only_in_their_header(clients: Clients) -> None:
     """The forged ones above are refused for what is forged, not for how they are made."""
-    good = forged(b'{"alg":"HS256"}', plain(ask))
-    done(look(ask.api, f"Bearer {good}"))
+    good = forged(b'{"alg":"HS256"}', plain(clients))
+    json_body(get_me(clients.api, f"Bearer {good}"))
 
 
-def test_a_signature_cut_or_changed(ask: Asking) -> None:
-    good = token(ask.people.ids["admin"])
+def test_a_signature_cut_or_changed(clients: Clients) -> None:
+    good = token(clients.people.ids["admin"])
     head, body, signature = good.split(".")
     role = hashlib.sha256(body.encode()).hexdigest()
     for wrong in (
@@ -125,55 +125,57 @@ def test_a_signature_cut_or_changed(ask: Asking) -> None:
         f"{head}.{body}.{signature[:-2]}",
         f"{head}.{part(role.encode())}",
     ):
-        refused(look(ask.api, f"Bearer {wrong}"), 401)
+        refused(get_me(clients.api, f"Bearer {wrong}"), 401)
 
 
-def test_raising_the_version_ends_every_token_of_before(ask: Asking) -> None:
-    user = ask.people.ids["recruiter"]
+def test_raising_the_token_version_revokes_earlier_tokens(clients: Clients) -> None:
+    user = clients.people.ids["recruiter"]
     old = f"Bearer {token(user)}"
-    done(look(ask.api, old))
-    assert done(ask.admin.patch(f"/api/users/{user}", json={"token_version": 2}))["token_version"] == 2
-    refused(look(ask.api, old), 401, "withdrawn")
-    done(look(ask.api, f"Bearer {token(user, version=2)}"))
+    json_body(get_me(clients.api, old))
+    assert json_body(clients.admin.patch(f"/api/users/{user}", json={"token_version": 2}))["token_version"] == 2
+    refused(get_me(clients.api, old), 401, "withdrawn")
+    json_body(get_me(clients.api, f"Bearer {token(user, version=2)}"))
     for not_higher in (1, 2):
-        refused(ask.admin.patch(f"/api/users/{user}", json={"token_version": not_higher}), 422, "token_version", "2")
+        refused(
+            clients.admin.patch(f"/api/users/{user}", json={"token_version": not_higher}), 422, "token_version", "2"
+        )
 
 
-def test_an_outside_issuers_tokens_count_from_the_last_raise(ask: Asking) -> None:
-    user = ask.people.ids["recruiter"]
+def test_an_outside_issuers_tokens_count_from_the_last_raise(clients: Clients) -> None:
+    user = clients.people.ids["recruiter"]
     raised = datetime.now(UTC).replace(microsecond=700_000) - timedelta(minutes=5)
     with transaction() as db:
         db.execute(update(User).where(User.id == user).values(token_version=2, token_raised_at=raised))
 
     def of(issued: datetime) -> str:
-        return f"Bearer {jwt.encode(claims(ask, sub=str(user), ver=None, iat=issued), SECRET)}"
+        return f"Bearer {jwt.encode(claims(clients, sub=str(user), ver=None, iat=issued), SECRET)}"
 
-    refused(look(ask.api, of(raised - timedelta(seconds=1))), 401, "withdrawn")
-    done(look(ask.api, of(raised)))  # iat has whole seconds: the same one counts as after
-    done(look(ask.api, of(raised + timedelta(seconds=1))))
+    refused(get_me(clients.api, of(raised - timedelta(seconds=1))), 401, "withdrawn")
+    json_body(get_me(clients.api, of(raised)))  # iat has whole seconds: the same one counts as after
+    json_body(get_me(clients.api, of(raised + timedelta(seconds=1))))
 
 
-def test_the_role_in_users_decides(ask: Asking) -> None:
-    user = ask.people.ids["interviewer"]
+def test_the_role_in_users_decides(clients: Clients) -> None:
+    user = clients.people.ids["interviewer"]
     bearer = f"Bearer {token(user, 'admin')}"
-    refused(look(ask.api, bearer), 403, "interviewer")
-    done(ask.admin.patch(f"/api/users/{user}", json={"role": "recruiter"}))
-    done(look(ask.api, bearer))
-    done(ask.admin.patch(f"/api/users/{user}", json={"role": "interviewer"}))
-    refused(look(ask.api, bearer), 403)
+    refused(get_me(clients.api, bearer), 403, "interviewer")
+    json_body(clients.admin.patch(f"/api/users/{user}", json={"role": "recruiter"}))
+    json_body(get_me(clients.api, bearer))
+    json_body(clients.admin.patch(f"/api/users/{user}", json={"role": "interviewer"}))
+    refused(get_me(clients.api, bearer), 403)
 
 
-def test_a_deleted_user_is_not_let_in(ask: Asking) -> None:
-    user = ask.people.ids["recruiter"]
+def test_a_deleted_user_cannot_sign_in(clients: Clients) -> None:
+    user = clients.people.ids["recruiter"]
     with transaction() as db:
         db.execute(update(User).where(User.id == user).values(deleted_at=datetime.now(UTC)))
-    refused(look(ask.api, f"Bearer {token(user)}"), 401)
+    refused(get_me(clients.api, f"Bearer {token(user)}"), 401)
 
 
 def test_every_route_asks_who_it_is(api: Api) -> None:
     """Whatever the document lists under /api is refused without a token."""
     routes = httpx.get(f"{api.url}/openapi.json", trust_env=False).json()["paths"]
-    asked = 0
+    requests = 0
     for path, methods in routes.items():
         if not path.startswith("/api/"):
             continue
@@ -183,5 +185,5 @@ def test_every_route_asks_who_it_is(api: Api) -> None:
         for method in methods:
             body = {"json": {}} if method in ("post", "patch", "put") else {}
             refused(httpx.request(method, f"{api.url}{where}", **body, timeout=10, trust_env=False), 401)  # type: ignore[arg-type]
-            asked += 1
-    assert asked > 20
+            requests += 1
+    assert requests > 20

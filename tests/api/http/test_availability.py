@@ -14,13 +14,13 @@ import psycopg
 import pytest
 
 from tests.support import processes
-from tests.support.http import Asking, asking, done, refused
+from tests.support.http import Clients, json_body, new_clients, refused
 from tests.support.processes import Api, Database, PostgresServer, eventually, token
 
 
 @pytest.fixture
-def ask(api: Api) -> Asking:
-    return asking(api)
+def clients(api: Api) -> Clients:
+    return new_clients(api)
 
 
 @pytest.fixture
@@ -34,40 +34,44 @@ def get(api: Api, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"{api.url}{path}", headers=headers, timeout=20, trust_env=False)
 
 
-def test_a_2xx_is_committed_before_it_is_answered(ask: Asking, shared_database: Database) -> None:
+def test_a_2xx_is_committed_before_it_is_answered(clients: Clients, shared_database: Database) -> None:
     with psycopg.connect(shared_database.url, autocommit=True) as other:
         for _ in range(50):
             email = f"{uuid4().hex}@example.com"
-            made = done(ask.recruiter.post("/api/candidates", json={"email": email, "name": "x"}), 201)
+            made = json_body(clients.recruiter.post("/api/candidates", json={"email": email, "name": "x"}), 201)
             found = other.execute("SELECT id FROM candidates WHERE email = %s", [email]).fetchone()
             assert found == (made["id"],)
 
 
-def test_a_crowd_is_served(ask: Asking) -> None:
+def test_many_concurrent_requests_are_served(clients: Clients) -> None:
     """More at once than threads and connections together: each keeps a connection while it waits for a thread."""
-    headers = {"Authorization": f"Bearer {token(ask.people.ids['admin'])}"}
+    headers = {"Authorization": f"Bearer {token(clients.people.ids['admin'])}"}
 
     async def crowd() -> list[int]:
         limits = httpx.Limits(max_connections=150, max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=ask.api.url, headers=headers, limits=limits, trust_env=False) as client:
-            asked = (client.get("/api/users", params={"limit": 1}, timeout=60) for _ in range(300))
-            return [answer.status_code for answer in await asyncio.gather(*asked)]
+        async with httpx.AsyncClient(
+            base_url=clients.api.url, headers=headers, limits=limits, trust_env=False
+        ) as client:
+            requests = (client.get("/api/users", params={"limit": 1}, timeout=60) for _ in range(300))
+            return [answer.status_code for answer in await asyncio.gather(*requests)]
 
     began = time.monotonic()
     assert set(asyncio.run(crowd())) == {200}
     assert time.monotonic() - began < 25, "it stood still until the pool gave up"
 
 
-def test_more_than_may_wait_are_told_to_come_back(ask: Asking, shared_database: Database) -> None:
-    headers = {"Authorization": f"Bearer {token(ask.people.ids['admin'])}"}
+def test_requests_over_the_limit_get_503_with_retry_after(clients: Clients, shared_database: Database) -> None:
+    headers = {"Authorization": f"Bearer {token(clients.people.ids['admin'])}"}
 
     async def crowd() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=600, max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=ask.api.url, headers=headers, limits=limits, trust_env=False) as client:
-            asked = [asyncio.create_task(client.get("/api/users", timeout=60)) for _ in range(560)]
-            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        async with httpx.AsyncClient(
+            base_url=clients.api.url, headers=headers, limits=limits, trust_env=False
+        ) as client:
+            requests = [asyncio.create_task(client.get("/api/users", timeout=60)) for _ in range(560)]
+            await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
             holder.rollback()
-            return list(await asyncio.gather(*asked))
+            return list(await asyncio.gather(*requests))
 
     with psycopg.connect(shared_database.url) as holder:
         holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
@@ -79,15 +83,15 @@ def test_more_than_may_wait_are_told_to_come_back(ask: Asking, shared_database: 
         assert answer.headers["retry-after"] == "1"
 
 
-def test_the_database_goes_and_comes_back(lonely: Api, database: str, postgres: PostgresServer) -> None:
-    ask = asking(lonely)
+def test_requests_survive_a_database_restart(lonely: Api, database: str, postgres: PostgresServer) -> None:
+    clients = new_clients(lonely)
     name = database.rsplit("/", 1)[1]
     path, body = "/api/candidates", {"email": "away@example.com", "name": "Away"}
-    done(ask.recruiter.get(path))
+    json_body(clients.recruiter.get(path))
     with psycopg.connect(postgres.url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")  # type: ignore[call-overload]
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        for answer in (ask.recruiter.get(path), ask.recruiter.post(path, json=body)):
+        for answer in (clients.recruiter.get(path), clients.recruiter.post(path, json=body)):
             problem = refused(answer, 503)
             assert int(answer.headers["retry-after"]) > 0
             assert name not in str(problem)
@@ -99,10 +103,10 @@ def test_the_database_goes_and_comes_back(lonely: Api, database: str, postgres: 
         assert get(lonely, "/health/live").status_code == 200
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")  # type: ignore[call-overload]
     eventually(lambda: get(lonely, "/health/ready").status_code == 200, "it is ready again")
-    done(ask.recruiter.post(path, json=body), 201)
+    json_body(clients.recruiter.post(path, json=body), 201)
 
 
-def test_what_is_away_is_named(api: Api) -> None:
+def test_readiness_names_parts_that_do_not_work(api: Api) -> None:
     answer = get(api, "/health/ready")
     assert answer.status_code == 200
     body = answer.json()
@@ -112,7 +116,7 @@ def test_what_is_away_is_named(api: Api) -> None:
     assert "greenroom dispatcher" in body["reasons"]["dispatcher"]
 
 
-def test_it_lives_and_describes_itself(api: Api) -> None:
+def test_liveness_and_openapi(api: Api) -> None:
     assert get(api, "/health/live").json() == {"status": "ok"}
     assert "swagger" in get(api, "/docs").text.lower()
     document = get(api, "/openapi.json").json()
@@ -121,7 +125,7 @@ def test_it_lives_and_describes_itself(api: Api) -> None:
     ].keys()
 
 
-def test_of_a_prefect_that_does_not_answer_nobody_says_that_nothing_was_done(
+def test_a_prefect_timeout_does_not_claim_that_nothing_was_done(
     shared_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang_up() -> None:
@@ -135,41 +139,43 @@ def test_of_a_prefect_that_does_not_answer_nobody_says_that_nothing_was_done(
         threading.Thread(target=hang_up, daemon=True).start()
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/api")
         with processes.api_process(shared_database.url, tmp_path) as running:
-            answer = asking(running).admin.patch("/api/flows/update-session-statuses", json={"paused": True})
+            answer = new_clients(running).admin.patch("/api/flows/update-session-statuses", json={"paused": True})
         silent.shutdown(socket.SHUT_RDWR)
     refused(answer, 503, "Idempotency-Key")
     assert "nothing was done" not in answer.text
     assert answer.headers["Retry-After"] == "5"
 
 
-def test_flows_wait_for_prefect_and_are_not_for_everybody(ask: Asking) -> None:
+def test_flows_need_prefect_and_a_staff_role(clients: Clients) -> None:
     run = "/api/flows/update-session-statuses/runs"
     for role in ("interviewer", "candidate"):
-        refused(ask.by(role).get("/api/flows"), 403, role)
-        refused(ask.by(role).get(run), 403, role)
+        refused(clients.by(role).get("/api/flows"), 403, role)
+        refused(clients.by(role).get(run), 403, role)
     for role in ("recruiter", "interviewer", "candidate"):
-        refused(ask.by(role).post(run, json={}), 403, role)
-        refused(ask.by(role).patch("/api/flows/update-session-statuses", json={"paused": True}), 403, role)
-    for answer in (ask.recruiter.get("/api/flows"), ask.recruiter.get(run), ask.admin.post(run, json={})):
+        refused(clients.by(role).post(run, json={}), 403, role)
+        refused(clients.by(role).patch("/api/flows/update-session-statuses", json={"paused": True}), 403, role)
+    for answer in (clients.recruiter.get("/api/flows"), clients.recruiter.get(run), clients.admin.post(run, json={})):
         refused(answer, 503, "Prefect")
         assert int(answer.headers["retry-after"]) > 0
-    refused(ask.admin.get("/api/flows/runs/x"), 422, "run_id")
-    refused(ask.admin.post(run, json={"dry_run": "perhaps"}), 422, "dry_run")
-    refused(ask.admin.post(run, json={"at": "noon"}), 422, "at")
+    refused(clients.admin.get("/api/flows/runs/x"), 422, "run_id")
+    refused(clients.admin.post(run, json={"dry_run": "perhaps"}), 422, "dry_run")
+    refused(clients.admin.post(run, json={"at": "noon"}), 422, "at")
 
 
-def test_what_proxies_claim_is_not_believed(ask: Asking) -> None:
+def test_forwarded_headers_are_ignored(clients: Clients) -> None:
     claims = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Host": "evil.example"}
-    answer = ask.admin.get("/api/users/", headers=claims | {"Forwarded": "proto=https;host=evil.example"})
+    answer = clients.admin.get("/api/users/", headers=claims | {"Forwarded": "proto=https;host=evil.example"})
     assert answer.status_code == 307
-    assert answer.headers["location"] == f"{ask.api.url}/api/users"
+    assert answer.headers["location"] == f"{clients.api.url}/api/users"
 
 
-def test_clients_that_leave_early_disturb_nobody(ask: Asking, shared_database: Database) -> None:
-    question = f"GET /api/users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(ask.people.ids['admin'])}\r\n\r\n"
+def test_clients_that_disconnect_early_do_not_affect_others(clients: Clients, shared_database: Database) -> None:
+    question = (
+        f"GET /api/users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(clients.people.ids['admin'])}\r\n\r\n"
+    )
     with psycopg.connect(shared_database.url) as holder:
         holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         for _ in range(40):
-            with socket.create_connection(("127.0.0.1", ask.api.port)) as client:
+            with socket.create_connection(("127.0.0.1", clients.api.port)) as client:
                 client.sendall(question.encode())
-    done(ask.admin.get("/api/users"))
+    json_body(clients.admin.get("/api/users"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.db import transaction
 from core.models import InterviewSession
 from tests.support import factories as make
-from tests.support.http import Asking, asking, done, names, refused, soon
+from tests.support.http import Clients, json_body, names, new_clients, refused, soon
 from tests.support.processes import Api
 
 LONG = "x" * 201
@@ -21,8 +21,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def ask(api: Api) -> Asking:
-    return asking(api, questions=2)
+def clients(api: Api) -> Clients:
+    return new_clients(api, questions=2)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,16 @@ def ask(api: Api) -> Asking:
         ("nonsense", 1),
     ],
 )
-def test_a_users_fields(ask: Asking, field: str, value: object) -> None:
-    names(ask.admin.post("/api/users", json=USER | {field: value}), field)
+def test_a_users_fields(clients: Clients, field: str, value: object) -> None:
+    names(clients.admin.post("/api/users", json=USER | {field: value}), field)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**31, 2**63, 10**30, 1.5, "2.5", True, "x"])
-def test_a_token_version(ask: Asking, value: object) -> None:
-    names(ask.admin.patch(f"/api/users/{ask.people.interviewer_id}", json={"token_version": value}), "token_version")
+def test_a_token_version(clients: Clients, value: object) -> None:
+    names(
+        clients.admin.patch(f"/api/users/{clients.people.interviewer_id}", json={"token_version": value}),
+        "token_version",
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,14 +75,14 @@ def test_a_token_version(ask: Asking, value: object) -> None:
         ("status", "completed"),
     ],
 )
-def test_a_sessions_fields(ask: Asking, field: str, value: object) -> None:
-    names(ask.recruiter.post("/api/sessions", json=ask.new_session(**{field: value})), field)
+def test_a_sessions_fields(clients: Clients, field: str, value: object) -> None:
+    names(clients.recruiter.post("/api/sessions", json=clients.new_session(**{field: value})), field)
 
 
-def test_an_interviewer_is_one(ask: Asking) -> None:
+def test_the_interviewer_must_have_that_role(clients: Clients) -> None:
     for role in ("admin", "recruiter", "candidate"):
-        user = ask.people.ids[role]
-        names(ask.recruiter.post("/api/sessions", json=ask.new_session(interviewer_id=user)), "interviewer_id")
+        user = clients.people.ids[role]
+        names(clients.recruiter.post("/api/sessions", json=clients.new_session(interviewer_id=user)), "interviewer_id")
 
 
 @pytest.mark.parametrize(
@@ -102,9 +105,9 @@ def test_an_interviewer_is_one(ask: Asking) -> None:
         ("questions", None),
     ],
 )
-def test_an_interviews_fields(ask: Asking, field: str, value: object) -> None:
+def test_an_interviews_fields(clients: Clients, field: str, value: object) -> None:
     body = {"title": "T", "position": "P", field: value}
-    answer = ask.recruiter.post("/api/interviews", json=body)
+    answer = clients.recruiter.post("/api/interviews", json=body)
     assert refused(answer, 422)["errors"][0]["field"].split(".")[0] == field
 
 
@@ -117,20 +120,20 @@ def test_an_interviews_fields(ask: Asking, field: str, value: object) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/users", "/api/sessions", "/api/sessions/{session}/answers"])
-def test_a_body_that_is_no_object(ask: Asking, path: str, content: bytes) -> None:
-    answer = ask.admin.post(path.format(session="0" * 32), content=content, headers=JSON)
+def test_a_body_that_is_no_object(clients: Clients, path: str, content: bytes) -> None:
+    answer = clients.admin.post(path.format(session="0" * 32), content=content, headers=JSON)
     body = refused(answer, 422)
     assert [error["field"] for error in body["errors"]] == ["body"]
 
 
-def test_numbers_and_texts_that_json_alone_has(ask: Asking) -> None:
+def test_json_values_that_postgresql_cannot_store(clients: Clients) -> None:
     for value in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b'"\\ud800"', b'"\\u0000"'):
         content = b'{"email": "ok@example.com", "role": "candidate", "name": %b}' % value
-        names(ask.admin.post("/api/users", content=content, headers=JSON), "name")
+        names(clients.admin.post("/api/users", content=content, headers=JSON), "name")
         content = b'{"title": "T", "position": "P", "pass_score": %b}' % value
-        names(ask.admin.post("/api/interviews", content=content, headers=JSON), "pass_score")
-    names(ask.admin.post("/api/users", content=json.dumps(USER), headers={"Content-Type": "text/plain"}), "body")
-    two = ask.admin.post("/api/users", json={"email": "no", "name": "", "role": "king", "more": 1})
+        names(clients.admin.post("/api/interviews", content=content, headers=JSON), "pass_score")
+    names(clients.admin.post("/api/users", content=json.dumps(USER), headers={"Content-Type": "text/plain"}), "body")
+    two = clients.admin.post("/api/users", json={"email": "no", "name": "", "role": "king", "more": 1})
     names(two, "email", "name", "role", "more")
 
 
@@ -145,8 +148,8 @@ def test_numbers_and_texts_that_json_alone_has(ask: Asking) -> None:
     ],
 )
 @pytest.mark.parametrize("noun", ["users", "sessions"])
-def test_pages(ask: Asking, noun: str, query: dict[str, str], field: str) -> None:
-    names(ask.admin.get(f"/api/{noun}", params=query), field)
+def test_pages(clients: Clients, noun: str, query: dict[str, str], field: str) -> None:
+    names(clients.admin.get(f"/api/{noun}", params=query), field)
 
 
 @pytest.mark.parametrize(
@@ -160,25 +163,25 @@ def test_pages(ask: Asking, noun: str, query: dict[str, str], field: str) -> Non
         ({"start": "2026-01-02T00:00:00Z", "end": "2026-01-02T00:00:00Z"}, "end"),
     ],
 )
-def test_filters_of_sessions(ask: Asking, query: dict[str, str], field: str) -> None:
-    names(ask.admin.get("/api/sessions", params=query), field)
+def test_filters_of_sessions(clients: Clients, query: dict[str, str], field: str) -> None:
+    names(clients.admin.get("/api/sessions", params=query), field)
 
 
 @pytest.mark.parametrize("id_", ["0", "-1", "x", str(2**63), "1" * 400, "%00", "1.5", "%F0%9F%99%82"])
-def test_ids_in_paths(ask: Asking, id_: str) -> None:
-    names(ask.admin.get(f"/api/users/{id_}"), "user_id")
-    names(ask.admin.get(f"/api/sessions/{id_}"), "session_id")
+def test_ids_in_paths(clients: Clients, id_: str) -> None:
+    names(clients.admin.get(f"/api/users/{id_}"), "user_id")
+    names(clients.admin.get(f"/api/sessions/{id_}"), "session_id")
 
 
-def test_what_is_not_a_route(api: Api, ask: Asking) -> None:
+def test_unknown_routes(api: Api, clients: Clients) -> None:
     for path in ("/", "/nope", "/api", "/api/nope", "/api/users/1/nope", "/%00", "/..%2f..%2fetc/passwd", "/docs/nope"):
-        refused(ask.admin.get(path), 404)
+        refused(clients.admin.get(path), 404)
     for method, path in (
         ("DELETE", "/api/users"),
         ("PUT", "/api/sessions/1"),
         ("POST", "/health/live"),
     ):
-        answer = ask.admin.request(method, path)
+        answer = clients.admin.request(method, path)
         refused(answer, 405)
         assert answer.headers["allow"]
 
@@ -230,23 +233,25 @@ def writing(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
                 yield method, path, route["requestBody"]["content"]["application/json"]["schema"]
 
 
-def test_no_body_is_ever_answered_with_a_bug(ask: Asking) -> None:
-    document = done(httpx.get(f"{ask.api.url}/openapi.json", trust_env=False))
+def test_no_body_causes_a_server_error(clients: Clients) -> None:
+    document = json_body(httpx.get(f"{clients.api.url}/openapi.json", trust_env=False))
     routes = list(writing(document))
     assert len(routes) >= 11
     with transaction() as db:
-        session_id = make.session(db, now=make.datetime.now().astimezone(), people=ask.people, status="in_progress")
+        session_id = make.session(db, now=make.datetime.now().astimezone(), people=clients.people, status="in_progress")
         invited = make.session(db, now=make.datetime.now().astimezone(), status="invited")
-    ids = {"user_id": ask.people.ids["candidate"], "candidate_id": ask.people.candidate_id}
-    ids |= {"interview_id": ask.people.interview_id}
+    ids = {"user_id": clients.people.ids["candidate"], "candidate_id": clients.people.candidate_id}
+    ids |= {"interview_id": clients.people.interview_id}
 
     for method, path, schema in routes:
 
         @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(body=shaped(document, schema) | JUNK, role=st.sampled_from(sorted(ask.people.ids)), new=st.booleans())
+        @given(
+            body=shaped(document, schema) | JUNK, role=st.sampled_from(sorted(clients.people.ids)), new=st.booleans()
+        )
         def answers(method: str, path: str, body: Any, role: str, *, new: bool) -> None:
             where = path.format(session_id=invited if new else session_id, **ids)
-            answer = ask.by(role).request(method, where, content=json.dumps(body), headers=JSON)
+            answer = clients.by(role).request(method, where, content=json.dumps(body), headers=JSON)
             assert answer.status_code < 500, (method, where, body, answer.text)
             if answer.status_code >= 400:
                 refused(answer, answer.status_code)
@@ -270,14 +275,14 @@ def test_no_body_is_ever_answered_with_a_bug(ask: Asking) -> None:
     ),
     path=st.sampled_from(["users", "candidates", "interviews", "sessions", "sessions/x", "users/1", "interviews/99"]),
 )
-def test_no_query_is_ever_answered_with_a_bug(ask: Asking, query: dict[str, str], path: str) -> None:
-    answer = ask.recruiter.get(f"/api/{path}", params=query)
+def test_no_query_causes_a_server_error(clients: Clients, query: dict[str, str], path: str) -> None:
+    answer = clients.recruiter.get(f"/api/{path}", params=query)
     assert answer.status_code in (200, 404, 422), (path, query, answer.text)
     if answer.status_code != 200:
         refused(answer, answer.status_code)
 
 
-def test_what_is_refused_leaves_nothing_behind(ask: Asking) -> None:
-    before = done(ask.recruiter.get("/api/users"))["last_id"]
-    refused(ask.recruiter.post("/api/sessions", json=ask.new_session(scheduled_start=soon(hours=-1))), 422)
-    assert done(ask.recruiter.get("/api/users"))["last_id"] == before
+def test_a_refused_request_has_no_effect(clients: Clients) -> None:
+    before = json_body(clients.recruiter.get("/api/users"))["last_id"]
+    refused(clients.recruiter.post("/api/sessions", json=clients.new_session(scheduled_start=soon(hours=-1))), 422)
+    assert json_body(clients.recruiter.get("/api/users"))["last_id"] == before

@@ -20,7 +20,7 @@ from core.errors import NotSignedIn, Unavailable
 from core.settings import Settings
 from tests.support import processes
 from tests.support.forged_tokens import forged, relabelled
-from tests.support.http import Asking, asking, done, refused
+from tests.support.http import Clients, json_body, new_clients, refused
 from tests.support.processes import SECRET, Api, Database
 
 RSA, OLD, STRANGER = (rsa.generate_private_key(65537, 2048) for _ in range(3))
@@ -72,12 +72,12 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def ask(issuer: Issuer, shared_database: Database, tmp_path: Path) -> Iterator[Asking]:
+def clients(issuer: Issuer, shared_database: Database, tmp_path: Path) -> Iterator[Clients]:
     with processes.api_process(shared_database.url, tmp_path, JWT_SECRET=None, JWKS_URL=issuer.url) as api:
-        yield asking(api)
+        yield new_clients(api)
 
 
-def look(api: Api, token: str) -> httpx.Response:
+def get_me(api: Api, token: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.get(f"{api.url}/api/users", headers=headers, timeout=10, trust_env=False)
 
@@ -88,11 +88,11 @@ def signed(user: int, key: Any, algorithm: str, kid: str | None, **more: Any) ->
     return jwt.encode(made, key, algorithm=algorithm, headers={} if kid is None else {"kid": kid})
 
 
-def test_only_the_issuers_keys_sign_in(ask: Asking, issuer: Issuer) -> None:
-    user = ask.people.ids["admin"]
+def test_only_the_issuers_keys_sign_in(clients: Clients, issuer: Issuer) -> None:
+    user = clients.people.ids["admin"]
     good = signed(user, RSA, "RS256", "rsa")
     issuer.status = 500
-    away = look(ask.api, good)
+    away = get_me(clients.api, good)
     refused(away, 503, "issuer")  # not 401: a client that was told so would sign its user out
     assert int(away.headers["retry-after"]) > 0
     issuer.status = 200
@@ -101,7 +101,7 @@ def test_only_the_issuers_keys_sign_in(ask: Asking, issuer: Issuer) -> None:
         signed(user, EC, "ES256", "ec"),
         signed(user, RSA, "RS512", "rsa", aud="somebody else", role="candidate"),
     ):
-        done(look(ask.api, token))
+        json_body(get_me(clients.api, token))
     public = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     claims = base64.urlsafe_b64decode(good.split(".")[1] + "==")
     wrong = {
@@ -123,7 +123,7 @@ def test_only_the_issuers_keys_sign_in(ask: Asking, issuer: Issuer) -> None:
         "expired": signed(user, RSA, "RS256", "rsa", exp=datetime.now(UTC) - timedelta(seconds=1)),
     }
     for how, token in wrong.items():
-        answer = look(ask.api, token)
+        answer = get_me(clients.api, token)
         assert answer.status_code == 401, how
         refused(answer, 401)
 
@@ -137,7 +137,7 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_an_issuer_in_trouble_is_not_the_clients_fault(issuer: Issuer, trouble: str) -> None:
+def test_a_failing_issuer_gives_503_and_not_401(issuer: Issuer, trouble: str) -> None:
     config = Settings(jwt_secret=None, jwks_url=issuer.url)
     good = signed(7, RSA, "RS256", "rsa")
     issuer.status, issuer.body = TROUBLE[trouble]
@@ -147,7 +147,7 @@ def test_an_issuer_in_trouble_is_not_the_clients_fault(issuer: Issuer, trouble: 
     assert tokens.verify(good, config=config).sub == 7
 
 
-def test_a_withdrawn_key_signs_nobody_in_once_the_set_is_read_again(issuer: Issuer) -> None:
+def test_a_removed_key_is_refused_after_the_next_read_of_the_key_set(issuer: Issuer) -> None:
     config = Settings(jwt_secret=None, jwks_url=issuer.url)
     issuer.keys["old"] = OLD
     old = signed(7, OLD, "RS256", "old")

@@ -10,15 +10,15 @@ from core.db import transaction
 from core.models import SessionStatus
 from tests.support import factories as make
 from tests.support.factories import People
-from tests.support.http import Asking, all_at_once, asking, done, names, refused, soon
+from tests.support.http import Clients, all_at_once, json_body, names, new_clients, refused, soon
 from tests.support.processes import Api
 
 CONFIDENTIAL = ("score", "decision", "decided_at", "legal_hold")
 
 
 @pytest.fixture
-def ask(api: Api) -> Asking:
-    return asking(api, questions=2)
+def clients(api: Api) -> Clients:
+    return new_clients(api, questions=2)
 
 
 def now() -> datetime:
@@ -35,41 +35,41 @@ def pushed(session_id: UUID | str, type_: str | None = None) -> list[dict[str, A
         return make.pushed(db, f"/topic/session/{session_id}", type_)
 
 
-def test_inviting_and_scheduling(ask: Asking) -> None:
+def test_inviting_and_scheduling(clients: Clients) -> None:
     for role in ("interviewer", "candidate"):
-        refused(ask.by(role).post("/api/sessions", json=ask.new_session()), 403, role)
-    invited = done(ask.recruiter.post("/api/sessions", json=ask.new_session()), 201)
-    assert (invited["status"], invited["recruiter_id"]) == ("invited", ask.people.ids["recruiter"])
+        refused(clients.by(role).post("/api/sessions", json=clients.new_session()), 403, role)
+    invited = json_body(clients.recruiter.post("/api/sessions", json=clients.new_session()), 201)
+    assert (invited["status"], invited["recruiter_id"]) == ("invited", clients.people.ids["recruiter"])
     path = f"/api/sessions/{invited['id']}"
-    assert done(ask.recruiter.get(path)) == invited
+    assert json_body(clients.recruiter.get(path)) == invited
     start = soon(days=1)
-    change = {"scheduled_start": start, "interviewer_id": ask.people.interviewer_id, "reason": "by phone"}
-    scheduled = done(ask.admin.patch(path, json=change))
+    change = {"scheduled_start": start, "interviewer_id": clients.people.interviewer_id, "reason": "by phone"}
+    scheduled = json_body(clients.admin.patch(path, json=change))
     assert (scheduled["status"], scheduled["schedule_version"]) == ("scheduled", 1)
-    moved = done(ask.recruiter.get(f"{path}/events"))["items"][-1]
+    moved = json_body(clients.recruiter.get(f"{path}/events"))["items"][-1]
     assert (moved["kind"], moved["new_status"], moved["reason"]) == ("moved", "scheduled", "by phone")
-    again = done(ask.recruiter.patch(path, json={"scheduled_start": soon(days=2)}))
+    again = json_body(clients.recruiter.patch(path, json={"scheduled_start": soon(days=2)}))
     assert (again["status"], again["schedule_version"]) == ("scheduled", 2)
     kinds = ["session.created", "session.moved", "session.rescheduled"]
     assert [len(pushed(invited["id"], kind)) for kind in kinds] == [1, 1, 1]
 
 
-def test_times_come_back_in_utc(ask: Asking) -> None:
-    body = ask.new_session(scheduled_start="2031-07-01T12:00:00+05:30")
-    made = done(ask.recruiter.post("/api/sessions", json=body), 201)
+def test_times_come_back_in_utc(clients: Clients) -> None:
+    body = clients.new_session(scheduled_start="2031-07-01T12:00:00+05:30")
+    made = json_body(clients.recruiter.post("/api/sessions", json=body), 201)
     assert made["scheduled_start"] == "2031-07-01T06:30:00Z"
     assert pushed(made["id"], "session.created")[0]["scheduled_start"] == made["scheduled_start"]
 
 
-def test_who_sees_a_session(ask: Asking, api: Api) -> None:
-    stranger = asking(api)
-    session_id = a_session(ask.people, "completed", score=71, decision="advance", decided_at=now(), legal_hold=True)
+def test_who_sees_a_session(clients: Clients, api: Api) -> None:
+    stranger = new_clients(api)
+    session_id = a_session(clients.people, "completed", score=71, decision="advance", decided_at=now(), legal_hold=True)
     path = f"/api/sessions/{session_id}"
     for role in ("admin", "recruiter", "interviewer"):
-        seen = done(ask.by(role).get(path))
+        seen = json_body(clients.by(role).get(path))
         assert [seen[name] for name in CONFIDENTIAL[:2]] == [71, "advance"]
         assert seen["legal_hold"] is True
-    for shown in (done(ask.candidate.get(path)), *done(ask.candidate.get("/api/sessions"))["items"]):
+    for shown in (json_body(clients.candidate.get(path)), *json_body(clients.candidate.get("/api/sessions"))["items"]):
         assert [shown[name] for name in CONFIDENTIAL] == [None] * 4
     for role in ("interviewer", "candidate"):
         client = stranger.by(role)
@@ -78,56 +78,56 @@ def test_who_sees_a_session(ask: Asking, api: Api) -> None:
             client.get(f"{path}/events"),
             client.post(f"{path}/status", json={"status": "cancelled"}),
             client.post(f"{path}/activity"),
-            client.post(f"{path}/answers", json={"question_id": ask.people.question_ids[0]}),
+            client.post(f"{path}/answers", json={"question_id": clients.people.question_ids[0]}),
             client.post(f"{path}/feedback", json={"recommendation": "yes"}),
         ):
             refused(answer, 404, session_id)
         refused(client.patch(path, json={"legal_hold": False}), 403, role)
-        assert done(client.get("/api/sessions"))["items"] == []
+        assert json_body(client.get("/api/sessions"))["items"] == []
     missing = f"/api/sessions/{uuid4()}"
-    refused(ask.admin.get(missing), 404)
-    refused(ask.admin.patch(missing, json={"legal_hold": True}), 404)
-    refused(ask.admin.post(f"{missing}/status", json={"status": "cancelled"}), 404)
+    refused(clients.admin.get(missing), 404)
+    refused(clients.admin.patch(missing, json={"legal_hold": True}), 404)
+    refused(clients.admin.post(f"{missing}/status", json={"status": "cancelled"}), 404)
 
 
-def test_the_candidates_first_look_is_remembered_once(ask: Asking) -> None:
-    session_id = a_session(ask.people, "invited", scheduled_start=None, scheduled_end=None)
+def test_the_candidates_first_get_sets_opened_at_once(clients: Clients) -> None:
+    session_id = a_session(clients.people, "invited", scheduled_start=None, scheduled_end=None)
     path = f"/api/sessions/{session_id}"
     for role in ("admin", "recruiter", "interviewer"):
-        assert done(ask.by(role).get(path))["opened_at"] is None
-    done(ask.candidate.get("/api/sessions"))
-    looks = all_at_once(lambda _: done(ask.candidate.get(path)), range(5))
-    opened = done(ask.candidate.get(path))["opened_at"]
+        assert json_body(clients.by(role).get(path))["opened_at"] is None
+    json_body(clients.candidate.get("/api/sessions"))
+    replies = all_at_once(lambda _: json_body(clients.candidate.get(path)), range(5))
+    opened = json_body(clients.candidate.get(path))["opened_at"]
     assert opened
-    assert {look["opened_at"] for look in looks} <= {opened, None}
+    assert {reply["opened_at"] for reply in replies} <= {opened, None}
     assert [change["changed"] for change in pushed(session_id, "session.updated")] == [["opened_at"]]
 
 
-def test_the_last_id_is_older_than_what_a_read_causes(ask: Asking) -> None:
-    session_id = a_session(ask.people)
-    answer = ask.candidate.get(f"/api/sessions/{session_id}")
-    newest = done(ask.recruiter.get("/api/sessions", params={"limit": 1}))["last_id"]
+def test_the_last_id_precedes_pushes_caused_by_the_read(clients: Clients) -> None:
+    session_id = a_session(clients.people)
+    answer = clients.candidate.get(f"/api/sessions/{session_id}")
+    newest = json_body(clients.recruiter.get("/api/sessions", params={"limit": 1}))["last_id"]
     assert int(answer.headers["last-id"]) < newest
 
 
-def test_an_illegal_move_names_both_states(ask: Asking) -> None:
-    path = f"/api/sessions/{a_session(ask.people, 'completed')}/status"
-    answer = ask.candidate.post(path, json={"status": "in_progress"})
+def test_an_illegal_move_names_both_states(clients: Clients) -> None:
+    path = f"/api/sessions/{a_session(clients.people, 'completed')}/status"
+    answer = clients.candidate.post(path, json={"status": "in_progress"})
     body = refused(answer, 409, "completed", "in_progress")
     assert (body["old"], body["new"]) == ("completed", "in_progress")
 
 
-def test_a_move_by_the_wrong_role(ask: Asking) -> None:
-    session_id = a_session(ask.people)
+def test_a_move_by_the_wrong_role(clients: Clients) -> None:
+    session_id = a_session(clients.people)
     path = f"/api/sessions/{session_id}/status"
     for role in ("recruiter", "admin"):
-        refused(ask.by(role).post(path, json={"status": "in_progress"}), 403, "candidate", "interviewer", role)
-    refused(ask.admin.post(path, json={"status": "no_show"}), 403, "recruiter")
-    names(ask.candidate.post(path, json={"status": "sleeping"}), "status")
-    names(ask.candidate.post(path, json={"status": "cancelled", "no_show_party": "candidate"}), "no_show_party")
-    names(ask.candidate.post(path, json={"status": "cancelled", "scheduled_start": soon()}), "scheduled_start")
+        refused(clients.by(role).post(path, json={"status": "in_progress"}), 403, "candidate", "interviewer", role)
+    refused(clients.admin.post(path, json={"status": "no_show"}), 403, "recruiter")
+    names(clients.candidate.post(path, json={"status": "sleeping"}), "status")
+    names(clients.candidate.post(path, json={"status": "cancelled", "no_show_party": "candidate"}), "no_show_party")
+    names(clients.candidate.post(path, json={"status": "cancelled", "scheduled_start": soon()}), "scheduled_start")
     assert pushed(session_id) == []
-    moved = done(ask.candidate.post(path, json={"status": "in_progress"}))
+    moved = json_body(clients.candidate.post(path, json={"status": "in_progress"}))
     assert moved["status"] == "in_progress"
     assert moved["score"] is None
     assert [(m["previous"], m["status"], m["by"]) for m in pushed(session_id)] == [
@@ -135,29 +135,29 @@ def test_a_move_by_the_wrong_role(ask: Asking) -> None:
     ]
 
 
-def test_of_many_same_moves_at_once_one_is_made(ask: Asking) -> None:
-    session_id = a_session(ask.people)
+def test_of_concurrent_equal_moves_one_succeeds(clients: Clients) -> None:
+    session_id = a_session(clients.people)
     path = f"/api/sessions/{session_id}/status"
-    answers = all_at_once(lambda _: ask.candidate.post(path, json={"status": "in_progress"}), range(6))
+    answers = all_at_once(lambda _: clients.candidate.post(path, json={"status": "in_progress"}), range(6))
     assert sorted(a.status_code for a in answers) == [200] + [409] * 5
     assert len(pushed(session_id, "session.moved")) == 1
 
 
-def test_the_other_open_session_is_named(ask: Asking) -> None:
-    answers = all_at_once(lambda _: ask.recruiter.post("/api/sessions", json=ask.new_session()), range(6))
+def test_a_conflict_names_the_other_open_session(clients: Clients) -> None:
+    answers = all_at_once(lambda _: clients.recruiter.post("/api/sessions", json=clients.new_session()), range(6))
     [made] = [answer.json()["id"] for answer in answers if answer.status_code == 201]
     for answer in answers:
         if answer.status_code != 201:
             assert refused(answer, 409, made)["session_id"] == made
 
 
-def test_of_many_bookings_at_once_one_is_made(ask: Asking, api: Api) -> None:
+def test_of_concurrent_bookings_one_succeeds(clients: Clients, api: Api) -> None:
     """They would wait for each other for good; PostgreSQL then ends all but one as a deadlock."""
-    start, interviewer = soon(days=3), ask.people.interviewer_id
-    others = [asking(api) for _ in range(8)]
+    start, interviewer = soon(days=3), clients.people.interviewer_id
+    others = [new_clients(api) for _ in range(8)]
 
-    def book(other: Asking) -> Any:
-        return ask.recruiter.post(
+    def book(other: Clients) -> Any:
+        return clients.recruiter.post(
             "/api/sessions", json=other.new_session(scheduled_start=start, interviewer_id=interviewer)
         )
 
@@ -168,61 +168,69 @@ def test_of_many_bookings_at_once_one_is_made(ask: Asking, api: Api) -> None:
             assert refused(answer, 409, made, "booked")["session_id"] == made
 
 
-def test_a_start_without_a_schedule_names_who_is_in_the_way_now(ask: Asking, api: Api) -> None:
-    other, third = asking(api), asking(api)
-    a_session(third.people, interviewer_id=ask.people.interviewer_id)  # in two hours: not in the way
-    busy = a_session(other.people, "in_progress", interviewer_id=ask.people.interviewer_id)
-    invited = a_session(ask.people, "invited", scheduled_start=None, scheduled_end=None)
-    answer = ask.candidate.post(f"/api/sessions/{invited}/status", json={"status": "in_progress"})
+def test_starting_without_a_schedule_names_the_current_conflict(clients: Clients, api: Api) -> None:
+    other, third = new_clients(api), new_clients(api)
+    a_session(third.people, interviewer_id=clients.people.interviewer_id)  # in two hours: not in the way
+    busy = a_session(other.people, "in_progress", interviewer_id=clients.people.interviewer_id)
+    invited = a_session(clients.people, "invited", scheduled_start=None, scheduled_end=None)
+    answer = clients.candidate.post(f"/api/sessions/{invited}/status", json={"status": "in_progress"})
     assert refused(answer, 409, busy)["session_id"] == str(busy)
 
 
-def test_only_what_waits_can_be_rescheduled_and_only_what_ended_decided(ask: Asking) -> None:
-    path = f"/api/sessions/{a_session(ask.people)}"
-    refused(ask.recruiter.patch(path, json={"decision": "advance"}), 409, "scheduled")
-    names(ask.recruiter.patch(path, json={"scheduled_start": None}), "scheduled_start")
-    names(ask.recruiter.patch(path, json={"invitation_expires_at": soon()}), "invitation_expires_at")
-    names(ask.recruiter.patch(path, json={"reason": "none"}), "body")
-    done(ask.candidate.post(f"{path}/status", json={"status": "cancelled", "reason": "ill"}))
-    refused(ask.recruiter.patch(path, json={"scheduled_start": soon()}), 409, "cancelled")
-    decided = done(ask.recruiter.patch(path, json={"decision": "hold", "legal_hold": True}))
+def test_rescheduling_needs_a_pending_and_deciding_a_finished_session(clients: Clients) -> None:
+    path = f"/api/sessions/{a_session(clients.people)}"
+    refused(clients.recruiter.patch(path, json={"decision": "advance"}), 409, "scheduled")
+    names(clients.recruiter.patch(path, json={"scheduled_start": None}), "scheduled_start")
+    names(clients.recruiter.patch(path, json={"invitation_expires_at": soon()}), "invitation_expires_at")
+    names(clients.recruiter.patch(path, json={"reason": "none"}), "body")
+    json_body(clients.candidate.post(f"{path}/status", json={"status": "cancelled", "reason": "ill"}))
+    refused(clients.recruiter.patch(path, json={"scheduled_start": soon()}), 409, "cancelled")
+    decided = json_body(clients.recruiter.patch(path, json={"decision": "hold", "legal_hold": True}))
     assert (decided["decision"], decided["legal_hold"]) == ("hold", True)
-    names(ask.recruiter.patch(path, json={"decision": "maybe"}), "decision")
+    names(clients.recruiter.patch(path, json={"decision": "maybe"}), "decision")
 
 
-def test_signs_of_life_answers_and_feedback(ask: Asking) -> None:
-    session_id = a_session(ask.people)
-    path, question = f"/api/sessions/{session_id}", ask.people.question_ids[0]
-    refused(ask.candidate.post(f"{path}/activity"), 409, "scheduled")
-    refused(ask.candidate.post(f"{path}/answers", json={"question_id": question, "text": "x"}), 409, "scheduled")
-    refused(ask.interviewer.post(f"{path}/feedback", json={"recommendation": "yes"}), 409, "scheduled")
-    done(ask.candidate.post(f"{path}/status", json={"status": "in_progress"}))
+def test_activity_answers_and_feedback(clients: Clients) -> None:
+    session_id = a_session(clients.people)
+    path, question = f"/api/sessions/{session_id}", clients.people.question_ids[0]
+    refused(clients.candidate.post(f"{path}/activity"), 409, "scheduled")
+    refused(clients.candidate.post(f"{path}/answers", json={"question_id": question, "text": "x"}), 409, "scheduled")
+    refused(clients.interviewer.post(f"{path}/feedback", json={"recommendation": "yes"}), 409, "scheduled")
+    json_body(clients.candidate.post(f"{path}/status", json={"status": "in_progress"}))
     for role in ("interviewer", "recruiter", "admin"):
-        refused(ask.by(role).post(f"{path}/activity"), 403, role)
+        refused(clients.by(role).post(f"{path}/activity"), 403, role)
     for _ in range(3):
-        assert ask.candidate.post(f"{path}/activity").status_code == 204
+        assert clients.candidate.post(f"{path}/activity").status_code == 204
     assert len(pushed(session_id, "session.updated")) == 1
     for role in ("recruiter", "admin"):
-        refused(ask.by(role).post(f"{path}/answers", json={"question_id": question, "score": 1}), 403, role)
-    refused(ask.candidate.post(f"{path}/answers", json={"question_id": question, "score": 5}), 403)
-    refused(ask.candidate.post(f"{path}/answers", json={"question_id": question, "source": "human"}), 403)
-    done(ask.candidate.post(f"{path}/answers", json={"question_id": question, "text": "so", "seconds": 3}), 201)
-    done(ask.interviewer.post(f"{path}/answers", json={"answers": [{"question_id": question, "score": 4}]}), 201)
-    strange, most = asking(ask.api, questions=1).people.question_ids[0], {"question_id": question, "score": 5.01}
-    names(ask.interviewer.post(f"{path}/answers", json={"question_id": strange}), "answers.0.question_id")
-    names(ask.interviewer.post(f"{path}/answers", json={"answers": [most]}), "answers.0.score")
-    names(ask.interviewer.post(f"{path}/answers", json={"answers": []}), "answers")
+        refused(clients.by(role).post(f"{path}/answers", json={"question_id": question, "score": 1}), 403, role)
+    refused(clients.candidate.post(f"{path}/answers", json={"question_id": question, "score": 5}), 403)
+    refused(clients.candidate.post(f"{path}/answers", json={"question_id": question, "source": "human"}), 403)
+    json_body(
+        clients.candidate.post(f"{path}/answers", json={"question_id": question, "text": "so", "seconds": 3}), 201
+    )
+    json_body(
+        clients.interviewer.post(f"{path}/answers", json={"answers": [{"question_id": question, "score": 4}]}), 201
+    )
+    strange, most = (
+        new_clients(clients.api, questions=1).people.question_ids[0],
+        {"question_id": question, "score": 5.01},
+    )
+    names(clients.interviewer.post(f"{path}/answers", json={"question_id": strange}), "answers.0.question_id")
+    names(clients.interviewer.post(f"{path}/answers", json={"answers": [most]}), "answers.0.score")
+    names(clients.interviewer.post(f"{path}/answers", json={"answers": []}), "answers")
     for bad in (-1, "NaN", 1e9, 0.001):
-        names(ask.interviewer.post(f"{path}/answers", json=most | {"score": bad}), "answers.0.score")
-    assert done(ask.interviewer.post(f"{path}/status", json={"status": "completed"}))["score"] == 80
+        names(clients.interviewer.post(f"{path}/answers", json=most | {"score": bad}), "answers.0.score")
+    assert json_body(clients.interviewer.post(f"{path}/status", json={"status": "completed"}))["score"] == 80
     for role in ("candidate", "recruiter", "admin"):
-        refused(ask.by(role).post(f"{path}/feedback", json={"recommendation": "yes"}), 403, role)
-    names(ask.interviewer.post(f"{path}/feedback", json={"recommendation": "perhaps"}), "recommendation")
-    done(ask.interviewer.post(f"{path}/feedback", json={"recommendation": "strong_yes", "comment": "!"}), 201)
-    done(ask.recruiter.patch(path, json={"decision": "advance"}))
+        refused(clients.by(role).post(f"{path}/feedback", json={"recommendation": "yes"}), 403, role)
+    names(clients.interviewer.post(f"{path}/feedback", json={"recommendation": "perhaps"}), "recommendation")
+    json_body(clients.interviewer.post(f"{path}/feedback", json={"recommendation": "strong_yes", "comment": "!"}), 201)
+    json_body(clients.recruiter.patch(path, json={"decision": "advance"}))
     shown = {
-        role: [event["kind"] for event in done(ask.by(role).get(f"{path}/events"))["items"]] for role in ask.people.ids
+        role: [event["kind"] for event in json_body(clients.by(role).get(f"{path}/events"))["items"]]
+        for role in clients.people.ids
     }
     assert shown["candidate"] == ["moved", "moved"]
     assert shown["interviewer"] == shown["admin"] == ["moved", "moved", "feedback", "updated"]
-    refused(asking(ask.api).candidate.get(f"{path}/events"), 404)
+    refused(new_clients(clients.api).candidate.get(f"{path}/events"), 404)

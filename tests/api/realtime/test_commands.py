@@ -26,7 +26,7 @@ def recruiter(people: make.People) -> str:
     return token(people.ids["recruiter"])
 
 
-async def test_what_each_version_knows(api: Api, recruiter: str) -> None:
+async def test_commands_of_each_version(api: Api, recruiter: str) -> None:
     """1.0 subscribes without an id and unsubscribes by destination; only 1.2 has the header ack."""
     async with await Client.open(api.ws) as old, await Client.open(api.ws) as new:
         await old.connect(recruiter, **{"accept-version": "1.0"})
@@ -48,30 +48,30 @@ async def test_what_each_version_knows(api: Api, recruiter: str) -> None:
         assert await new.receipts(1) == ["nacked"]
 
 
-async def test_frames_come_joined_cut_and_binary(api: Api, recruiter: str) -> None:
+async def test_frames_may_come_joined_split_and_binary(api: Api, recruiter: str) -> None:
     """Frames behind CONNECT in its message, each octet in a message of its own, EOLs in between, bytes for text."""
     hello = frame("CONNECT", {"accept-version": "1.2", "passcode": recruiter})
     joined = hello + b"\n\r\n" + frame("SUBSCRIBE", id="1", destination="/topic/flows", receipt="a\nb:c")
     async with await Client.open(api.ws) as client:
-        await client.say((joined + frame("BEGIN", transaction="t", receipt="begun")).decode())
+        await client.send_text((joined + frame("BEGIN", transaction="t", receipt="begun")).decode())
         await client.next("CONNECTED")
         assert await client.receipts(2) == ["a\nb:c", "begun"]
     async with await Client.open(api.ws) as client:
         for octet in range(len(joined)):
-            await client.say(joined[octet : octet + 1])
-        await client.say("\n")
+            await client.send_text(joined[octet : octet + 1])
+        await client.send_text("\n")
         await client.next("CONNECTED")
         await client.next("RECEIPT")
-        await client.say(b"\r\n\n")
+        await client.send_text(b"\r\n\n")
         body = '{"status": "gelöscht"}'.encode()
         send = frame("SEND", {}, body, destination="/app/nowhere", receipt="sent")
         at = send.index("ö".encode()) + 1  # inside a character, which no text message could carry
-        await client.say(send[:at])
-        await client.say(send[at:] + b"\n" + send)
+        await client.send_text(send[:at])
+        await client.send_text(send[at:] + b"\n" + send)
         assert await client.receipts(2) == ["sent", "sent"]
 
 
-async def test_every_command_gives_its_receipt_in_order(api: Api, recruiter: str) -> None:
+async def test_every_command_gets_its_receipt_in_order(api: Api, recruiter: str) -> None:
     commands = [
         ("SUBSCRIBE", {"id": "1", "destination": "/topic/flows", "ack": "client"}),
         ("SEND", {"destination": "/app/nowhere"}),
@@ -90,12 +90,12 @@ async def test_every_command_gives_its_receipt_in_order(api: Api, recruiter: str
     async with await Client.open(api.ws) as client:
         await client.connect(recruiter)
         frames = [frame(command, headers, receipt=f"{n} é") for n, (command, headers) in enumerate(commands)]
-        await client.say(b"".join(frames).decode())
+        await client.send_text(b"".join(frames).decode())
         assert await client.receipts(len(commands)) == [f"{n} é" for n in range(len(commands))]
         assert await client.closed() == 1000
 
 
-async def test_a_receipt_of_subscribe_says_where_messages_begin(api: Api, recruiter: str) -> None:
+async def test_the_receipt_of_subscribe_has_the_last_id(api: Api, recruiter: str) -> None:
     """While pushes go on, every one with an id above last-id comes, in order and once, and none at or below it."""
     stop = asyncio.Event()
 
@@ -131,20 +131,22 @@ async def test_an_error_names_the_frame_it_is_about(api: Api, recruiter: str) ->
     async with await Client.open(api.ws) as client:
         await client.connect(recruiter)
         bad = frame("SEND", destination="/topic/sessions", receipt="bad")
-        await client.say((frame("ACK", id="1", receipt="good") + bad + frame("ACK", id="1", receipt="late")).decode())
+        await client.send_text(
+            (frame("ACK", id="1", receipt="good") + bad + frame("ACK", id="1", receipt="late")).decode()
+        )
         assert await client.receipts(1) == ["good"]
         error, code = await client.refused()
         assert (error.headers["receipt-id"], code) == ("bad", 4403)
     async with await Client.open(api.ws) as client:
         await client.connect(recruiter)
-        await client.say(frame("ACK", id="1", receipt="good").decode() + "FLY\n\n\0")
+        await client.send_text(frame("ACK", id="1", receipt="good").decode() + "FLY\n\n\0")
         assert await client.receipts(1) == ["good"]
         error, code = await client.refused()
         assert "receipt-id" not in error.headers, "a frame that cannot be read is not the one before it"
         assert code == 1002
 
 
-async def test_what_is_quoted_in_an_error_is_short_and_harmless(api: Api, recruiter: str) -> None:
+async def test_errors_quote_client_input_shortened_and_escaped(api: Api, recruiter: str) -> None:
     async with await Client.open(api.ws) as client:
         await client.connect(recruiter)
         await client.do("SEND", destination="/topic/\r\n\\x:" + "é" * 20_000)
@@ -155,7 +157,7 @@ async def test_what_is_quoted_in_an_error_is_short_and_harmless(api: Api, recrui
 
 
 @pytest.mark.parametrize(
-    ("frames", "said"),
+    ("frames", "message"),
     [
         ([("SEND", {"destination": "/app/x", "transaction": "t"})], "no such transaction"),
         ([("COMMIT", {"transaction": "t"})], "no such transaction"),
@@ -168,19 +170,19 @@ async def test_what_is_quoted_in_an_error_is_short_and_harmless(api: Api, recrui
         ([("MESSAGE", {"destination": "/x"})], "unknown command"),
     ],
 )
-async def test_what_breaks_the_protocol(
-    api: Api, recruiter: str, frames: list[tuple[str, dict[str, str]]], said: str
+async def test_protocol_errors(
+    api: Api, recruiter: str, frames: list[tuple[str, dict[str, str]]], message: str
 ) -> None:
     async with await Client.open(api.ws) as client:
         await client.connect(recruiter)
         for command, headers in frames:
             await client.do(command, headers)
         error, code = await client.refused()
-        assert said in error.headers["message"]
+        assert message in error.headers["message"]
         assert code == 1002
 
 
-async def test_transactions_hold_their_frames(api: Api, people: make.People, recruiter: str) -> None:
+async def test_transactions_keep_frames_until_commit(api: Api, people: make.People, recruiter: str) -> None:
     """An aborted SEND does nothing; a committed one moves the session, in order with the others."""
     with transaction() as db:
         session = make.session(db, now=datetime.now(UTC), people=make.people(db))
@@ -205,8 +207,8 @@ async def test_transactions_hold_their_frames(api: Api, people: make.People, rec
         assert (bodies["problems"]["data"]["request"], bodies["problems"]["data"]["status"]) == ("2", 422)
 
 
-async def test_transactions_are_bounded(api: Api, recruiter: str) -> None:
-    for body, count, said in ((b"x" * 30_000, 3, "WS_FRAME_BYTES (65536)"), (b"", 101, "more than 100 frames")):
+async def test_transactions_have_limits(api: Api, recruiter: str) -> None:
+    for body, count, message in ((b"x" * 30_000, 3, "WS_FRAME_BYTES (65536)"), (b"", 101, "more than 100 frames")):
         async with await Client.open(api.ws) as client:
             await client.connect(recruiter)
             for number in range(count):
@@ -214,11 +216,11 @@ async def test_transactions_are_bounded(api: Api, recruiter: str) -> None:
                     await client.do("BEGIN", transaction=f"t{number}")
                 await client.do("SEND", {}, body, destination="/app/x", transaction=f"t{number % 2}")
             error, code = await client.refused()
-            assert said in error.headers["message"]
+            assert message in error.headers["message"]
             assert code == 4429
 
 
-async def test_the_token_may_end_while_a_subscription_is_authorised(api: Api, people: make.People) -> None:
+async def test_the_token_may_expire_while_a_subscription_is_authorised(api: Api, people: make.People) -> None:
     with transaction() as db:
         session = make.session(db, now=datetime.now(UTC), people=make.people(db))
     async with await Client.open(api.ws) as client:

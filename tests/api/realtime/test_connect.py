@@ -76,7 +76,7 @@ async def test_a_bad_heart_beat_is_refused(api: Api, recruiter: str, header: str
         assert code == 1002
 
 
-async def test_nothing_goes_before_connect(api: Api) -> None:
+async def test_commands_before_connect_are_refused(api: Api) -> None:
     for command in ("SEND", "SUBSCRIBE", "DISCONNECT"):
         async with await Client.open(api.ws) as client:
             await client.do(command, destination="/app/x", id="x", receipt="early")
@@ -85,7 +85,7 @@ async def test_nothing_goes_before_connect(api: Api) -> None:
             assert (error.headers["receipt-id"], code) == ("early", 1002)
 
 
-async def test_connect_comes_once(api: Api, recruiter: str) -> None:
+async def test_a_second_connect_is_refused(api: Api, recruiter: str) -> None:
     async with await Client.open(api.ws) as client:
         await client.connect(recruiter)
         await client.do("CONNECT", {"accept-version": "1.2", "passcode": recruiter})

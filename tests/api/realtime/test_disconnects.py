@@ -14,7 +14,7 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from api.realtime import commands, connection, wire
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from core.clock import utcnow
 from core.db import transaction
 from core.events import ACCOUNTS, AccountChanged
@@ -49,14 +49,14 @@ async def edge(database: str) -> AsyncIterator[Edge]:
         await here.empty()
         await until(lambda: len(asyncio.all_tasks()) <= before, "no task of a connection is left")
 
-        def kept() -> list[Connection]:
+        def kept() -> list[StompConnection]:
             gc.collect()
-            return [one for one in gc.get_objects() if isinstance(one, Connection)]
+            return [one for one in gc.get_objects() if isinstance(one, StompConnection)]
 
         await until(lambda: not kept(), "no connection is kept by a timer or anything else")
 
 
-async def test_two_hundred_come_and_go(edge: Edge, people: make.People) -> None:
+async def test_two_hundred_connections_open_and_close(edge: Edge, people: make.People) -> None:
     """In every way to go: politely, by closing, by dying, by being refused; half of them with subscriptions."""
     bearer = token(people.ids["recruiter"])
 
@@ -75,49 +75,49 @@ async def test_two_hundred_come_and_go(edge: Edge, people: make.People) -> None:
             case 2:
                 client.reset()
             case 3:
-                await client.say("FLY\n\n\0")
+                await client.send_text("FLY\n\n\0")
                 assert (await client.refused())[1] == 1002
 
     for start in range(0, 200, 20):
         await asyncio.gather(*(visit(number) for number in range(start, start + 20)))
 
 
-async def test_a_client_dies_in_the_middle_of_a_frame(edge: Edge, people: make.People) -> None:
+async def test_a_client_disconnects_in_the_middle_of_a_frame(edge: Edge, people: make.People) -> None:
     client = await edge.client(token(people.ids["recruiter"]))
     await client.subscribe("/topic/flows")
-    await client.say("SEND\ndestination:/app/x\n\nhal")
+    await client.send_text("SEND\ndestination:/app/x\n\nhal")
     client.ws.transport.write(b"\x81\xfe")
     assert edge.hub.counts() == (1, 1)
     client.reset()
     await edge.empty()
 
 
-async def test_a_client_dies_while_its_subscription_is_authorised(
+async def test_a_client_disconnects_while_its_subscription_is_authorised(
     edge: Edge, people: make.People, session: UUID
 ) -> None:
     client = await edge.client(token(people.ids["recruiter"]))
     with locked("sessions"):
         await client.do("SUBSCRIBE", id="s", destination=f"/topic/session/{session}")
-        await waiting_for_a_lock()
+        await is_blocked_by_lock()
         client.reset()
         await until(lambda: not edge.sockets, "its socket is gone while the database still thinks")
     await edge.empty()
 
 
-async def waiting_for_a_lock() -> None:
+async def is_blocked_by_lock() -> None:
     """Until somebody waits for a lock that a test holds."""
     waits = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
 
-    def any_waits() -> Any:
+    def any_blocked() -> Any:
         with transaction() as db:
             return db.scalar(waits)
 
-    await until(any_waits, "somebody waits for the lock")
+    await until(any_blocked, "somebody waits for the lock")
 
 
-async def test_a_withdrawn_token_does_not_slip_in_between(edge: Edge, people: make.People) -> None:
+async def test_a_token_revoked_during_sign_in_is_refused(edge: Edge, people: make.People) -> None:
     """The change is routed after the connection joined and before its sign-in has read the user."""
     user = people.ids["interviewer"]
     client = await edge.client()
@@ -131,7 +131,7 @@ async def test_a_withdrawn_token_does_not_slip_in_between(edge: Edge, people: ma
     assert code == 4401
 
 
-async def test_an_old_change_does_not_end_a_new_token(edge: Edge, people: make.People) -> None:
+async def test_an_old_account_event_does_not_revoke_a_new_token(edge: Edge, people: make.People) -> None:
     """A log that is read late brings changes from before the sign-in; other people's changes are not one's own."""
     user = people.ids["interviewer"]
     with transaction() as db:
@@ -144,7 +144,7 @@ async def test_an_old_change_does_not_end_a_new_token(edge: Edge, people: make.P
     client.reset()
 
 
-async def test_a_batch_is_cut_where_the_token_ends(edge: Edge, people: make.People) -> None:
+async def test_nothing_after_the_revocation_in_a_batch_is_delivered(edge: Edge, people: make.People) -> None:
     """What a batch brings before the change is written, in order, then ERROR, then the close; nothing after it."""
     user = people.ids["recruiter"]
     client = await edge.client(token(user))
@@ -156,7 +156,9 @@ async def test_a_batch_is_cut_where_the_token_ends(edge: Edge, people: make.Peop
     assert (await client.refused())[1] == 4401
 
 
-async def test_while_the_database_is_away(edge: Edge, people: make.People, session: UUID, database: str) -> None:
+async def test_connections_during_a_database_outage(
+    edge: Edge, people: make.People, session: UUID, database: str
+) -> None:
     """Connecting and subscribing are refused with "come again", and who is there already stays."""
     bearer = token(people.ids["recruiter"])
     there, subscribing, connecting = await edge.client(bearer), await edge.client(bearer), await edge.client()
@@ -174,7 +176,7 @@ async def test_while_the_database_is_away(edge: Edge, people: make.People, sessi
     there.reset()
 
 
-async def test_nobody_connects_before_the_log_is_read(
+async def test_connect_waits_until_the_log_is_read(
     database: str, people: make.People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A relay that cannot read at the start would lose messages in silence; once it reads, all is well."""
@@ -194,7 +196,7 @@ async def test_nobody_connects_before_the_log_is_read(
         client.reset()
 
 
-async def test_time_is_a_limit_too(database: str, people: make.People) -> None:
+async def test_the_time_to_send_is_limited(database: str, people: make.People) -> None:
     """With no limit of bytes, one write that takes too long closes; nobody waits longer for the close itself."""
     async with edge_here(database, ws_queue_bytes=0, ws_send_seconds=0.5) as here:
         bearer = token(people.ids["recruiter"])
@@ -212,9 +214,9 @@ async def test_time_is_a_limit_too(database: str, people: make.People) -> None:
         await here.empty()
 
 
-@pytest.mark.parametrize("said", ["FLY\n\n\0", "DISCONNECT\n\n\0", ""])
-async def test_an_end_that_nobody_reads_holds_nothing_up(
-    database: str, people: make.People, monkeypatch: pytest.MonkeyPatch, said: str
+@pytest.mark.parametrize("last_frame", ["FLY\n\n\0", "DISCONNECT\n\n\0", ""])
+async def test_closing_an_unread_socket_does_not_block(
+    database: str, people: make.People, monkeypatch: pytest.MonkeyPatch, last_frame: str
 ) -> None:
     """A client that reads nothing is refused, or says goodbye, or closes: its socket is dropped all the same."""
     monkeypatch.setattr(connection, "_CLOSE_SECONDS", 0.3)
@@ -224,14 +226,16 @@ async def test_an_end_that_nobody_reads_holds_nothing_up(
         await client.subscribe("/topic/flows")
         last = await asyncio.to_thread(publish, *[flow_state(200_000) for _ in range(50)])
         await until(lambda: here.hub.cursor == last, "they were routed")
-        if said:
-            await client.say(said)
+        if last_frame:
+            await client.send_text(last_frame)
         else:
             client.ws.transport.write(WebSocketFrame(Opcode.CLOSE, b"").serialize(mask=True))
         await here.empty()
 
 
-async def test_a_client_is_not_silent_while_it_waits_for_us(database: str, people: make.People, session: UUID) -> None:
+async def test_heart_beats_are_not_missed_while_a_frame_is_processed(
+    database: str, people: make.People, session: UUID
+) -> None:
     """What takes the database long is no fault of the client's, whose heart-beats are not read meanwhile."""
     async with edge_here(database, ws_heart_beat_ms=100) as here:
         client = await here.client()
@@ -239,7 +243,7 @@ async def test_a_client_is_not_silent_while_it_waits_for_us(database: str, peopl
         with locked("sessions"):
             await client.do("SUBSCRIBE", id="s", destination=f"/topic/session/{session}", receipt="r")
             began = time.monotonic()
-            await waiting_for_a_lock()
+            await is_blocked_by_lock()
             await until(lambda: time.monotonic() - began > 0.6, "twice a client's patience has passed")
         assert await client.receipts(1) == ["r"]
         client.reset()

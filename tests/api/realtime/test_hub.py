@@ -106,7 +106,7 @@ def test_every_subscription_gets_its_rows_in_order(taken: list[Any], gap: int) -
     assert hub.counts() == (0, 0)
 
 
-def test_account_changes_reach_the_users_connections_only() -> None:
+def test_account_events_reach_only_the_users_connections() -> None:
     hub, mine, other = Hub(), Consumer(), Consumer()
     hub.join(mine, 7)
     hub.join(other, 8)
@@ -118,7 +118,7 @@ def test_account_changes_reach_the_users_connections_only() -> None:
     assert hub.counts() == (0, 0)
 
 
-def test_a_restored_log_is_told_to_all() -> None:
+def test_a_restored_log_sends_resync_to_all() -> None:
     hub, consumer = Hub(), Consumer()
     hub.move_to(Position(900))
     hub.add(subscription(consumer, KEYS[0]))

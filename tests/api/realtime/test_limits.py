@@ -18,7 +18,7 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from api.realtime import commands
-from api.realtime.connection import Connection
+from api.realtime.connection import StompConnection
 from api.realtime.hub import Hub
 from core.clock import utcnow
 from core.db import transaction
@@ -54,7 +54,7 @@ def recruiter(shared_database: Database) -> str:
         return token(make.people(db).ids["recruiter"])
 
 
-async def test_beats_both_ways_and_none(tight: Api, recruiter: str) -> None:
+async def test_heart_beats_both_ways_and_none(tight: Api, recruiter: str) -> None:
     """Who wants beats gets them while idle, who wants none gets none, who promises some and is silent is closed."""
     wanting, quiet, silent, beating = [await Client.open(tight.ws) for _ in range(4)]
     began = time.monotonic()
@@ -64,7 +64,7 @@ async def test_beats_both_ways_and_none(tight: Api, recruiter: str) -> None:
 
     async def beat() -> None:
         while True:
-            await beating.say("\n")
+            await beating.send_text("\n")
             await asyncio.sleep(0.1)
 
     beats, end = asyncio.create_task(beat()), asyncio.create_task(silent.refused())
@@ -85,7 +85,7 @@ async def test_beats_both_ways_and_none(tight: Api, recruiter: str) -> None:
         client.reset()
 
 
-class Recorder:
+class RecordingSocket:
     """A socket that takes everything and notes when."""
 
     def __init__(self) -> None:
@@ -105,25 +105,25 @@ class Recorder:
         """Nothing to do."""
 
 
-async def test_no_beats_are_sent_while_busy() -> None:
+async def test_no_heart_beats_are_sent_between_frequent_messages() -> None:
     """A heart-beat goes out only after nine tenths of an interval without any frame, and never later."""
-    socket = Recorder()
-    connection = Connection(socket, Hub(), Settings(ws_connect_seconds=0), commands)
-    connection.speak("1.2", 100, 0)
+    socket = RecordingSocket()
+    connection = StompConnection(socket, Hub(), Settings(ws_connect_seconds=0), commands)
+    connection.use_version("1.2", 100, 0)
     for _ in range(50):
         connection.deliver(b"busy")
         await asyncio.sleep(0.01)
     await until(lambda: [one for _, one in socket.written[-3:]] == [b"\n"] * 3, "three beats come when idle")
-    connection.gone()
+    connection.socket_closed()
     for (before, _), (at, what) in itertools.pairwise(socket.written):
         assert what == b"busy" or at - before >= 0.089
 
 
-async def test_who_never_connects(tight: Api, recruiter: str) -> None:
+async def test_clients_that_never_connect_are_closed(tight: Api, recruiter: str) -> None:
     """A socket that only sends EOLs, and one that sends half a CONNECT, are told which limit it was."""
-    for said in ("\n", "CONNECT\naccept-version:1.2\n"):
+    for data in ("\n", "CONNECT\naccept-version:1.2\n"):
         async with await Client.open(tight.ws) as client:
-            await client.say(said)
+            await client.send_text(data)
             error, code = await client.refused()
             assert error.headers["message"] == "no CONNECT within WS_CONNECT_SECONDS (1)"
             assert code == 4429
@@ -154,7 +154,7 @@ async def _content_length_too_large(ws: ClientConnection) -> None:
     await ws.send("SEND\ndestination:/app/x\ncontent-length:5000\n\nx\0")
 
 
-async def _frame_without_end(ws: ClientConnection) -> None:
+async def _unterminated_frame(ws: ClientConnection) -> None:
     while True:
         await ws.send("x" * 1000)
         await asyncio.sleep(0)  # or this client never reads
@@ -164,7 +164,7 @@ async def _message_too_large(ws: ClientConnection) -> None:
     await ws.send("x" * 5_000_000)
 
 
-async def _message_without_end(ws: ClientConnection) -> None:
+async def _unterminated_message(ws: ClientConnection) -> None:
     async def fragments() -> AsyncIterator[str]:
         while True:
             yield "x" * 1000
@@ -184,9 +184,9 @@ async def _message_announced(ws: ClientConnection) -> None:
     [
         _frame_too_large,
         _content_length_too_large,
-        _frame_without_end,
+        _unterminated_frame,
         _message_too_large,
-        _message_without_end,
+        _unterminated_message,
         _message_announced,
     ],
 )
@@ -206,7 +206,7 @@ async def test_frame_bytes(tight: Api, recruiter: str, attack: Any) -> None:
 async def test_a_message_may_join_many_frames(tight: Api, recruiter: str) -> None:
     async with await Client.open(tight.ws) as client:
         await client.connect(recruiter)
-        await client.say(frame("ACK", {"x": "y" * 3000}, id="1", receipt="r").decode() * 5)
+        await client.send_text(frame("ACK", {"x": "y" * 3000}, id="1", receipt="r").decode() * 5)
         assert await client.receipts(5) == ["r"] * 5
 
 
@@ -228,7 +228,7 @@ def _ports(api: Api) -> set[int]:
     return {at.raddr.port for at in found if at.raddr and at.laddr.port == api.port}
 
 
-async def test_slow_consumers_are_closed_and_cost_nobody_else(tight: Api, recruiter: str) -> None:
+async def test_slow_consumers_are_closed_without_delaying_others(tight: Api, recruiter: str) -> None:
     """Ten clients stop reading while megabytes are pushed to them; who reads gets everything, as fast as before."""
     server = psutil.Process(tight.process.pid)
     with transaction() as db:
@@ -253,12 +253,12 @@ async def test_slow_consumers_are_closed_and_cost_nobody_else(tight: Api, recrui
     log = tight.log.read_text()
     assert len(re.findall(r"slow consumer closed.*WS_QUEUE_BYTES", log)) == 10, log[-3000:]
     for client in stalled:
-        assert await _end_of(client) in (None, 1006)
+        assert await _last_frame_of(client) in (None, 1006)
     await reading.alive()
     reading.reset()
 
 
-async def test_who_reads_again_in_time_is_told_4500(tight: Api, recruiter: str) -> None:
+async def test_a_slow_consumer_that_reads_again_gets_4500(tight: Api, recruiter: str) -> None:
     with transaction() as db:
         session = make.session(db, now=utcnow(), people=make.people(db))
     async with await Client.open(tight.ws, receive_buffer=65536) as client:
@@ -267,7 +267,7 @@ async def test_who_reads_again_in_time_is_told_4500(tight: Api, recruiter: str) 
         closed = tight.log.read_text().count("slow consumer closed")
         await asyncio.to_thread(_push_large, session, 90)
         await until(lambda: tight.log.read_text().count("slow consumer closed") > closed, "the server gave up")
-        assert await _end_of(client) == 4500
+        assert await _last_frame_of(client) == 4500
 
 
 def _push_large(session: UUID, count: int) -> None:
@@ -279,7 +279,7 @@ def _large(session: UUID) -> SessionUpdated:
     return SessionUpdated(session_id=session, changed=("x" * LARGE,))
 
 
-async def _end_of(client: Client) -> int | None:
+async def _last_frame_of(client: Client) -> int | None:
     """Read all that still comes, message by message with no gap; gives the close code."""
     ids = []
     try:

@@ -43,7 +43,7 @@ def another(js_clients: Path) -> Iterator[JsClient]:
         yield opened
 
 
-def test_connected_says_what_the_contract_says(api: Api, client: JsClient, people: make.People) -> None:
+def test_connected_has_the_headers_of_the_contract(api: Api, client: JsClient, people: make.People) -> None:
     headers = client.connect(api.ws, token(people.ids["recruiter"]))["headers"]
     assert headers["version"] == "1.2"
     assert headers["heart-beat"] == "10000,10000"
@@ -72,7 +72,7 @@ def test_a_move_by_http_reaches_both_topics(api: Api, client: JsClient, people: 
         assert body["data"]["by"] == "candidate"
 
 
-def test_a_move_by_app_is_the_signed_in_users(
+def test_a_move_over_stomp_acts_as_the_signed_in_user(
     api: Api, client: JsClient, another: JsClient, people: make.People, scheduled: UUID
 ) -> None:
     another.connect(api.ws, token(people.ids["interviewer"]))
@@ -92,7 +92,7 @@ def test_a_move_by_app_is_the_signed_in_users(
 
 
 @pytest.mark.parametrize(
-    ("role", "update", "status", "said"),
+    ("role", "update", "status", "expected"),
     [
         ("candidate", {"status": "expired"}, 409, "scheduled to expired"),
         ("candidate", {"status": "no_show"}, 403, "you are candidate"),
@@ -102,8 +102,15 @@ def test_a_move_by_app_is_the_signed_in_users(
         ("recruiter", ["not", "an", "object"], 422, "body"),
     ],
 )
-def test_a_refused_update_costs_no_connection(
-    api: Api, client: JsClient, people: make.People, scheduled: UUID, role: str, update: object, status: int, said: str
+def test_a_refused_update_keeps_the_connection(
+    api: Api,
+    client: JsClient,
+    people: make.People,
+    scheduled: UUID,
+    role: str,
+    update: object,
+    status: int,
+    expected: str,
 ) -> None:
     client.connect(api.ws, token(people.ids[role]))
     client.subscribe("problems", "/user/queue/errors")
@@ -113,12 +120,12 @@ def test_a_refused_update_costs_no_connection(
     assert body["destination"] == "/user/queue/errors"
     assert body["data"]["status"] == status
     assert body["data"]["request"] == "r7"
-    assert said in str(body["data"])
+    assert expected in str(body["data"])
     client.wait("receipt", id="r7")
     client.subscribe("still-here", "/topic/notifications")
 
 
-def test_an_unknown_app_destination_is_told_too(api: Api, client: JsClient, people: make.People) -> None:
+def test_an_unknown_app_destination_is_reported_as_an_error(api: Api, client: JsClient, people: make.People) -> None:
     client.connect(api.ws, token(people.ids["recruiter"]))
     client.subscribe("problems", "/user/queue/errors")
     client.do("send", destination=f"/app/session/{uuid4()}/update", body={"status": "cancelled"}, headers={})
@@ -151,7 +158,9 @@ def test_what_is_forbidden_gets_error_and_4403(
     assert client.wait("closed")["code"] == 4403
 
 
-def test_a_session_is_its_own_peoples(api: Api, js_clients: Path, people: make.People, scheduled: UUID) -> None:
+def test_only_participants_and_staff_subscribe_to_a_session(
+    api: Api, js_clients: Path, people: make.People, scheduled: UUID
+) -> None:
     with transaction() as db:
         strangers = make.people(db)
     for who, allowed in (
@@ -179,7 +188,7 @@ def test_clients_do_not_send_to_topics(api: Api, client: JsClient, people: make.
     assert client.wait("closed")["code"] == 4403
 
 
-def test_user_queue_and_its_alias_are_ones_own(
+def test_user_queues_and_the_alias_deliver_only_ones_own(
     api: Api, client: JsClient, another: JsClient, people: make.People
 ) -> None:
     client.connect(api.ws, token(people.ids["interviewer"]))
@@ -207,7 +216,7 @@ def test_user_queue_and_its_alias_are_ones_own(
     assert another.bodies("q") == []
 
 
-def test_a_roles_broadcast_reaches_that_role_only(
+def test_a_role_broadcast_reaches_that_role_only(
     api: Api, client: JsClient, another: JsClient, people: make.People, scheduled: UUID
 ) -> None:
     client.connect(api.ws, token(people.ids["recruiter"]))
@@ -240,7 +249,7 @@ def test_raising_the_token_version_closes_the_sockets(
     assert another.wait("closed")["code"] == 4401
 
 
-def test_the_tokens_end_ends_the_connection_unless_renewed(
+def test_an_expired_token_closes_the_connection_unless_renewed(
     api: Api, client: JsClient, another: JsClient, people: make.People
 ) -> None:
     short = token(people.ids["recruiter"], lifetime=timedelta(seconds=3))
@@ -257,12 +266,12 @@ def test_the_tokens_end_ends_the_connection_unless_renewed(
 
 
 @pytest.mark.parametrize(
-    ("bearer", "said"),
+    ("bearer", "expected"),
     [("", "needs a token"), ("Bearer x.y.z", "not valid"), ("Basic abc", "needs a token")],
 )
-def test_no_token_no_connection(api: Api, client: JsClient, bearer: str, said: str) -> None:
+def test_no_token_no_connection(api: Api, client: JsClient, bearer: str, expected: str) -> None:
     client.do("connect", url=api.ws, headers={"Authorization": bearer} if bearer else {})
-    assert said in client.wait("error")["headers"]["message"]
+    assert expected in client.wait("error")["headers"]["message"]
     assert client.wait("closed")["code"] == 4401
 
 
@@ -275,7 +284,9 @@ def test_tokens_never_reach_the_log(api: Api, client: JsClient, people: make.Peo
     assert good.split(".")[2] not in api.log.read_text()
 
 
-def test_unsubscribed_gets_nothing_more(api: Api, client: JsClient, people: make.People, scheduled: UUID) -> None:
+def test_nothing_is_delivered_after_unsubscribe(
+    api: Api, client: JsClient, people: make.People, scheduled: UUID
+) -> None:
     client.connect(api.ws, token(people.ids["recruiter"]))
     client.subscribe("gone", f"/topic/session/{scheduled}")
     client.subscribe("kept", f"/topic/session/{scheduled}")
@@ -317,7 +328,7 @@ def test_one_batch_over_several_destinations_comes_in_order(api: Api, client: Js
     assert [b["destination"] for b in client.bodies("s0")] == [eventually_last] * 6
 
 
-def test_a_wake_lost_costs_a_second_never_a_message(
+def test_a_lost_notify_delays_by_a_second_without_loss(
     api: Api, client: JsClient, people: make.People, scheduled: UUID
 ) -> None:
     """The relay's database connection is cut; what was committed while it was away still comes."""

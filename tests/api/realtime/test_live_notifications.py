@@ -14,16 +14,16 @@ import pytest
 from sqlalchemy import text
 
 from core.db import transaction
-from tests.support.http import Asking, asking, done
+from tests.support.http import Clients, json_body, new_clients
 from tests.support.processes import Api, JsClient, token
 
 QUEUE, ALIAS, TOPIC = "/user/queue/notifications", "/queue/notifications", "/topic/notifications"
 
 
 @pytest.fixture
-def ask(api: Api) -> Asking:
+def clients(api: Api) -> Clients:
     """People of this test's own, with clients."""
-    return asking(api)
+    return new_clients(api)
 
 
 @dataclass
@@ -51,9 +51,9 @@ def sockets(api: Api, js_clients: Path) -> Iterator[Sockets]:
         yield made
 
 
-def write(ask: Asking, **given: Any) -> dict[str, Any]:
+def write(clients: Clients, **given: Any) -> dict[str, Any]:
     """What the recruiter writes."""
-    return done(ask.recruiter.post("/api/notifications", json={"title": "Hear, hear", **given}), 201)
+    return json_body(clients.recruiter.post("/api/notifications", json={"title": "Hear, hear", **given}), 201)
 
 
 def count(client: JsClient, unread: int) -> dict[str, Any]:
@@ -64,11 +64,11 @@ def count(client: JsClient, unread: int) -> dict[str, Any]:
             return body
 
 
-def test_one_users_reaches_both_of_their_sockets_and_nobody_elses(ask: Asking, sockets: Sockets) -> None:
-    user = ask.people.ids["candidate"]
+def test_a_users_notification_reaches_only_their_sockets(clients: Clients, sockets: Sockets) -> None:
+    user = clients.people.ids["candidate"]
     both = [sockets.of(user), sockets.of(user, ALIAS)]
-    other = sockets.of(ask.people.ids["interviewer"])
-    made = write(ask, user_id=user, body="For you alone", data={"link": "/sessions/7"})
+    other = sockets.of(clients.people.ids["interviewer"])
+    made = write(clients, user_id=user, body="For you alone", data={"link": "/sessions/7"})
     created = [client.next("own") for client in both]
     assert created[0] == created[1]
     assert created[0]["type"] == "notification.created"
@@ -78,40 +78,38 @@ def test_one_users_reaches_both_of_their_sockets_and_nobody_elses(ask: Asking, s
     } | {"notification_id": made["id"], "delivered_at": made["delivered_at"].replace("+00:00", "Z")}
     assert [count(client, 1)["id"] for client in both] == [created[0]["id"] + 1] * 2
     # Reading it on one socket's behalf reaches both.
-    done(ask.candidate.post(f"/api/notifications/{made['id']}/read"))
+    json_body(clients.candidate.post(f"/api/notifications/{made['id']}/read"))
     for client in both:
         assert client.next("own")["data"]["notification_ids"] == [made["id"]]
         count(client, 0)
     # What comes later comes after: nothing of this ever reached the other.
-    mark = write(ask, user_id=ask.people.ids["interviewer"])
+    mark = write(clients, user_id=clients.people.ids["interviewer"])
     assert other.next("own")["data"]["notification_id"] == mark["id"]
     count(other, 1)
-    assert {body["data"]["user_id"] for body in other.bodies("own")} == {ask.people.ids["interviewer"]}
+    assert {body["data"]["user_id"] for body in other.bodies("own")} == {clients.people.ids["interviewer"]}
     assert other.bodies("all") == []
 
 
-def test_a_broadcast_reaches_everyone_and_a_roles_that_role(ask: Asking, sockets: Sockets) -> None:
-    clients = {role: sockets.of(ask.people.ids[role]) for role in ("recruiter", "interviewer", "candidate")}
-    to_role = write(ask, role="interviewer")
-    count(clients["interviewer"], 1)
-    to_all = write(ask)
-    for role, client in clients.items():
+def test_broadcasts_to_all_and_to_a_role(clients: Clients, sockets: Sockets) -> None:
+    by_role = {role: sockets.of(clients.people.ids[role]) for role in ("recruiter", "interviewer", "candidate")}
+    to_role = write(clients, role="interviewer")
+    count(by_role["interviewer"], 1)
+    to_all = write(clients)
+    for role, client in by_role.items():
         expected = [to_role["id"], to_all["id"]] if role == "interviewer" else [to_all["id"]]
         count(client, len(expected))
         assert [body["data"]["notification_id"] for body in client.bodies("all")] == expected
         assert all(body["type"] == "notification.unread" for body in client.bodies("own"))
     # Taken back, it leaves everybody's inbox and count.
-    assert ask.admin.delete(f"/api/notifications/{to_all['id']}").status_code == 204
-    for role, client in clients.items():
+    assert clients.admin.delete(f"/api/notifications/{to_all['id']}").status_code == 204
+    for role, client in by_role.items():
         count(client, role == "interviewer")
         assert client.bodies("all")[-1]["type"] == "notification.archived"
 
 
-def test_a_count_after_a_broadcast_is_not_in_the_log_and_resuming_from_it_is_right(
-    ask: Asking, sockets: Sockets
-) -> None:
-    client = sockets.of(ask.people.ids["candidate"])
-    made = write(ask)
+def test_resuming_from_an_unstored_count(clients: Clients, sockets: Sockets) -> None:
+    client = sockets.of(clients.people.ids["candidate"])
+    made = write(clients)
     body = count(client, 1)
     topic = client.bodies("all")
     assert topic[0]["data"]["notification_id"] == made["id"]
@@ -119,7 +117,7 @@ def test_a_count_after_a_broadcast_is_not_in_the_log_and_resuming_from_it_is_rig
     assert body["id"] >= topic[0]["id"]
     with transaction() as db:
         stored = text("SELECT count(*) FROM push_events WHERE destination = :d AND type = 'notification.unread'")
-        assert db.scalar(stored, {"d": f"/user/{ask.people.ids['candidate']}/queue/notifications"}) == 0
+        assert db.scalar(stored, {"d": f"/user/{clients.people.ids['candidate']}/queue/notifications"}) == 0
 
 
 # -- a thousand random operations -----------------------------------------------------------------------------------
@@ -127,12 +125,12 @@ def test_a_count_after_a_broadcast_is_not_in_the_log_and_resuming_from_it_is_rig
 OPERATIONS, WORKERS = 1000, 8
 
 
-def test_counts_agree_with_the_table_after_a_thousand_random_operations(ask: Asking, sockets: Sockets) -> None:
+def test_counts_agree_with_the_table_after_a_thousand_random_operations(clients: Clients, sockets: Sockets) -> None:
     """Several clients at once create, read and archive, for one and for all; everybody watches on two sockets."""
     roles = ("recruiter", "interviewer", "candidate")
-    users = {ask.people.ids[role]: role for role in roles}
+    users = {clients.people.ids[role]: role for role in roles}
     watching = {user: [sockets.of(user, queue) for queue in (QUEUE, ALIAS)] for user in users}
-    clients = {user: ask.by(role) for user, role in users.items()}
+    by_user = {user: clients.by(role) for user, role in users.items()}
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # shown when the test fails
 
@@ -143,21 +141,21 @@ def test_counts_agree_with_the_table_after_a_thousand_random_operations(ask: Ask
             what = chance.choices(("own", "role", "all", "read", "archive", "read-all"), (20, 7, 5, 40, 26, 2))[0]
             if what in ("own", "role", "all"):
                 to = {"own": {"user_id": user}, "role": {"role": users[user]}, "all": {}}[what]
-                write(ask, **to)
+                write(clients, **to)
             elif what == "read-all":
-                done(clients[user].post("/api/notifications/read-all"))
+                json_body(by_user[user].post("/api/notifications/read-all"))
             else:
-                items = done(clients[user].get("/api/notifications", params={"limit": 20}))["items"]
+                items = json_body(by_user[user].get("/api/notifications", params={"limit": 20}))["items"]
                 if items:
-                    done(clients[user].post(f"/api/notifications/{chance.choice(items)['id']}/{what}"))
+                    json_body(by_user[user].post(f"/api/notifications/{chance.choice(items)['id']}/{what}"))
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(work, range(WORKERS)))
 
-    marks = {user: write(ask, user_id=user, title="The end")["id"] for user in users}
-    table, histories = counted_by_hand(users), added_up(users)
+    marks = {user: write(clients, user_id=user, title="The end")["id"] for user in users}
+    table, histories = recounted(users), added_up(users)
     for user, both in watching.items():
-        answer = done(clients[user].get("/api/notifications/unread-count"))
+        answer = json_body(by_user[user].get("/api/notifications/unread-count"))
         assert answer["unread"] == table[user] > 0
         assert histories[user][-1][1] == table[user]
         for client in both:
@@ -189,10 +187,10 @@ def never_older(client: JsClient, history: list[tuple[int, int]]) -> None:
         at = holds[0]
 
 
-def counted_by_hand(users: dict[int, str]) -> dict[int, int]:
+def recounted(users: dict[int, str]) -> dict[int, int]:
     """What the tables say each has not read, row by row, without the query under test."""
     with transaction() as db:
-        told = db.execute(text("SELECT id, user_id, role, status, delivered_at FROM notifications")).all()
+        notifications = db.execute(text("SELECT id, user_id, role, status, delivered_at FROM notifications")).all()
         receipts = {
             (row.user_id, row.notification_id): row
             for row in db.execute(text("SELECT * FROM notification_receipts")).all()
@@ -200,7 +198,7 @@ def counted_by_hand(users: dict[int, str]) -> dict[int, int]:
         came = dict(db.execute(text("SELECT id, created_at FROM users")).tuples().all())
     found: dict[int, int] = defaultdict(int)
     for user, role in users.items():
-        for one in told:
+        for one in notifications:
             receipt = receipts.get((user, one.id))
             mine = one.user_id == user if one.user_id else one.role in (None, role) and one.delivered_at >= came[user]
             open_ = receipt is None or (receipt.read_at is None and receipt.archived_at is None)

@@ -93,7 +93,7 @@ async def test_rows_come_in_order_over_many_batches(tail: Tailing, database: str
     assert tail.hub.cursor == ids[-1]
 
 
-async def test_no_more_is_read_than_is_routed(database: str) -> None:
+async def test_fetching_pauses_until_routed(database: str) -> None:
     """A log that grows faster than it is routed waits in the table, not in broadcaster's queue."""
     publish(flow_state())
     backend = OutboxBackend(database)
@@ -110,8 +110,8 @@ async def test_no_more_is_read_than_is_routed(database: str) -> None:
     await backend.disconnect()
 
 
-async def test_a_large_batch_lets_others_have_their_turn(tail: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "_BREATH_BYTES", 20_000)
+async def test_a_large_batch_yields_to_other_tasks(tail: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "_SLICE_BYTES", 20_000)
     turns = 0
     longest = 0
 
@@ -137,7 +137,7 @@ async def test_a_cut_connection_loses_nothing(tail: Tailing, database: str) -> N
     await tail.has(everything(database))
 
 
-async def test_a_lost_notify_costs_a_second(tail: Tailing, database: str) -> None:
+async def test_a_lost_notify_is_noticed_within_a_second(tail: Tailing, database: str) -> None:
     insert = "INSERT INTO push_events (destination, type, payload) VALUES ('/topic/flows', 'flow.state', '{}')"
     run(database, insert)
     await tail.has(everything(database), seconds=2.5)
@@ -204,7 +204,7 @@ def reader(postgres: PostgresServer, database: str) -> Iterator[str]:
         run(database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-async def test_a_permission_that_comes_and_goes(
+async def test_a_revoked_permission_is_retried(
     database: str, postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Connecting works and reading does not: it backs off, says so once, and health knows."""
@@ -222,7 +222,7 @@ async def test_a_permission_that_comes_and_goes(
             assert tail.backend.working.is_set()
 
 
-async def test_a_server_that_hangs_is_left(tail: Tailing, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_server_is_reconnected(tail: Tailing, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection stands and answers nothing: a new one is made, and nothing is lost."""
     monkeypatch.setattr(relay, "_ANSWER_SECONDS", 0.3)
     pid = int(psycopg.connect(database).execute(CUT.replace("pg_terminate_backend(pid)", "pid")).fetchone()[0])  # type: ignore[index]
@@ -234,7 +234,7 @@ async def test_a_server_that_hangs_is_left(tail: Tailing, database: str, monkeyp
         os.kill(pid, signal.SIGCONT)
 
 
-async def test_whatever_goes_wrong_it_never_raises(tail: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_backend_never_raises(tail: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise TypeError("a bug")
 

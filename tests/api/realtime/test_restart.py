@@ -55,7 +55,7 @@ async def over_asgi(hub: Hub, settings: Settings, **scope: Any) -> AsyncIterator
         await serving
 
 
-async def test_any_other_asgi_server_will_do(database: str, people: make.People) -> None:
+async def test_another_asgi_server_works(database: str, people: make.People) -> None:
     """Without our wire: frames go by ASGI's send; a peer that takes none is given up, and the application ends."""
     hub = Hub()
     hub.move_to(Position(0))
@@ -89,7 +89,7 @@ def js_client(js_clients: Path) -> Iterator[JsClient]:
         yield opened
 
 
-async def test_a_restart_and_the_hubs_end(
+async def test_a_restart_and_a_stopped_hub(
     database: str, people: make.People, session: UUID, js_client: JsClient, tmp_path: Path
 ) -> None:
     """SIGTERM closes every socket with 1012, @stomp/stompjs comes again and sees what moves then.

@@ -91,7 +91,7 @@ fragments = st.lists(
     versions,
     st.lists(st.integers(0, 10_000), max_size=8),
 )
-def test_any_frames_survive_any_cut(sent: list[tuple[Frame, bytes]], version: str, cuts: list[int]) -> None:
+def test_frames_survive_any_split(sent: list[tuple[Frame, bytes]], version: str, cuts: list[int]) -> None:
     data = b"\n" + b"".join(dump(frame, version) + eols for frame, eols in sent)
     expected = [Frame(f.command, received(f, version), f.body) for f, _ in sent]
     assert outcome(parser(version), pieces(data, cuts)) == (expected, None)
@@ -103,7 +103,7 @@ def test_any_frames_survive_any_cut(sent: list[tuple[Frame, bytes]], version: st
 @example(Frame("CONNECTED", {"user-name": "eve\nserver:evil", "server:x": "y"}), "1.2")
 @example(Frame("MESSAGE", {"content-length": "0"}, b"\0\nERROR\n\n\0"), "1.2")
 @example(Frame("RECEIPT", {"content-length": "40"}), "1.1")
-def test_no_header_can_inject_another_or_end_the_frame(frame: Frame, version: str) -> None:
+def test_headers_cannot_inject_headers_or_terminate_the_frame(frame: Frame, version: str) -> None:
     data = dump(frame, version)
     assert parse(data + b"DISCONNECT\n\n\0", version) == [
         Frame(frame.command, received(frame, version), frame.body),
@@ -112,7 +112,7 @@ def test_no_header_can_inject_another_or_end_the_frame(frame: Frame, version: st
 
 
 @given(st.one_of(st.binary(max_size=200), fragments), versions, st.sampled_from([0, 1, 30, 64]))
-def test_any_bytes_raise_nothing_but_protocol_errors_and_hold_little(data: bytes, version: str, max_bytes: int) -> None:
+def test_any_bytes_raise_only_protocol_errors_with_bounded_memory(data: bytes, version: str, max_bytes: int) -> None:
     made = parser(version, max_bytes)
     outcome(made, [data])
     assert made.held < max_bytes or not max_bytes or made.held == 0
@@ -120,9 +120,7 @@ def test_any_bytes_raise_nothing_but_protocol_errors_and_hold_little(data: bytes
 
 @given(fragments, versions, st.sampled_from([0, 30]), st.lists(st.integers(0, 1000), max_size=6))
 @example(b"SEND\ncontent-length:3\n\na\0b\0", "1.2", 0, [25])
-def test_a_cut_changes_neither_the_frames_nor_the_refusal(
-    data: bytes, version: str, max_bytes: int, cuts: list[int]
-) -> None:
+def test_a_split_affects_neither_frames_nor_errors(data: bytes, version: str, max_bytes: int, cuts: list[int]) -> None:
     whole = outcome(parser(version, max_bytes), [data])
     assert outcome(parser(version, max_bytes), pieces(data, cuts)) == whole
 
@@ -211,7 +209,7 @@ def test_a_body_may_hold_nul_when_its_length_is_given_and_ends_at_nul_when_not()
     assert dump(Frame("SEND", {}, b"\0")) == b"SEND\ncontent-length:1\n\n\0\0"
 
 
-def test_a_short_frame_after_a_long_one_in_pieces_does_not_wait() -> None:
+def test_a_short_frame_after_a_split_long_one_is_parsed_at_once() -> None:
     made = parser()
     assert list(made.feed(b"SEND\ncontent-length:90\n\n\0")) == []
     assert list(made.feed(b"\0" * 88)) == []
@@ -260,7 +258,7 @@ def test_several_frames_and_heart_beats_come_in_one_message() -> None:
         for bad in (b"", b"-4", b"+4", b" 4", b"4.0", b"0x4", b"1_0", "٤".encode(), b"four", b"4" * 5000)
     ],
 )
-def test_what_breaks_the_protocol_is_refused_and_named(data: bytes, why: str) -> None:
+def test_protocol_errors_name_their_reason(data: bytes, why: str) -> None:
     with pytest.raises(ProtocolError) as refused:
         list(Parser(0).feed(data))
     assert why in str(refused.value)
@@ -274,7 +272,7 @@ def test_carriage_return_has_no_escape_in_1_1() -> None:
         parse(b"SEND\na:\\r\n\n\0", "1.1")
 
 
-def test_frames_before_a_bad_one_are_kept_and_the_parser_stays_refused() -> None:
+def test_frames_before_an_invalid_one_are_yielded_and_the_parser_stays_failed() -> None:
     made = Parser()
     frames = made.feed(b"BEGIN\ntransaction:1\n\n\0\nBAD\n\n\0ABORT\ntransaction:1\n\n\0")
     assert next(frames).command == "BEGIN"
@@ -285,7 +283,7 @@ def test_frames_before_a_bad_one_are_kept_and_the_parser_stays_refused() -> None
     assert made.held == 0
 
 
-def test_the_version_of_connect_applies_to_the_frame_behind_it() -> None:
+def test_a_new_version_applies_from_the_next_frame() -> None:
     made = Parser()
     frames = made.feed(b"CONNECT\naccept-version:1.0\n\n\0SEND\ndestination:\\t\n\n\0")
     assert next(frames).command == "CONNECT"
@@ -293,7 +291,7 @@ def test_the_version_of_connect_applies_to_the_frame_behind_it() -> None:
     assert next(frames).headers == {"destination": "\\t"}
 
 
-def test_frames_not_asked_for_come_at_the_next_feed() -> None:
+def test_unread_frames_come_at_the_next_feed() -> None:
     made = Parser()
     made.feed(b"BEGIN\ntransaction:1\n\n\0")
     assert [f.command for f in made.feed(b"ABORT\ntransaction:1\n\n\0")] == ["BEGIN", "ABORT"]
@@ -352,18 +350,18 @@ def feed_tiny(start: bytes, count: int) -> None:
 
 
 @pytest.mark.parametrize("start", [b"SEND\n\n", b"SEND\ncontent-length:9999999\n\n\0"])
-def test_tiny_pieces_cost_the_same_however_many_came_before(start: bytes) -> None:
+def test_the_cost_of_small_pieces_is_linear(start: bytes) -> None:
     assert seconds(lambda: feed_tiny(start, 240_000)) < 3 * 8 * seconds(lambda: feed_tiny(start, 30_000))
 
 
-def test_tiny_pieces_do_not_pay_for_long_headers_each_time() -> None:
+def test_small_pieces_do_not_rescan_long_headers() -> None:
     start = b"SEND\n%bcontent-length:9999999\n\n\0"
     short = seconds(lambda: feed_tiny(start % b"", 3000))
     assert seconds(lambda: feed_tiny(start % (b"a:b\n" * 5000), 3000)) < 30 * short
 
 
 @pytest.mark.parametrize("one", [b"SEND\na:b\n\n\0\n", b"SEND\r\na:b\r\n\r\n\0"])
-def test_many_frames_in_one_message_cost_the_same_each(one: bytes) -> None:
+def test_the_cost_of_many_frames_in_one_message_is_linear(one: bytes) -> None:
     def work(count: int) -> None:
         assert len(list(Parser().feed(one * count))) == count
 
@@ -399,7 +397,7 @@ def test_a_message_byte_for_byte() -> None:
     "frame",
     [Frame("PING"), Frame("MESSAGE\n\n\0"), Frame("SEND", {"": "x"}), Frame("RECEIPT", {}, b"body")],
 )
-def test_what_only_a_bug_can_ask_for_is_not_dumped(frame: Frame) -> None:
+def test_dump_refuses_invalid_frames(frame: Frame) -> None:
     with pytest.raises(ValueError, match=r"STOMP command|no name|must not have a body"):
         dump(frame)
 
@@ -431,7 +429,7 @@ CONNECT      1.0
 
 
 @pytest.mark.parametrize("row", REQUIRED.strip().splitlines())
-def test_each_required_header_is_missed_by_name(row: str) -> None:
+def test_each_required_header_is_named_when_absent(row: str) -> None:
     command, versions, *names = row.split()
     for version in versions.split(","):
         check(Frame(command, dict.fromkeys(names, "")), version)
@@ -441,7 +439,7 @@ def test_each_required_header_is_missed_by_name(row: str) -> None:
                 check(Frame(command, headers), version)
 
 
-def test_commands_and_headers_that_only_1_0_sees_differently() -> None:
+def test_commands_and_headers_that_differ_in_1_0() -> None:
     with pytest.raises(ProtocolError, match=r"NACK is not a command of STOMP 1\.0"):
         check(Frame("NACK", {"message-id": "1"}), "1.0")
     with pytest.raises(ProtocolError, match="id or destination"):
@@ -482,7 +480,7 @@ def test_the_highest_common_version_is_chosen(offered: str | None, chosen: str |
         ("5000,6000", (1000, 0), (6000, 0)),
     ],
 )
-def test_heart_beats_are_the_slower_of_can_and_want(
+def test_the_heart_beat_interval_is_the_larger_of_both(
     client: str | None, ours: tuple[int, int], agreed: tuple[int, int]
 ) -> None:
     assert heart_beat(client, ours) == agreed

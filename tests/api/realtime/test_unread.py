@@ -50,10 +50,10 @@ class WatchedHub(Hub):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[int] = []
+        self.waited_for: list[int] = []
 
     async def reached(self, id_: int) -> None:
-        self.asked.append(id_)
+        self.waited_for.append(id_)
         await super().reached(id_)
 
 
@@ -93,12 +93,12 @@ async def staged() -> AsyncIterator[Stage]:
     counting.cancel()
 
 
-def told(**to: Any) -> None:
+def notify_in_transaction(**to: Any) -> None:
     with transaction() as db:
         notify(db, [Notice("completed", "Title", "Body", str(uuid4()), **to)], now=utcnow())
 
 
-def waiting_for_a_lock(url: str) -> bool:
+def is_blocked_by_lock(url: str) -> bool:
     with psycopg.connect(url) as db:
         query = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         return db.execute(query).fetchone() is not None
@@ -106,8 +106,8 @@ def waiting_for_a_lock(url: str) -> bool:
 
 async def test_after_a_broadcast_each_connected_user_gets_their_own_count(database: str) -> None:
     async with staged() as stage:
-        told(user_id=stage.people.ids["candidate"])
-        told()
+        notify_in_transaction(user_id=stage.people.ids["candidate"])
+        notify_in_transaction()
         stage.route()
         await stage.come("candidate", 1, 2)
         for role in ("admin", "recruiter", "interviewer"):
@@ -115,48 +115,48 @@ async def test_after_a_broadcast_each_connected_user_gets_their_own_count(databa
         assert stage.sockets["candidate"].counts()[-1] == (stage.hub.cursor, 2)
 
 
-async def test_a_roles_broadcast_counts_for_that_role_only(database: str) -> None:
+async def test_a_role_broadcast_counts_for_that_role_only(database: str) -> None:
     async with staged() as stage:
-        told(role="recruiter")
+        notify_in_transaction(role="recruiter")
         stage.route()
         await stage.come("recruiter", 1)
-        told()
+        notify_in_transaction()
         stage.route()
         await stage.come("recruiter", 1, 2)
         await stage.come("admin", 1)
 
 
-async def test_a_count_waits_for_the_log_it_was_counted_with(database: str) -> None:
+async def test_a_count_is_sent_after_its_snapshot_is_routed(database: str) -> None:
     """Counted after three more were committed that are not routed yet: what the log says of them comes first."""
     async with staged() as stage:
-        told()
+        notify_in_transaction()
         for _ in range(3):
-            told(user_id=stage.people.ids["candidate"])
+            notify_in_transaction(user_id=stage.people.ids["candidate"])
         stage.route(1)
         newest = 1 + 3 * 2
-        await until(lambda: stage.hub.asked, "the counting waits for the log")
+        await until(lambda: stage.hub.waited_for, "the counting waits for the log")
         for _ in range(newest - 1):
             stage.route(1)
             await asyncio.sleep(0)
-        assert stage.hub.asked == [newest]
+        assert stage.hub.waited_for == [newest]
         await stage.come("candidate", 2, 3, 4, 4)
         assert [id_ for id_, _ in stage.sockets["candidate"].counts()] == [3, 5, 7, 7]
 
 
-async def test_a_count_that_the_log_overtook_is_not_sent(database: str) -> None:
+async def test_a_count_older_than_a_logged_one_is_not_sent(database: str) -> None:
     """The query is held up; meanwhile the log brings this user, and nobody else, a newer count."""
     async with staged() as stage:
-        told()
+        notify_in_transaction()
         with transaction() as db:
             db.execute(text("LOCK TABLE notification_receipts IN ACCESS EXCLUSIVE MODE"))
             stage.route()
-            await until(lambda: waiting_for_a_lock(database), "the counting waits for the table")
+            await until(lambda: is_blocked_by_lock(database), "the counting waits for the table")
             candidate = Notice("completed", "Title", "Body", str(uuid4()), user_id=stage.people.ids["candidate"])
             notify(db, [candidate], now=utcnow())
         stage.route()
         await stage.come("admin", 1)
         await stage.come("candidate", 2)
-        told()
+        notify_in_transaction()
         stage.route()
         await stage.come("admin", 1, 2)
         await stage.come("candidate", 2, 3)
@@ -165,37 +165,35 @@ async def test_a_count_that_the_log_overtook_is_not_sent(database: str) -> None:
 async def test_many_broadcasts_at_once_are_counted_together_and_the_last_one_too(database: str) -> None:
     async with staged() as stage:
         for _ in range(30):
-            told()
+            notify_in_transaction()
         stage.route()
         await until(lambda: any(n == 30 for _, n in stage.sockets["admin"].counts()), "the last one's count came")
         for _ in range(30):
-            told()
+            notify_in_transaction()
             stage.route()
         await until(lambda: any(n == 60 for _, n in stage.sockets["admin"].counts()), "the last one's count came")
         assert len(stage.sockets["admin"].counts()) < 30
 
 
-async def test_a_log_that_was_restored_voids_what_was_counted_in_the_old_one(database: str) -> None:
+async def test_a_restored_log_discards_counts_in_progress(database: str) -> None:
     async with staged() as stage:
         for _ in range(5):
-            told()
+            notify_in_transaction()
         stage.route(1)
-        await until(lambda: stage.hub.asked, "the counting waits for the log")
+        await until(lambda: stage.hub.waited_for, "the counting waits for the log")
         with psycopg.connect(database, autocommit=True) as db:
             db.execute("DELETE FROM push_events WHERE id > 2")
             db.execute("DELETE FROM notifications WHERE id > 2")
         stage.hub.move_to(Position(2, restored=True))
-        told()
+        notify_in_transaction()
         stage.route()
         await until(stage.sockets["admin"].counts, "a count came")
         assert {number for _, number in stage.sockets["admin"].counts()} == {3}
 
 
-async def test_a_database_that_is_away_delays_a_count_and_no_more(
-    database: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_database_outage_only_delays_a_count(database: str, caplog: pytest.LogCaptureFixture) -> None:
     async with staged() as stage:
-        told()
+        notify_in_transaction()
         with psycopg.connect(database, autocommit=True) as admin:
             admin.execute("ALTER TABLE notification_receipts RENAME TO gone")
             stage.route()

@@ -75,7 +75,7 @@ def test_a_candidate_who_cannot_sign_in_gets_the_mail_only(people: People) -> No
         assert db.scalars(select(Notification).where(Notification.session_id == session_id)).all() == []
 
 
-def test_scheduling_an_invitation_takes_the_unsent_one_back(people: People) -> None:
+def test_scheduling_cancels_an_unsent_invitation(people: People) -> None:
     session_id = create(people, start=None)
     change(people, session_id, scheduled_start=START)
     with transaction() as db:
@@ -115,7 +115,7 @@ def test_rescheduling_replaces_what_was_not_sent(people: People) -> None:
     ],
 )
 @pytest.mark.parametrize("how", ["reschedule", "cancel"])
-def test_what_a_change_can_still_stop(people: People, state: dict[str, object], becomes: str, how: str) -> None:
+def test_which_mails_a_change_cancels(people: People, state: dict[str, object], becomes: str, how: str) -> None:
     session_id = create(people, interviewer=False)
     [mail] = of_kind(session_id, "invitation")
     with transaction() as db:
@@ -130,7 +130,7 @@ def test_what_a_change_can_still_stop(people: People, state: dict[str, object], 
         assert (row.lease_owner, row.retry_at) == (None, None)
 
 
-def test_another_interviewer_is_invited_and_the_former_told(people: People) -> None:
+def test_a_new_interviewer_is_invited_and_the_former_gets_a_removal_notice(people: People) -> None:
     session_id, other = create(people), another_interviewer()
     sent(session_id)
     change(people, session_id, interviewer_id=other)
@@ -145,7 +145,7 @@ def test_another_interviewer_is_invited_and_the_former_told(people: People) -> N
     assert sorted(m.to_address for m in of_kind(session_id, "cancellation")) == sorted([to["interviewer"], replaced])
 
 
-def test_another_interviewer_as_it_is_scheduled(people: People) -> None:
+def test_a_new_interviewer_while_scheduling(people: People) -> None:
     session_id, other = create(people, start=None), another_interviewer()
     sent(session_id)
     change(people, session_id, scheduled_start=START, interviewer_id=other)
@@ -154,7 +154,7 @@ def test_another_interviewer_as_it_is_scheduled(people: People) -> None:
     assert len(of_kind(session_id, "invitation")) == 2
 
 
-def test_an_interviewer_who_was_replaced_and_is_back_hears_of_the_cancellation(people: People) -> None:
+def test_a_replaced_interviewer_who_returns_gets_the_cancellation(people: People) -> None:
     session_id, other = create(people, start=None), another_interviewer()
     sent(session_id)
     for given in ({"interviewer_id": other}, {"interviewer_id": people.interviewer_id, "scheduled_start": START}):
@@ -162,12 +162,12 @@ def test_an_interviewer_who_was_replaced_and_is_back_hears_of_the_cancellation(p
         sent(session_id)
     move(people, session_id, "cancelled")
     to = addresses(people)
-    told = {mail.to_address for mail in of_kind(session_id, "cancellation")}
-    assert told == {to["candidate"], to["interviewer"]}
+    recipients = {mail.to_address for mail in of_kind(session_id, "cancellation")}
+    assert recipients == {to["candidate"], to["interviewer"]}
 
 
 @pytest.mark.parametrize("already_sent", [True, False])
-def test_another_interviewer_before_there_is_a_time(people: People, already_sent: bool) -> None:
+def test_a_new_interviewer_before_scheduling(people: People, already_sent: bool) -> None:
     """The candidate's invitation says nothing of the interviewer: it is only sent again if it was taken back."""
     session_id, other = create(people, start=None), another_interviewer()
     if already_sent:
@@ -216,15 +216,15 @@ def test_a_change_that_fails_mails_nobody(people: People) -> None:
     assert mails(session_id) == [("invitation", "queued")]
 
 
-def test_an_address_that_is_none_does_not_stop_the_session(people: People) -> None:
+def test_an_invalid_address_does_not_stop_the_session(people: People) -> None:
     with transaction() as db:
         db.execute(update(Candidate).where(Candidate.id == people.candidate_id).values(email="x@-.-"))
     session_id = create(people)
     assert mails(session_id) == [("invitation", "dead"), ("invitation", "queued")]
     with transaction() as db:
         [dead] = db.scalars(select(Email).where(Email.session_id == session_id, Email.status == "dead"))
-        told = select(Notification).where(Notification.data["email_id"].astext == str(dead.id))
-        [notification] = db.scalars(told)
+        recipients = select(Notification).where(Notification.data["email_id"].astext == str(dead.id))
+        [notification] = db.scalars(recipients)
         assert (notification.role, notification.category) == ("admin", "mail_dead")
 
 
@@ -233,7 +233,7 @@ Fence = Callable[[Session], int]
 
 
 @pytest.mark.parametrize("first", ["cancel", "data"])
-def test_cancelling_and_the_last_statement_before_data(people: People, first: str) -> None:
+def test_cancelling_during_the_last_statement_before_data(people: People, first: str) -> None:
     """Whichever commits first decides; the other waits for it and sees what it did."""
     session_id = create(people, interviewer=False)
     [mail] = of_kind(session_id, "invitation")

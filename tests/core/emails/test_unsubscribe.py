@@ -21,7 +21,7 @@ from core.emails.draft import Recipient
 from core.emails.unsubscribe import InvalidLink, build_link
 from core.models import Candidate, Email, EmailSuppression, NotificationPreference
 from tests.support import factories as make
-from tests.support.http import Asking, asking, done
+from tests.support.http import Clients, json_body, new_clients
 from tests.support.processes import Api, Database, forget_settings
 
 NOW = datetime(2031, 3, 3, 9, tzinfo=UTC)
@@ -54,7 +54,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, **values: str | None) -> Iterator[
 
 
 @given(st.text(min_size=1, max_size=60), st.from_regex(r"[a-z_]{1,20}", fullmatch=True))
-def test_a_link_says_what_was_signed(address: str, category: str) -> None:
+def test_an_unsubscribe_link_has_the_signed_subscription(address: str, category: str) -> None:
     try:
         address.encode()
     except UnicodeEncodeError:
@@ -63,7 +63,7 @@ def test_a_link_says_what_was_signed(address: str, category: str) -> None:
 
 
 @given(st.data())
-def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
+def test_a_modified_unsubscribe_link_is_invalid(data: st.DataObject) -> None:
     text = signed("ada@example.com")
     place = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.sampled_from("ABCxyz019-_.%/é "))
@@ -76,19 +76,19 @@ def test_a_changed_link_says_nothing(data: st.DataObject) -> None:
 
 
 @given(st.text(max_size=200))
-def test_what_is_no_link(text: str) -> None:
+def test_invalid_unsubscribe_links(text: str) -> None:
     with pytest.raises(InvalidLink):
         unsubscribe.verify_link(text)
 
 
-def test_a_link_of_another_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsubscribe_link_with_another_secret_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = signed("ada@example.com")
     with settings(monkeypatch, LINK_SECRET="another secret that is long enough, too"), pytest.raises(InvalidLink):
         unsubscribe.verify_link(ours)
     assert unsubscribe.verify_link(ours).address == "ada@example.com"
 
 
-def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_secret_there_are_no_unsubscribe_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours = signed("ada@example.com")
     elsewhere = {"JWKS_URL": "https://issuer.example.com/keys", "JWT_SECRET": None}
     with settings(monkeypatch, **elsewhere):
@@ -101,7 +101,7 @@ def test_without_a_secret_there_are_no_links(monkeypatch: pytest.MonkeyPatch, tm
         assert build_link("ada@example.com", "report_ready") is None
 
 
-def test_a_link_fits_a_header_line() -> None:
+def test_an_unsubscribe_link_fits_a_header() -> None:
     assert len(build_link("a" * 64 + "@" + "b" * 185 + ".com", "report_ready") or "") < 900
     assert build_link("ä" * 64 + "@" + "日" * 250, "report_ready") is None
 
@@ -126,7 +126,7 @@ def status(mail_id: UUID) -> str:
         return db.get_one(Email, mail_id).status
 
 
-def test_the_page_changes_nothing_and_the_click_does(browser: httpx.Client) -> None:
+def test_get_does_not_unsubscribe_and_post_does(browser: httpx.Client) -> None:
     path = f"/unsubscribe/{signed('Ada@Example.com')}"
     mine, other = a_mail("ada@example.com"), a_mail("bob@example.com")
     for _ in range(2):
@@ -153,13 +153,13 @@ def test_the_body_does_not_matter(browser: httpx.Client, body: bytes) -> None:
     assert suppressions(address) == [("report_ready", "unsubscribed")]
 
 
-def test_who_can_sign_in_finds_it_among_their_preferences(api: Api, browser: httpx.Client) -> None:
-    ask: Asking = asking(api)
-    me = done(ask.admin.get(f"/api/users/{ask.people.ids['recruiter']}"))["email"]
+def test_unsubscribing_a_user_sets_their_preference(api: Api, browser: httpx.Client) -> None:
+    clients: Clients = new_clients(api)
+    me = json_body(clients.admin.get(f"/api/users/{clients.people.ids['recruiter']}"))["email"]
     browser.post(f"/unsubscribe/{signed(me.upper())}").raise_for_status()
     with transaction() as db:
         p = NotificationPreference
-        kept = db.execute(select(p.category, p.channel, p.delivery).where(p.user_id == ask.people.ids["recruiter"]))
+        kept = db.execute(select(p.category, p.channel, p.delivery).where(p.user_id == clients.people.ids["recruiter"]))
         assert kept.all() == [("report_ready", "email", "off")]
         assert suppressions(me) == []
 
@@ -182,7 +182,7 @@ def test_a_candidate_who_can_sign_in_by_another_address(shared_database: Databas
         assert emails.queue_interview_complete(db, [other], now=NOW)[0].status == "queued"
 
 
-def test_who_got_the_mail_by_address_alone_is_asked_as_the_user_they_are(shared_database: Database) -> None:
+def test_unsubscribing_an_address_applies_to_its_user(shared_database: Database) -> None:
     with transaction() as db:
         people = make.people(db)
         db.execute(update(Candidate).where(Candidate.id == people.candidate_id).values(user_id=None))
@@ -192,7 +192,7 @@ def test_who_got_the_mail_by_address_alone_is_asked_as_the_user_they_are(shared_
         assert emails.queue_interview_complete(db, [session_id], now=NOW)[0].status == "suppressed"
 
 
-def test_who_asks_for_them_again_once_they_can_sign_in_gets_them(shared_database: Database) -> None:
+def test_a_user_can_turn_unsubscribed_mails_on_again(shared_database: Database) -> None:
     with transaction() as db:
         people = make.people(db)
         address = f"later-{people.candidate_id}@example.com"
@@ -208,7 +208,7 @@ def test_who_asks_for_them_again_once_they_can_sign_in_gets_them(shared_database
 
 
 @pytest.mark.parametrize("path", ["x", "x.y", "....", "%00", "é.é", "A" * 5000])
-def test_a_link_that_is_none_says_so_as_a_page(browser: httpx.Client, path: str) -> None:
+def test_an_invalid_unsubscribe_link_gives_an_error_page(browser: httpx.Client, path: str) -> None:
     for answer in (browser.get(f"/unsubscribe/{path}"), browser.post(f"/unsubscribe/{path}")):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
         assert "does not work" in answer.text
@@ -220,7 +220,7 @@ def test_a_hostile_address_stays_text(browser: httpx.Client) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;$title@example.com" in page.text
 
 
-def test_the_link_is_a_key_and_treated_as_one(browser: httpx.Client, api: Api) -> None:
+def test_the_unsubscribe_link_is_kept_out_of_logs_and_caches(browser: httpx.Client, api: Api) -> None:
     path = signed("hidden@example.com")
     for answer in (browser.get(f"/unsubscribe/{path}"), browser.post(f"/unsubscribe/{path}")):
         assert answer.headers["cache-control"] == "no-store"

@@ -13,7 +13,7 @@ from core.errors import Conflict, Forbidden, NotFound
 from core.notifications import NewNotification, deliver_due, next_due
 from tests.support import factories as make
 from tests.support.factories import People, pushed
-from tests.support.notifications import heard, inbox, queue, say, told, unread, write
+from tests.support.notifications import inbox, new_notice, pushed_to, queue, send_notices, unread, write
 from tests.support.processes import Database, eventually
 
 HOUR = timedelta(hours=1)
@@ -36,7 +36,7 @@ def others(shared_database: Database) -> People:
 def test_pages_go_by_delivery_and_never_repeat(people: People) -> None:
     later = write(people, user_id=people.ids["candidate"], not_before=utcnow() + timedelta(milliseconds=1))
     for number in range(7):
-        told(say(user_id=people.ids["candidate"])) if number % 2 else write(people, role="candidate")
+        send_notices(new_notice(user_id=people.ids["candidate"])) if number % 2 else write(people, role="candidate")
     eventually(lambda: deliver_due(now=utcnow()).counts["delivered"], "the pending one is due")
     everything = inbox(people, "candidate")
     assert everything[0] == later
@@ -52,11 +52,11 @@ def test_pages_go_by_delivery_and_never_repeat(people: People) -> None:
     assert seen == everything
 
 
-def test_a_pending_one_is_nowhere_until_it_is_due(people: People) -> None:
+def test_a_pending_notification_is_hidden_until_due(people: People) -> None:
     now = utcnow()
     id_ = write(people, now=now, user_id=people.ids["candidate"], not_before=now + HOUR)
     assert inbox(people, "candidate") == []
-    assert heard(people, "candidate") == []
+    assert pushed_to(people, "candidate") == []
     with transaction() as db:
         due = next_due(db)
         assert due is not None
@@ -69,11 +69,11 @@ def test_a_pending_one_is_nowhere_until_it_is_due(people: People) -> None:
     done = deliver_due(now=now + HOUR)
     assert (done.found, done.counts["delivered"], done.done, done.counts["expired"]) == (1, 1, 1, 0)
     assert done.sample == preview.sample
-    assert heard(people, "candidate") == [("created", id_), ("unread", 1)]
+    assert pushed_to(people, "candidate") == [("created", id_), ("unread", 1)]
     assert deliver_due(now=now + HOUR).found == 0
 
 
-def test_many_due_at_once_are_each_delivered_once_by_many_passes_at_once(people: People) -> None:
+def test_concurrent_passes_deliver_each_notification_once(people: People) -> None:
     now = utcnow()
     with transaction() as db:
         ids = [
@@ -103,7 +103,7 @@ def test_many_due_at_once_are_each_delivered_once_by_many_passes_at_once(people:
     assert unread(people, "candidate") == [90]
 
 
-def test_what_is_over_before_it_is_delivered_never_is(people: People) -> None:
+def test_an_expired_notification_is_never_delivered(people: People) -> None:
     """The run is late: by its own time it would be due, by the clock it is over."""
     now = utcnow()
     id_ = write(
@@ -116,12 +116,12 @@ def test_what_is_over_before_it_is_delivered_never_is(people: People) -> None:
     done = deliver_due(now=now - 90 * HOUR / 60)
     assert (done.counts["expired"], done.skipped, done.counts["delivered"]) == (1, 1, 0)
     assert inbox(people, "candidate") == []
-    assert heard(people, "candidate") == []
+    assert pushed_to(people, "candidate") == []
     with transaction() as db:
         assert db.scalar(text("SELECT status FROM notifications WHERE id = :id"), {"id": id_}) == "expired"
 
 
-def test_what_expires_leaves_the_inbox_and_the_count(people: People) -> None:
+def test_expiry_removes_from_inbox_and_count(people: People) -> None:
     now = utcnow()
     soon = now + timedelta(milliseconds=200)
     own = write(people, now=now, user_id=people.ids["candidate"], expires_at=soon)
@@ -131,13 +131,13 @@ def test_what_expires_leaves_the_inbox_and_the_count(people: People) -> None:
     eventually(lambda: deliver_due(now=utcnow()).counts["expired"], "the two expired")
     assert inbox(people, "candidate") == [kept]
     assert unread(people, "candidate", "admin") == [1, 0]
-    assert heard(people, "candidate")[-2:] == [("archived", [own]), ("unread", 1)]
+    assert pushed_to(people, "candidate")[-2:] == [("archived", [own]), ("unread", 1)]
     with transaction() as db:
         gone = pushed(db, "/topic/notifications", "notification.archived")[-1]
     assert (gone["notification_ids"], gone["role"], gone["user_id"]) == ([to_all], None, None)
 
 
-def test_what_is_taken_back_leaves_every_inbox(people: People, others: People) -> None:
+def test_withdrawing_removes_from_every_inbox(people: People, others: People) -> None:
     now = utcnow()
     own = write(people, "recruiter", user_id=people.ids["candidate"])
     pending = write(people, "recruiter", now=now, user_id=people.ids["candidate"], not_before=now + HOUR)
@@ -149,12 +149,12 @@ def test_what_is_taken_back_leaves_every_inbox(people: People, others: People) -
             notifications.withdraw(db, id_, by=by, now=now)
         with pytest.raises(Conflict), transaction() as db:
             notifications.withdraw(db, id_, by=by, now=now)
-    assert heard(people, "candidate") == [("created", own), ("unread", 1), ("archived", [own]), ("unread", 0)]
+    assert pushed_to(people, "candidate") == [("created", own), ("unread", 1), ("archived", [own]), ("unread", 0)]
     assert deliver_due(now=now + 2 * HOUR).counts["delivered"] == 0
     assert inbox(people, "candidate") == []
 
 
-def test_what_the_house_told_nobody_takes_back(people: People) -> None:
-    told(say(user_id=people.ids["candidate"]))
+def test_system_notifications_cannot_be_withdrawn(people: People) -> None:
+    send_notices(new_notice(user_id=people.ids["candidate"]))
     with pytest.raises(NotFound), transaction() as db:
         notifications.withdraw(db, inbox(people, "candidate")[0], by=people.viewer("admin"), now=utcnow())

@@ -50,9 +50,9 @@ def test_a_locked_one_is_left_to_who_has_it(database: str, people: People, place
     now = utcnow()
     ids = [write(people, now=now - 2 * HOUR, not_before=now - HOUR, role="candidate") for _ in range(3)]
     with locked(database, ids[place]):
-        assert deliver_due(now=now, batch=2).delivered == 2
+        assert deliver_due(now=now, batch=2).counts["delivered"] == 2
         assert statuses()[place] == "pending"
-    assert deliver_due(now=now).delivered == 1
+    assert deliver_due(now=now).counts["delivered"] == 1
     assert statuses() == ["delivered"] * 3
 
 
@@ -61,9 +61,9 @@ def test_one_that_expires_and_is_locked_is_left_too(database: str, people: Peopl
     now = utcnow()
     ids = [write(people, now=now - 2 * HOUR, expires_at=now - HOUR, role="candidate") for _ in range(3)]
     with locked(database, ids[place]):
-        assert deliver_due(now=now, batch=2).expired == 2
+        assert deliver_due(now=now, batch=2).counts["expired"] == 2
         assert statuses()[place] == "delivered"
-    assert deliver_due(now=now).expired == 1
+    assert deliver_due(now=now).counts["expired"] == 1
     assert statuses() == ["expired"] * 3
 
 
@@ -72,17 +72,17 @@ def test_what_is_due_goes_by_now(people: People) -> None:
     now = utcnow()
     for ago in (2 * HOUR, HOUR / 2):
         write(people, now=now - 9 * HOUR, not_before=now - ago, role="candidate")
-    assert deliver_due(now=now - HOUR).delivered == 1
+    assert deliver_due(now=now - HOUR).counts["delivered"] == 1
     assert statuses() == ["delivered", "pending"]
-    assert deliver_due(now=now).delivered == 1
+    assert deliver_due(now=now).counts["delivered"] == 1
     assert statuses() == ["delivered", "delivered"]
 
 
 def test_a_dry_run_of_a_time_to_come_counts_what_will_be_over_by_then(people: People) -> None:
     write(people, now=FAR - 2 * HOUR, not_before=FAR - HOUR, expires_at=FAR, role="candidate")
     before, after = (deliver_due(now=at, dry_run=True) for at in (FAR - HOUR / 60, FAR))
-    assert (before.delivered, before.expired, before.skipped) == (1, 0, 0)
-    assert (after.delivered, after.expired, after.skipped) == (0, 1, 1)
+    assert (before.counts["delivered"], before.counts["expired"], before.skipped) == (1, 0, 0)
+    assert (after.counts["delivered"], after.counts["expired"], after.skipped) == (0, 1, 1)
     assert statuses() == ["pending"]
 
 

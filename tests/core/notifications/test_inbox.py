@@ -15,7 +15,7 @@ from core.errors import Forbidden, NotFound
 from core.notifications import Notice, notify
 from tests.support import factories as make
 from tests.support.factories import People, pushed
-from tests.support.notifications import heard, inbox, queue, receipts, say, told, unread, write
+from tests.support.notifications import inbox, new_notice, pushed_to, queue, receipts, send_notices, unread, write
 from tests.support.processes import Database
 
 
@@ -33,25 +33,25 @@ def others(shared_database: Database) -> People:
         return make.people(db)
 
 
-def test_ones_own_is_announced_with_the_new_count_last(people: People) -> None:
-    assert told(say(user_id=people.ids["candidate"]), say(user_id=people.ids["candidate"])) == 2
+def test_a_users_notification_is_pushed_before_the_new_count(people: People) -> None:
+    assert send_notices(new_notice(user_id=people.ids["candidate"]), new_notice(user_id=people.ids["candidate"])) == 2
     ids = sorted(inbox(people, "candidate"))
-    assert heard(people, "candidate") == [("created", ids[0]), ("created", ids[1]), ("unread", 2)]
+    assert pushed_to(people, "candidate") == [("created", ids[0]), ("created", ids[1]), ("unread", 2)]
     with transaction() as db:
         assert pushed(db, queue(people, "candidate"), "notification.unread") == [
             {"user_id": people.ids["candidate"], "unread": 2}
         ]
 
 
-def test_the_same_key_is_told_once_however_often_at_once(people: People) -> None:
-    one = say(user_id=people.ids["candidate"])
+def test_concurrent_notices_with_one_key_are_created_once(people: People) -> None:
+    one = new_notice(user_id=people.ids["candidate"])
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: told(one), range(24)))
+        made = list(pool.map(lambda _: send_notices(one), range(24)))
     assert sum(made) == 1
-    assert [kind for kind, _ in heard(people, "candidate")] == ["created", "unread"]
+    assert [kind for kind, _ in pushed_to(people, "candidate")] == ["created", "unread"]
 
 
-def test_a_broadcast_has_no_rows_of_its_readers_until_they_touch_it(people: People) -> None:
+def test_a_broadcast_has_receipts_only_once_read(people: People) -> None:
     id_ = write(people)
     assert receipts(id_) == []
     assert unread(people, *people.ids) == [1, 1, 1, 1]
@@ -61,7 +61,7 @@ def test_a_broadcast_has_no_rows_of_its_readers_until_they_touch_it(people: Peop
     assert unread(people, "admin", "candidate") == [1, 0]
 
 
-def test_a_roles_broadcast_is_that_roles(people: People) -> None:
+def test_a_role_broadcast_is_only_for_that_role(people: People) -> None:
     id_ = write(people, role="interviewer")
     assert unread(people, "admin", "recruiter", "interviewer", "candidate") == [0, 0, 1, 0]
     assert inbox(people, "interviewer") == [id_]
@@ -72,7 +72,7 @@ def test_a_roles_broadcast_is_that_roles(people: People) -> None:
     assert receipts(id_) == []
 
 
-def test_nobody_has_missed_what_was_told_before_they_came(shared_database: Database) -> None:
+def test_new_users_have_no_unread_older_broadcasts(shared_database: Database) -> None:
     with transaction() as db:
         first = make.people(db)
     write(first)
@@ -83,8 +83,8 @@ def test_nobody_has_missed_what_was_told_before_they_came(shared_database: Datab
     assert inbox(second, "candidate") == []
 
 
-def test_ones_own_is_nobody_elses(people: People, others: People) -> None:
-    told(say(user_id=people.ids["candidate"]))
+def test_a_users_notification_is_hidden_from_others(people: People, others: People) -> None:
+    send_notices(new_notice(user_id=people.ids["candidate"]))
     (id_,) = inbox(people, "candidate")
     for viewer in (people.viewer("admin"), others.viewer("candidate")):
         for act in (notifications.mark_read, notifications.mark_archived):
@@ -93,9 +93,9 @@ def test_ones_own_is_nobody_elses(people: People, others: People) -> None:
     assert receipts(id_) == [(people.ids["candidate"], False, False, False)]
 
 
-def test_read_and_archived_count_once_and_say_so_once(people: People) -> None:
+def test_read_and_archived_are_counted_and_pushed_once(people: People) -> None:
     candidate = people.viewer("candidate")
-    told(*(say(user_id=candidate.id) for _ in range(3)))
+    send_notices(*(new_notice(user_id=candidate.id) for _ in range(3)))
     third, second, first = inbox(people, "candidate")
     for act, id_ in (
         (notifications.mark_read, first),
@@ -105,7 +105,7 @@ def test_read_and_archived_count_once_and_say_so_once(people: People) -> None:
         for _ in range(2):
             with transaction() as db:
                 act(db, id_, by=candidate, now=utcnow())
-    assert heard(people, "candidate")[4:] == [
+    assert pushed_to(people, "candidate")[4:] == [
         ("read", [first]),
         ("unread", 2),
         ("archived", [second]),
@@ -118,9 +118,9 @@ def test_read_and_archived_count_once_and_say_so_once(people: People) -> None:
     assert inbox(people, "candidate", "archived") == [second, first]
 
 
-def test_read_all_reads_own_and_broadcasts_and_names_them(people: People) -> None:
+def test_read_all_reads_own_and_broadcasts(people: People) -> None:
     candidate = people.viewer("candidate")
-    told(say(user_id=candidate.id), say(user_id=candidate.id))
+    send_notices(new_notice(user_id=candidate.id), new_notice(user_id=candidate.id))
     for given in ({}, {"role": "candidate"}, {"role": "recruiter"}):
         write(people, **given)
     ids = sorted(inbox(people, "candidate"))
@@ -130,7 +130,7 @@ def test_read_all_reads_own_and_broadcasts_and_names_them(people: People) -> Non
         assert notifications.read_all(db, by=candidate, now=utcnow()) == 3
     with transaction() as db:
         assert notifications.read_all(db, by=candidate, now=utcnow()) == 0
-    assert heard(people, "candidate")[3:] == [("archived", [ids[0]]), ("read", ids[1:]), ("unread", 0)]
+    assert pushed_to(people, "candidate")[3:] == [("archived", [ids[0]]), ("read", ids[1:]), ("unread", 0)]
     assert unread(people, "candidate", "recruiter") == [0, 2]
     assert inbox(people, "candidate", "unread") == []
     assert sorted(inbox(people, "candidate")) == ids[1:]
@@ -138,7 +138,7 @@ def test_read_all_reads_own_and_broadcasts_and_names_them(people: People) -> Non
 
 def test_what_is_listed_is_seen_and_still_unread(people: People) -> None:
     candidate = people.viewer("candidate")
-    told(say(user_id=candidate.id))
+    send_notices(new_notice(user_id=candidate.id))
     broadcast = write(people)
     with transaction() as db:
         items = notifications.page(db, "inbox", by=candidate, after=0, limit=10)
@@ -150,17 +150,17 @@ def test_what_is_listed_is_seen_and_still_unread(people: People) -> None:
     assert unread(people, "candidate") == [2]
 
 
-def test_writing_twice_with_one_key_writes_once(people: People) -> None:
+def test_creating_twice_with_one_key_creates_once(people: People) -> None:
     key = str(uuid4())
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(lambda _: write(people, user_id=people.ids["candidate"], dedupe_key=key), range(16)))
     assert len(ids) == 1
-    assert heard(people, "candidate") == [("created", ids.pop()), ("unread", 1)]
+    assert pushed_to(people, "candidate") == [("created", ids.pop()), ("unread", 1)]
     # Nobody can take away a key of the house's own.
-    assert told(Notice("completed", "Title", "Body", dedupe_key=key, user_id=people.ids["candidate"])) == 1
+    assert send_notices(Notice("completed", "Title", "Body", dedupe_key=key, user_id=people.ids["candidate"])) == 1
 
 
-def test_only_staff_write(people: People) -> None:
+def test_only_staff_create_notifications(people: People) -> None:
     for role in ("interviewer", "candidate"):
         with pytest.raises(Forbidden):
             write(people, role)
@@ -171,7 +171,7 @@ def test_only_staff_write(people: People) -> None:
 def test_a_later_count_is_never_older_than_one_before_it(people: People) -> None:
     """Tellers and readers at once, slow to commit: every count in the log is what the log before it adds up to."""
     candidate = people.viewer("candidate")
-    told(*(say(user_id=candidate.id) for _ in range(40)))
+    send_notices(*(new_notice(user_id=candidate.id) for _ in range(40)))
     ids = inbox(people, "candidate")
 
     def pause(db: Session, number: int) -> None:
@@ -180,7 +180,7 @@ def test_a_later_count_is_never_older_than_one_before_it(people: People) -> None
     def act(number: int) -> None:
         with transaction() as db:
             if number % 3 == 0:
-                notify(db, [say(user_id=candidate.id)], now=utcnow())
+                notify(db, [new_notice(user_id=candidate.id)], now=utcnow())
             elif number % 3 == 1:
                 notifications.mark_read(db, ids[number % 40], by=candidate, now=utcnow())
             else:
@@ -191,7 +191,7 @@ def test_a_later_count_is_never_older_than_one_before_it(people: People) -> None
         list(pool.map(act, range(150)))
     alive: set[int] = set()
     counted = 0
-    for kind, what in heard(people, "candidate"):
+    for kind, what in pushed_to(people, "candidate"):
         if kind == "created":
             alive.add(what)
         elif kind == "unread":
@@ -209,18 +209,20 @@ def test_a_rolled_back_savepoint_announces_no_count(people: People) -> None:
 
     with transaction() as db:
         with pytest.raises(Undo), db.begin_nested():
-            notify(db, [say(user_id=people.ids["candidate"])], now=utcnow())
+            notify(db, [new_notice(user_id=people.ids["candidate"])], now=utcnow())
             raise Undo
-        notify(db, [say(user_id=people.ids["interviewer"])], now=utcnow())
-    assert heard(people, "candidate") == []
-    assert [kind for kind, _ in heard(people, "interviewer")] == ["created", "unread"]
+        notify(db, [new_notice(user_id=people.ids["interviewer"])], now=utcnow())
+    assert pushed_to(people, "candidate") == []
+    assert [kind for kind, _ in pushed_to(people, "interviewer")] == ["created", "unread"]
 
 
-def test_two_tabs_of_one_user_never_wait_for_each_other(people: People) -> None:
+def test_concurrent_reads_of_one_user_do_not_block(people: People) -> None:
     """Listing and reading all at once lock receipts in one order: no deadlock, and each is said to be read once."""
     candidate = people.viewer("candidate")
     tabs, rounds = 4, 12
-    start = threading.Barrier(tabs, action=lambda: told(*(say(user_id=candidate.id) for _ in range(100))))
+    start = threading.Barrier(
+        tabs, action=lambda: send_notices(*(new_notice(user_id=candidate.id) for _ in range(100)))
+    )
 
     def tab(number: int) -> None:
         for _ in range(rounds):
@@ -237,5 +239,5 @@ def test_two_tabs_of_one_user_never_wait_for_each_other(people: People) -> None:
     assert unread(people, "candidate") == [0]
     with transaction() as db:
         events = pushed(db, queue(people, "candidate"), "notification.read")
-    said = [id_ for data in events for id_ in data["notification_ids"]]
-    assert len(said) == len(set(said)) == 100 * rounds
+    ids = [id_ for data in events for id_ in data["notification_ids"]]
+    assert len(ids) == len(set(ids)) == 100 * rounds

@@ -15,7 +15,7 @@ from core.notifications.system import notify_mail_trouble
 from core.preferences import CATEGORIES, PreferenceChange
 from tests.support import factories as make
 from tests.support.factories import People
-from tests.support.notifications import heard, inbox, say, told, unread
+from tests.support.notifications import inbox, new_notice, pushed_to, send_notices, unread
 from tests.support.processes import Database
 
 
@@ -39,23 +39,28 @@ def wish(people: People, role: str, category: str, **channels: str) -> None:
         notifications.change_preferences(db, given, by=people.viewer(role))
 
 
-def test_off_in_the_app_is_neither_counted_nor_pushed_nor_listed(people: People) -> None:
+def test_a_category_turned_off_is_neither_counted_nor_pushed_nor_listed(people: People) -> None:
     wish(people, "candidate", "completed", in_app="off")
-    assert told(say(user_id=people.ids["candidate"]), say("scheduled", user_id=people.ids["candidate"])) == 2
+    assert (
+        send_notices(
+            new_notice(user_id=people.ids["candidate"]), new_notice("scheduled", user_id=people.ids["candidate"])
+        )
+        == 2
+    )
     (kept,) = inbox(people, "candidate")
-    assert heard(people, "candidate") == [("unread", 0), ("created", kept), ("unread", 1)]
+    assert pushed_to(people, "candidate") == [("unread", 0), ("created", kept), ("unread", 1)]
     wish(people, "candidate", "completed", in_app="instant")
     assert unread(people, "candidate") == [1]
-    told(say(user_id=people.ids["candidate"]))
+    send_notices(new_notice(user_id=people.ids["candidate"]))
     assert unread(people, "candidate") == [2]
 
 
 def test_a_broadcast_turned_off_leaves_that_users_inbox_and_count_alone(people: People, others: People) -> None:
     with transaction() as db:
-        notify(db, [say("no_show", role="recruiter"), say("cancelled", role="recruiter")], now=utcnow())
+        notify(db, [new_notice("no_show", role="recruiter"), new_notice("cancelled", role="recruiter")], now=utcnow())
     assert unread(people, "recruiter") == [2]
     wish(people, "recruiter", "no_show", in_app="off")
-    assert heard(people, "recruiter") == [("unread", 1)]
+    assert pushed_to(people, "recruiter") == [("unread", 1)]
     assert len(inbox(people, "recruiter")) == 1
     wish(people, "recruiter", "cancelled", in_app="off")
     assert unread(people, "recruiter", "admin") == [0, 0]
@@ -75,11 +80,11 @@ def test_ones_own_interview_time_cannot_be_turned_off(people: People, role: Role
                 {"u": people.ids[role], "c": category, "ch": channel},
             )
             assert preferences.is_enabled(db, people.ids[role], category, channel)
-    told(say(category, user_id=people.ids[role]))
+    send_notices(new_notice(category, user_id=people.ids[role]))
     assert unread(people, role) == [1]
 
 
-def test_what_everybody_may_turn_off_is_all_the_rest(people: People) -> None:
+def test_which_categories_each_role_may_turn_off(people: People) -> None:
     """DOMAIN, "Who is told what": each category is for the roles of its row, and only their own time is fixed."""
     expected = {
         "admin": {
@@ -102,7 +107,7 @@ def test_what_everybody_may_turn_off_is_all_the_rest(people: People) -> None:
         assert always == (fixed if role in ("interviewer", "candidate") else set())
 
 
-def test_admins_may_turn_off_whatever_the_house_tells_of_jobs_and_mails(people: People, others: People) -> None:
+def test_admins_may_turn_off_system_categories(people: People, others: People) -> None:
     for one in ("job_late", "job_back", "job_failed", "mail_dead", "mail_uncertain"):
         wish(people, "admin", one, in_app="off")
     run = uuid4()
@@ -115,7 +120,7 @@ def test_admins_may_turn_off_whatever_the_house_tells_of_jobs_and_mails(people: 
     assert unread(others, "admin") == [5]
 
 
-def test_daily_reports_come_by_mail_to_who_asked(people: People) -> None:
+def test_daily_reports_are_mailed_to_subscribers(people: People) -> None:
     def wants(role: str) -> bool:
         with transaction() as db:
             return preferences.is_enabled(db, people.ids[role], "daily_report", "email")
@@ -131,7 +136,7 @@ def test_daily_reports_come_by_mail_to_who_asked(people: People) -> None:
         wish(people, "recruiter", "no_show", email="instant")
 
 
-def test_many_wishes_are_asked_for_in_one_query(people: People, others: People) -> None:
+def test_preferences_of_many_users_are_one_query(people: People, others: People) -> None:
     wish(people, "candidate", "completed", email="off")
     pairs = [
         (who.ids["candidate"], category)

@@ -44,7 +44,7 @@ NIGHT = {"quiet_from": time(10), "quiet_until": time(13)}
 
 
 @pytest.mark.parametrize("party", ["interviewer", "candidate"])
-def test_new_quiet_hours_move_what_is_planned_for_that_side(database: str, party: str) -> None:
+def test_new_quiet_hours_move_planned_reminders_of_that_party(database: str, party: str) -> None:
     who = some_people(reminder_offsets=[DAY, HOUR])
     id_ = booked(who, FAR, now=utcnow())
     before = windows(id_)
@@ -59,7 +59,7 @@ def test_new_quiet_hours_move_what_is_planned_for_that_side(database: str, party
     assert statuses(id_) == ["planned"] * 4
 
 
-def test_a_new_zone_moves_the_night(database: str) -> None:
+def test_a_new_zone_moves_quiet_hours(database: str) -> None:
     who = some_people(reminder_offsets=[DAY])
     change(who, "interviewer", quiet_from=time(22), quiet_until=time(7))
     id_ = booked(who, FAR, now=utcnow())
@@ -70,7 +70,7 @@ def test_a_new_zone_moves_the_night(database: str) -> None:
     assert due(id_, "interviewer", DAY) == FAR - timedelta(days=1) + timedelta(hours=7)
 
 
-def test_a_name_moves_nothing(database: str) -> None:
+def test_a_new_name_moves_no_reminders(database: str) -> None:
     who = some_people(reminder_offsets=[DAY])
     id_ = booked(who, FAR, now=utcnow())
     with transaction() as db:
@@ -79,7 +79,7 @@ def test_a_name_moves_nothing(database: str) -> None:
     assert due(id_, "interviewer", DAY) == FAR
 
 
-def test_what_is_past_by_the_new_hours_is_too_late(database: str) -> None:
+def test_reminders_past_by_the_new_hours_are_skipped(database: str) -> None:
     """As when it is planned anew."""
     who = some_people(reminder_offsets=[6 * HOUR])
     now = utcnow()
@@ -91,7 +91,7 @@ def test_what_is_past_by_the_new_hours_is_too_late(database: str) -> None:
     assert (1, "interviewer", 360, "skipped", "too late") in planned(id_)
 
 
-def test_a_candidate_who_can_sign_in_brings_their_hours(database: str) -> None:
+def test_linking_a_user_applies_their_quiet_hours(database: str) -> None:
     who = some_people(reminder_offsets=[DAY])
     with transaction() as db:
         db.execute(update(Candidate).values(user_id=None))
@@ -138,7 +138,7 @@ def in_a_thread(work: Callable[[], None]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("party", ["interviewer", "candidate"])
-def test_a_session_that_is_booked_meanwhile_has_the_new_hours(database: str, party: str) -> None:
+def test_a_concurrently_scheduled_session_has_the_new_hours(database: str, party: str) -> None:
     """Whoever commits first: the booking, or the change."""
     who = some_people(reminder_offsets=[DAY])
     ids: list[UUID] = []
@@ -159,7 +159,7 @@ def test_a_session_that_is_booked_meanwhile_has_the_new_hours(database: str, par
 
 
 @pytest.mark.parametrize("party", ["interviewer", "candidate"])
-def test_one_that_is_booked_while_the_hours_change_has_them_too(database: str, party: str) -> None:
+def test_a_session_scheduled_during_the_change_has_the_new_hours(database: str, party: str) -> None:
     who = some_people(reminder_offsets=[DAY])
     booked(who, FAR + timedelta(days=1), now=utcnow())
     ids: list[UUID] = []

@@ -13,7 +13,7 @@ from core.db import transaction
 from core.reminders import sending
 from core.results import JobResult
 from core.sessions import NewStatus, SessionPatch
-from tests.core.reminders.test_sending import mails, minutes, people, planned, soon, statuses, told
+from tests.core.reminders.test_sending import mails, minutes, notified, people, planned, soon, statuses
 from tests.support.processes import eventually
 
 
@@ -43,7 +43,7 @@ def held(work: Callable[[Any], None]) -> Iterator[Callable[[], None]]:
         commit()
 
 
-def test_a_cancel_that_is_first_leaves_nothing_to_send(database: str) -> None:
+def test_a_cancel_before_sending_prevents_it(database: str) -> None:
     who = people(reminder_offsets=[60])
     id_ = soon(who)
 
@@ -57,10 +57,10 @@ def test_a_cancel_that_is_first_leaves_nothing_to_send(database: str) -> None:
     after = reminders.send_due(now=utcnow())
     assert (after.found, after.counts["locked"]) == (0, 0)
     assert statuses(id_) == ["void", "void"]
-    assert (mails(id_), told(id_)) == ([], [])
+    assert (mails(id_), notified(id_)) == ([], [])
 
 
-def test_a_reschedule_that_is_first_leaves_only_the_new_time(database: str) -> None:
+def test_a_reschedule_before_sending_keeps_only_the_new_time(database: str) -> None:
     who = people(reminder_offsets=[60])
     id_ = soon(who)
 
@@ -76,7 +76,7 @@ def test_a_reschedule_that_is_first_leaves_only_the_new_time(database: str) -> N
     assert mails(id_) == []
 
 
-def test_a_cancel_that_is_second_takes_the_mails_back(database: str) -> None:
+def test_a_cancel_after_enqueue_cancels_the_mails(database: str) -> None:
     who = people(reminder_offsets=[60])
     id_ = soon(who)
 
@@ -103,7 +103,7 @@ def _someone_waits() -> bool:
         return bool(db.execute(text(query)).scalar_one())
 
 
-def test_everybody_at_once(database: str) -> None:
+def test_concurrent_senders_cancels_and_reschedules(database: str) -> None:
     """Two senders against people who cancel, reschedule and start: nobody waits for ever, and each outcome is whole."""
     everyone = [people(reminder_offsets=[60]) for _ in range(24)]
     ids = {soon(who, due_in=-1): who for who in everyone}
@@ -150,7 +150,7 @@ def test_everybody_at_once(database: str) -> None:
         old = [status for version, *_, status, _ in planned(id_) if version == 1]
         assert set(old) <= {"sent", "void"}, "nothing is left planned"
         sent, left_alone = old.count("sent"), n % 3 == 2
-        assert len(told(id_)) == sent
+        assert len(notified(id_)) == sent
         assert [state for _, state in mails(id_)] == ["queued" if left_alone else "cancelled"] * sent
         assert not left_alone or sent == 2
 
@@ -169,4 +169,4 @@ def test_two_senders_send_each_once(database: str) -> None:
     for thread in threads:
         thread.join(60)
     assert sum(done) == 60
-    assert all(len(mails(id_)) == 2 and len(told(id_)) == 2 for id_ in ids)
+    assert all(len(mails(id_)) == 2 and len(notified(id_)) == 2 for id_ in ids)

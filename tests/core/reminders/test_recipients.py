@@ -11,7 +11,7 @@ from core.db import transaction
 from core.emails.queue.suppressions import suppress
 from core.models import Candidate, Notification
 from core.sessions import SessionPatch
-from tests.core.reminders.test_sending import mails, minutes, people, planned, soon, statuses, told, windows
+from tests.core.reminders.test_sending import mails, minutes, notified, people, planned, soon, statuses, windows
 from tests.support.factories import People
 
 
@@ -69,7 +69,7 @@ def test_the_same_offset_of_another_schedule_is_sent_again(database: str) -> Non
     _earlier(id_, by=31)
     assert reminders.send_due(now=utcnow()).done == 2
     both = sorted([who.ids["candidate"], who.interviewer_id])
-    assert told(id_) == sorted(both * 2)
+    assert notified(id_) == sorted(both * 2)
     assert sorted(state for _, state in mails(id_)) == ["cancelled", "cancelled", "queued", "queued"]
 
 
@@ -91,7 +91,7 @@ def test_the_next_interviewer_is_reminded_and_not_the_one_before(database: str) 
         sessions.change(db, id_, patch, by=who.viewer("recruiter"), now=utcnow())
     _earlier(id_, by=2)
     assert reminders.send_due(now=utcnow()).done == 2
-    assert told(id_) == sorted([who.ids["candidate"], other.interviewer_id])
+    assert notified(id_) == sorted([who.ids["candidate"], other.interviewer_id])
     assert statuses(id_) == ["void", "void", "sent", "sent"]
 
 
@@ -100,6 +100,6 @@ def test_what_missed_its_window_after_the_time_of_a_late_run_is_the_next_ones_to
     id_ = soon(people(reminder_offsets=[90]), due_in=-3600, offset=90)
     due_at: datetime = windows(id_)["candidate", 90][0]
     late = reminders.plan_and_send(now=due_at + minutes(10))
-    assert (late.skipped, late.missed) == (2, 0)
+    assert (late.skipped, late.counts["missed"]) == (2, 0)
     following = reminders.plan_and_send(now=due_at + minutes(59))
-    assert (following.skipped, following.missed) == (0, 2)
+    assert (following.skipped, following.counts["missed"]) == (0, 2)

@@ -70,7 +70,7 @@ def mails(session_id: UUID) -> list[tuple[str, str]]:
         return [(row.to_address, row.status) for row in rows]
 
 
-def told(session_id: UUID) -> list[int | None]:
+def notified(session_id: UUID) -> list[int | None]:
     """Which users have a notification of category reminder."""
     with transaction() as db:
         n = Notification
@@ -109,7 +109,7 @@ def test_scheduling_plans_each_offset_for_both_sides(database: str) -> None:
     assert windows(id_)["candidate", 60] == (FAR - minutes(60), FAR - minutes(30))
 
 
-def test_what_is_past_when_planned_is_too_late(database: str) -> None:
+def test_reminders_past_when_planned_are_skipped(database: str) -> None:
     id_ = booked(people(reminder_offsets=[1440, 60, 15]), FAR, now=FAR - minutes(60))
     assert [(offset, status, why) for _, to, offset, status, why in planned(id_) if to == "candidate"] == [
         (1440, "skipped", "too late"),
@@ -136,7 +136,7 @@ def test_quiet_hours_are_each_recipients_own(database: str) -> None:
     assert found["interviewer", 1440][0] == datetime(2030, 5, 13, 19, tzinfo=UTC)
 
 
-def test_a_reschedule_voids_the_older_and_plans_anew(database: str) -> None:
+def test_a_reschedule_voids_and_replans_reminders(database: str) -> None:
     who, now = people(reminder_offsets=[60]), FAR - timedelta(days=7)
     id_ = booked(who, FAR, now=now)
     with transaction() as db:
@@ -164,7 +164,7 @@ def test_an_invitation_has_no_reminders_until_it_is_scheduled(database: str) -> 
 
 
 @pytest.mark.parametrize(("to", "role"), [("cancelled", "recruiter"), ("in_progress", "candidate")])
-def test_a_session_that_moves_on_needs_no_reminder(database: str, to: Any, role: str) -> None:
+def test_reminders_of_a_moved_session_are_voided(database: str, to: Any, role: str) -> None:
     who, now = people(reminder_offsets=[60]), FAR - timedelta(days=7)
     id_ = booked(who, FAR, now=now)
     with transaction() as db:
@@ -196,7 +196,7 @@ def test_imported_rows_and_changed_offsets_are_planned_by_the_hourly_run(databas
 # sending
 
 
-def test_a_due_reminder_is_a_mail_and_a_notification_to_each_side_once(database: str) -> None:
+def test_a_due_reminder_is_one_mail_and_notification_to_each_party(database: str) -> None:
     who = people(reminder_offsets=[60])
     id_ = soon(who)
     later = soon(people(reminder_offsets=[60]), due_in=100)
@@ -205,7 +205,7 @@ def test_a_due_reminder_is_a_mail_and_a_notification_to_each_side_once(database:
     assert statuses(id_) == ["sent", "sent"]
     assert statuses(later) == ["planned", "planned"]
     assert [state for _, state in mails(id_)] == ["queued", "queued"]
-    assert told(id_) == sorted([who.ids["candidate"], who.interviewer_id])
+    assert notified(id_) == sorted([who.ids["candidate"], who.interviewer_id])
     assert reminders.send_due(now=utcnow()).found == 0
     assert len(mails(id_)) == 2
     with transaction() as db:
@@ -223,16 +223,16 @@ def test_a_dry_run_counts_and_writes_nothing(database: str) -> None:
     result = reminders.send_due(now=utcnow(), dry_run=True)
     assert (result.found, result.done, result.skipped, result.counts) == (2, 0, 0, {"would be sent": 2})
     assert [one["outcome"] for one in result.sample] == ["would be sent"] * 2
-    assert (statuses(id_), mails(id_), told(id_)) == (["planned"] * 2, [], [])
+    assert (statuses(id_), mails(id_), notified(id_)) == (["planned"] * 2, [], [])
 
 
-def test_what_missed_its_window_is_skipped_with_the_reason_and_shown(database: str) -> None:
+def test_reminders_past_their_window_are_skipped_with_the_reason(database: str) -> None:
     id_ = soon(people(reminder_offsets=[60]), due_in=-31 * 60)
     result = reminders.plan_and_send(now=utcnow())
     assert (result.found, result.done, result.skipped, result.counts["missed"]) == (2, 0, 2, 2)
     assert result.counts == {"missed its window": 2, "missed": 2}
     assert {row[3:] for row in planned(id_)} == {("skipped", "missed its window")}
-    assert (mails(id_), told(id_)) == ([], [])
+    assert (mails(id_), notified(id_)) == ([], [])
     again = reminders.plan_and_send(now=utcnow())
     assert (again.found, again.counts["missed"]) == (0, 2), "shown by every run within the hour"
     assert {one["session_id"] for one in again.sample} == {str(id_)}
@@ -246,14 +246,14 @@ def test_what_missed_its_window_is_skipped_with_the_reason_and_shown(database: s
         ({"schedule_version": 2}, "the session has another schedule"),
     ],
 )
-def test_the_session_is_looked_at_again(database: str, columns: dict[str, Any], why: str) -> None:
+def test_the_session_is_checked_again_before_sending(database: str, columns: dict[str, Any], why: str) -> None:
     """Changed by hand, so that nothing voided the reminders."""
     id_ = soon(people(reminder_offsets=[60]))
     with transaction() as db:
         db.execute(update(InterviewSession).where(InterviewSession.id == id_).values(**columns))
     assert reminders.send_due(now=utcnow()).counts == {why: 2}
     assert {row[3:] for row in planned(id_)} == {("void", why)}
-    assert (mails(id_), told(id_)) == ([], [])
+    assert (mails(id_), notified(id_)) == ([], [])
 
 
 def test_an_offset_that_the_interview_no_longer_has(database: str) -> None:
@@ -278,10 +278,10 @@ def test_a_suppressed_address_gets_no_mail(database: str) -> None:
         "candidate": ("sent", None),
         "interviewer": ("sent", "the mail is suppressed"),
     }
-    assert len(told(id_)) == 2, "told in the app all the same"
+    assert len(notified(id_)) == 2, "told in the app all the same"
 
 
-def test_one_that_cannot_be_written_does_not_hold_up_the_others(database: str) -> None:
+def test_one_failing_reminder_does_not_block_the_others(database: str) -> None:
     bad, good = people(reminder_offsets=[60]), people(reminder_offsets=[60])
     first, second = soon(bad, due_in=-1), soon(good)
     with transaction() as db:

@@ -10,7 +10,7 @@ from core import reminders
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Reminder
-from tests.core.reminders.test_sending import booked, mails, minutes, people, planned, soon, statuses, told, windows
+from tests.core.reminders.test_sending import booked, mails, minutes, notified, people, planned, soon, statuses, windows
 
 MISSED = ("skipped", "missed its window")
 
@@ -30,19 +30,19 @@ def test_a_late_run_sends_nothing_whose_window_is_over_by_the_clock(database: st
     result = reminders.send_due(now=due_at + minutes(later))
     assert (result.found, result.done, result.skipped) == (2, 0, 2)
     assert {row[3:] for row in planned(id_)} == {MISSED}
-    assert (mails(id_), told(id_)) == ([], [])
+    assert (mails(id_), notified(id_)) == ([], [])
 
 
 def test_a_late_hourly_run_sends_nothing_either(database: str) -> None:
     id_, due_at = missed_half_an_hour_ago()
     assert reminders.plan_and_send(now=due_at).counts == {"missed its window": 2, "missed": 2}
-    assert (mails(id_), told(id_)) == ([], [])
+    assert (mails(id_), notified(id_)) == ([], [])
 
 
 def test_a_dry_run_of_a_time_gone_by_says_what_would_happen_now(database: str) -> None:
     id_, due_at = missed_half_an_hour_ago()
     result = reminders.send_due(now=due_at, dry_run=True)
-    assert result.by_outcome == {"missed its window": 2}
+    assert result.counts == {"missed its window": 2}
     assert statuses(id_) == ["planned", "planned"]
 
 
@@ -52,7 +52,7 @@ def test_a_dry_run_of_a_time_to_come_goes_by_that_time(database: str, later: flo
     start = utcnow() + minutes(600)
     id_ = booked(people(reminder_offsets=[60]), start, now=utcnow())
     due_at, _ = windows(id_)["candidate", 60]
-    assert reminders.send_due(now=due_at + minutes(later), dry_run=True).by_outcome == {outcome: 2}
+    assert reminders.send_due(now=due_at + minutes(later), dry_run=True).counts == {outcome: 2}
     assert reminders.send_due(now=due_at - minutes(0.01), dry_run=True).found == 0
 
 
@@ -73,5 +73,5 @@ def test_each_offset_has_a_notification_and_a_mail_of_its_own(database: str) -> 
     """Two reminders of one schedule to one person are two notifications and two mails."""
     id_ = soon(people(reminder_offsets=[60, 59]), due_in=-90)
     assert reminders.send_due(now=utcnow()).done == 4
-    assert len(told(id_)) == 4
+    assert len(notified(id_)) == 4
     assert len(mails(id_)) == 4

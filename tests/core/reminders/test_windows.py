@@ -84,12 +84,14 @@ def test_quiet_hours(case: str, start: str, offset: float, zone: str, due: str) 
         ("their beginning comes twice", "2026-10-25T08:00+01:00", time(2, 30), time(7), "2026-10-25T02:30+02:00"),
     ],
 )
-def test_quiet_hours_that_end_or_begin_in_the_change(case: str, start: str, begin: time, end: time, due: str) -> None:
+def test_quiet_hours_with_a_boundary_in_the_clock_change(
+    case: str, start: str, begin: time, end: time, due: str
+) -> None:
     for offset in (4, 4.25):
         assert window(at(start), hours(offset), quiet("Europe/Berlin", begin, end)).due_at == at(due), case
 
 
-def test_hours_that_begin_and_end_at_once_are_none() -> None:
+def test_equal_quiet_hours_bounds_mean_none() -> None:
     start = at("2026-03-11T03:00+00:00")
     assert window(start, hours(24), quiet("UTC", time(3), time(3))).due_at == start - hours(24)
 
@@ -109,7 +111,9 @@ clock = st.times().map(lambda t: t.replace(second=0, microsecond=0))
     clock,
     clock,
 )
-def test_whatever_the_clocks_do(start: datetime, offset: int, zone: str, begin: time, end: time) -> None:
+def test_windows_in_every_zone_and_clock_change(
+    start: datetime, offset: int, zone: str, begin: time, end: time
+) -> None:
     off, hush = minutes(offset), quiet(zone, begin, end)
     plain, moved = window(start, off), window(start, off, hush)
     assert moved.due_at <= moved.send_by, "there is a time to send it"

@@ -52,9 +52,9 @@ HOSTILE = [
 def test_names_come_back_as_they_are(db: Session, name: str) -> None:
     world = World(db, title=name, position=name)
     row = world.held(3, candidate=world.candidate(name=name, source=name), interviewer_id=world.interviewers[0].id)
-    (told,) = _read(db)
-    assert [told[column] for column in ("candidate", "source", "interview", "position")] == [name] * 4
-    assert (told["session_id"], told["interviewer"], told["status"]) == (str(row.id), "Ida", "completed")
+    (result,) = _read(db)
+    assert [result[column] for column in ("candidate", "source", "interview", "position")] == [name] * 4
+    assert (result["session_id"], result["interviewer"], result["status"]) == (str(row.id), "Ida", "completed")
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
@@ -63,11 +63,11 @@ def test_formulas_are_text(db: Session, begin: str) -> None:
     world = World(db, title=name, position=name)
     world.interviewers[0].name = name
     world.held(3, candidate=world.candidate(name=name, source=name), interviewer_id=world.interviewers[0].id)
-    (told,) = _read(db)
-    assert {told[c] for c in ("candidate", "source", "interview", "position", "interviewer")} == {"'" + name}
+    (result,) = _read(db)
+    assert {result[c] for c in ("candidate", "source", "interview", "position", "interviewer")} == {"'" + name}
 
 
-def test_what_is_not_known_is_empty_and_numbers_are_plain(db: Session) -> None:
+def test_unknown_values_are_empty(db: Session) -> None:
     world = World(db, settings={"pass_score": 61.5})
     world.held(3, score=88.25, decision="hold", decided_at=at(9))
     world.session("invited", created_at=at(4), invitation_expires_at=at(60))
@@ -76,20 +76,23 @@ def test_what_is_not_known_is_empty_and_numbers_are_plain(db: Session) -> None:
     assert {invited[c] for c in ("score", "decision", "interviewer", "started_at", "feedback_due_at", "source")} == {""}
 
 
-def test_times_are_the_zones_with_their_offset(db: Session) -> None:
+def test_times_have_the_zones_offset(db: Session) -> None:
     world = World(db)
     summer = world.interviewers[0].id
     row = world.held(29, hour=0.5, interviewer_id=summer, decided_at=at(29, 1), created_at=at(2))
     world.feedback(row, 3)
-    (told,) = _read(db, Period(at(2, 0), at(30, 0), "Europe/Berlin"))
+    (result,) = _read(db, Period(at(2, 0), at(30, 0), "Europe/Berlin"))
     # On the 29th the clocks of Berlin went from two to three.
-    assert told["scheduled_start"] == "2026-03-29T01:30:00+01:00"
-    assert told["decided_at"] == "2026-03-29T03:00:00+02:00"
-    assert told["feedback_due_at"] == "2026-03-31T03:30:00+02:00" and told["feedback_at"] == "2026-03-29T06:30:00+02:00"
+    assert result["scheduled_start"] == "2026-03-29T01:30:00+01:00"
+    assert result["decided_at"] == "2026-03-29T03:00:00+02:00"
+    assert (
+        result["feedback_due_at"] == "2026-03-31T03:30:00+02:00"
+        and result["feedback_at"] == "2026-03-29T06:30:00+02:00"
+    )
     for zone, offset in (("Etc/GMT-14", "+14:00"), ("Asia/Kathmandu", "+05:45"), ("America/St_Johns", "-02:30")):
-        (told,) = _read(db, Period(at(2, 0), at(30, 0), zone))
-        assert told["scheduled_start"].endswith(offset)
-        assert datetime.fromisoformat(told["scheduled_start"]) == row.scheduled_start
+        (result,) = _read(db, Period(at(2, 0), at(30, 0), zone))
+        assert result["scheduled_start"].endswith(offset)
+        assert datetime.fromisoformat(result["scheduled_start"]) == row.scheduled_start
 
 
 def test_the_dashboard_can_be_computed_from_it(db: Session) -> None:
@@ -97,9 +100,9 @@ def test_the_dashboard_can_be_computed_from_it(db: Session) -> None:
     for day in range(1, 31):
         world.held(day, score=3 * day)
         world.session("no_show", scheduled_start=at(day), no_show_party="candidate", deleted_at=at(31))
-    told, period = metrics.dashboard(db, march(), as_of=NOW), march()
+    result, period = metrics.dashboard(db, march(), as_of=NOW), march()
     lines = _read(db)
-    assert len(lines) == told.stamp.n
+    assert len(lines) == result.stamp.n
 
     def within(moment: str) -> bool:
         return bool(moment) and period.start <= datetime.fromisoformat(moment) < period.end
@@ -107,9 +110,9 @@ def test_the_dashboard_can_be_computed_from_it(db: Session) -> None:
     planned = [line for line in lines if within(line["scheduled_start"])]
     came = sum(bool(line["started_at"]) for line in planned)
     missed = sum(line["no_show_party"] == "candidate" for line in planned)
-    assert told.totals.planned == len(planned) and told.totals.show == (came, came + missed)
+    assert result.totals.planned == len(planned) and result.totals.show == (came, came + missed)
     passed = [float(line["score"]) >= float(line["pass_score"]) for line in lines if within(line["started_at"])]
-    assert told.totals.passed == (sum(passed), len(passed))
+    assert result.totals.passed == (sum(passed), len(passed))
 
 
 MANY = 50_000
@@ -135,8 +138,8 @@ def test_memory_is_flat() -> None:
         )
     process = psutil.Process()
     with snapshot() as db:
-        told = rows(db, Period(at(1, month=2), at(2, 0), "UTC"))
-        assert sum(map(len, told)) < 500  # what the first query needs is there
+        result = rows(db, Period(at(1, month=2), at(2, 0), "UTC"))
+        assert sum(map(len, result)) < 500  # what the first query needs is there
         before = peak = process.memory_info().rss
         size = 0
         for piece in rows(db, march()):

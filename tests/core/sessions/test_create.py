@@ -98,9 +98,9 @@ def test_a_new_session_is_swept_when_its_first_rule_falls_due(database: str) -> 
     hour, minute = timedelta(hours=1), timedelta(minutes=1)
     invited, scheduled = create(one, invitation_expires_at=NOW + hour), create(other, scheduled_start=NOW + hour)
     assert (row(invited).sweep_at, row(scheduled).sweep_at) == (NOW + hour, NOW + hour + 5 * minute)
-    assert update_statuses(now=NOW + hour).by_rule == {"expire": 1}
-    assert update_statuses(now=NOW + hour + 5 * minute).by_rule == {"late": 1}
-    assert update_statuses(now=NOW + hour + 15 * minute).by_rule == {"no_show": 1}
+    assert update_statuses(now=NOW + hour).counts == {"expire": 1}
+    assert update_statuses(now=NOW + hour + 5 * minute).counts == {"late": 1}
+    assert update_statuses(now=NOW + hour + 15 * minute).counts == {"no_show": 1}
     assert (row(invited).status, row(scheduled).status) == ("expired", "no_show")
 
 

@@ -51,7 +51,7 @@ patience = st.integers(0, 120)
 
 
 @st.composite
-def any_facts(draw: st.DrawFn) -> SessionSnapshot:
+def any_snapshot(draw: st.DrawFn) -> SessionSnapshot:
     start = draw(moments)
     return SessionSnapshot(
         id=UUID(int=1),
@@ -84,17 +84,17 @@ def any_facts(draw: st.DrawFn) -> SessionSnapshot:
     )
 
 
-@given(any_facts(), moments)
-def test_the_rules_are_the_sentences_of_the_domain(s: SessionSnapshot, now: datetime) -> None:
+@given(any_snapshot(), moments)
+def test_the_rules_agree_with_the_domain(s: SessionSnapshot, now: datetime) -> None:
     assert due_rule(s, now) == first_sentence(s, now)
 
 
-@given(any_facts(), moments)
-def test_the_next_look_is_the_first_moment_a_rule_is_due(s: SessionSnapshot, now: datetime) -> None:
-    look = next_check(s)
+@given(any_snapshot(), moments)
+def test_next_check_is_the_first_moment_a_rule_is_due(s: SessionSnapshot, now: datetime) -> None:
+    check_at = next_check(s)
     if first_sentence(s, now):
-        assert look is not None
-        assert look <= now
-    if look is not None:
-        assert first_sentence(s, look)
-        assert first_sentence(s, look - TICK) is None
+        assert check_at is not None
+        assert check_at <= now
+    if check_at is not None:
+        assert first_sentence(s, check_at)
+        assert first_sentence(s, check_at - TICK) is None

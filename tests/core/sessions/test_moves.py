@@ -42,7 +42,7 @@ no_show, abandoned → completed | interviewer, admin
 """
 
 
-def test_the_table_is_the_written_one() -> None:
+def test_the_table_of_moves_is_the_documented_one() -> None:
     written = {}
     for line in DOMAIN.strip().splitlines():
         move, who = line.split(" | ")
@@ -96,7 +96,7 @@ class _Undo(Exception):
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(STATUSES), st.sampled_from(ACTORS)), min_size=1, max_size=12))
-def test_any_walk_keeps_row_history_and_pushes_together(
+def test_random_moves_keep_row_history_and_pushes_consistent(
     database: str, steps: list[tuple[SessionStatus, Actor]]
 ) -> None:
     """Whatever is tried in whatever order: the row's status is what the history and the pushes say."""
@@ -129,7 +129,7 @@ def test_any_walk_keeps_row_history_and_pushes_together(
     assert [p["status"] for p in pushed] == walked[1:]
 
 
-def test_strangers_see_nothing(database: str) -> None:
+def test_other_users_see_nothing(database: str) -> None:
     with transaction() as db:
         people = make.people(db)
         session_id = make.session(db, now=NOW, people=people)
@@ -153,7 +153,7 @@ def test_an_expired_invitation_cannot_be_started(database: str) -> None:
         sessions.change(db, session_id, patch, by=people.viewer("recruiter"), now=expires)
 
 
-def test_late_join_ends_with_the_scheduled_end(database: str) -> None:
+def test_late_join_is_possible_until_the_scheduled_end(database: str) -> None:
     with transaction() as db:
         people = make.people(db)
         session_id = make.session(db, now=NOW, people=people, status="no_show")
@@ -194,7 +194,7 @@ def test_the_same_time_again_is_no_reschedule(database: str) -> None:
         assert make.pushed(db, f"/topic/session/{session_id}") == []
 
 
-def test_ended_sessions_cannot_be_rescheduled(database: str) -> None:
+def test_finished_sessions_cannot_be_rescheduled(database: str) -> None:
     with transaction() as db:
         people = make.people(db)
         session_id = make.session(db, now=NOW, people=people, status="completed")

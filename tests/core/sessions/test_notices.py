@@ -29,7 +29,7 @@ def people(shared_database: Database) -> People:
         return made
 
 
-def told(session_id: UUID) -> dict[str, tuple[str, str]]:
+def notices(session_id: UUID) -> dict[str, tuple[str, str]]:
     """To whom (a role, or a user by id) which category and body were told of the session, of what came last."""
     with transaction() as db:
         rows = db.execute(
@@ -52,7 +52,7 @@ def create(people: People, **given: Any) -> UUID:
 def change(people: People, session_id: UUID, **given: Any) -> dict[str, tuple[str, str]]:
     with transaction() as db:
         sessions.change(db, session_id, SessionPatch(**given), by=people.viewer("recruiter"), now=NOW)
-    return told(session_id)
+    return notices(session_id)
 
 
 def names(people: People) -> tuple[str, str, str]:
@@ -62,10 +62,10 @@ def names(people: People) -> tuple[str, str, str]:
     return str(people.ids["candidate"]), str(people.interviewer_id), name
 
 
-def test_everybody_reads_times_in_their_own_zone(people: People) -> None:
+def test_notices_have_times_in_the_recipients_zone(people: People) -> None:
     candidate, interviewer, name = names(people)
     id_ = create(people, interviewer_id=people.interviewer_id, scheduled_start=START)
-    bodies = {who: body for who, (category, body) in told(id_).items() if category == "scheduled"}
+    bodies = {who: body for who, (category, body) in notices(id_).items() if category == "scheduled"}
     assert set(bodies) == {candidate, interviewer}
     assert bodies[candidate].endswith(" on 24 November 2026, 18:30 Tokyo time (UTC+9).")
     assert bodies[interviewer].startswith(f"{name}, ")
@@ -76,42 +76,42 @@ def test_everybody_reads_times_in_their_own_zone(people: People) -> None:
     assert bodies["recruiter"].endswith("25 November 2026, 09:30 UTC.")
 
 
-def test_another_interviewer_hears_that_they_have_it_and_the_former_that_they_have_not(people: People) -> None:
+def test_replacing_the_interviewer_notifies_both(people: People) -> None:
     candidate, former, _ = names(people)
     with transaction() as db:
         other = make.people(db).interviewer_id
         db.execute(update(User).where(User.id == other).values(timezone="America/New_York"))
     id_ = create(people, interviewer_id=people.interviewer_id, scheduled_start=START)
-    told(id_)
-    heard = change(people, id_, interviewer_id=other)
-    assert {who: category for who, (category, _) in heard.items()} == {
+    notices(id_)
+    received = change(people, id_, interviewer_id=other)
+    assert {who: category for who, (category, _) in received.items()} == {
         candidate: "rescheduled",
         str(other): "scheduled",
         former: "cancelled",
         "recruiter": "rescheduled",
     }
-    assert heard[str(other)][1].endswith("24 November 2026, 04:30 New York time (UTC−5).")
-    assert heard[former][1].endswith("is not yours any more.")
+    assert received[str(other)][1].endswith("24 November 2026, 04:30 New York time (UTC−5).")
+    assert received[former][1].endswith("is not yours any more.")
     # And nobody in their place: the session is the AI's alone.
-    heard = change(people, id_, interviewer_id=None)
-    assert {who: category for who, (category, _) in heard.items()} == {
+    received = change(people, id_, interviewer_id=None)
+    assert {who: category for who, (category, _) in received.items()} == {
         candidate: "rescheduled",
         str(other): "cancelled",
         "recruiter": "rescheduled",
     }
 
 
-def test_without_a_time_only_the_interviewers_concerned_hear_of_a_change(people: People) -> None:
+def test_an_unscheduled_change_notifies_only_the_interviewers(people: People) -> None:
     candidate, former, _ = names(people)
     with transaction() as db:
         other = make.people(db).interviewer_id
     id_ = create(people, interviewer_id=people.interviewer_id)
-    assert {who: category for who, (category, _) in told(id_).items()} == {candidate: "invited", former: "invited"}
-    heard = change(people, id_, interviewer_id=other)
-    assert {who: category for who, (category, _) in heard.items()} == {str(other): "invited", former: "cancelled"}
+    assert {who: category for who, (category, _) in notices(id_).items()} == {candidate: "invited", former: "invited"}
+    received = change(people, id_, interviewer_id=other)
+    assert {who: category for who, (category, _) in received.items()} == {str(other): "invited", former: "cancelled"}
     # Scheduled with yet another one.
-    heard = change(people, id_, interviewer_id=people.interviewer_id, scheduled_start=START)
-    assert {who: category for who, (category, _) in heard.items()} == {
+    received = change(people, id_, interviewer_id=people.interviewer_id, scheduled_start=START)
+    assert {who: category for who, (category, _) in received.items()} == {
         candidate: "scheduled",
         former: "scheduled",
         str(other): "cancelled",
@@ -129,13 +129,15 @@ def test_without_a_time_only_the_interviewers_concerned_hear_of_a_change(people:
         ("in_progress", "candidate", "interrupted", set()),
     ],
 )
-def test_who_hears_of_a_move(people: People, status: SessionStatus, by: str, to: SessionStatus, who: set[str]) -> None:
+def test_who_is_notified_of_a_move(
+    people: People, status: SessionStatus, by: str, to: SessionStatus, who: set[str]
+) -> None:
     with transaction() as db:
         id_ = make.session(db, now=NOW, people=people, status=status)
         sessions.move(db, id_, NewStatus(status=to), by=people.viewer(by), now=NOW)
-    heard = told(id_)
+    received = notices(id_)
     expected = {role if role == "recruiter" else str(people.ids[role]) for role in who}
-    assert {person: category for person, (category, _) in heard.items()} == dict.fromkeys(expected, to)
+    assert {person: category for person, (category, _) in received.items()} == dict.fromkeys(expected, to)
 
 
 def test_feedback_is_due_by_a_time_in_the_interviewers_zone(people: People) -> None:
@@ -143,7 +145,7 @@ def test_feedback_is_due_by_a_time_in_the_interviewers_zone(people: People) -> N
         id_ = make.session(db, now=NOW, people=people, status="in_progress")
         db.execute(update(User).where(User.id == people.interviewer_id).values(timezone="Asia/Kathmandu"))
         sessions.move(db, id_, NewStatus(status="completed"), by=people.viewer("interviewer"), now=NOW)
-    body = told(id_)[str(people.interviewer_id)][1]
+    body = notices(id_)[str(people.interviewer_id)][1]
     assert body.endswith("your feedback is due by 25 November 2026, 13:45 Kathmandu time (UTC+5:45).")
 
 
@@ -151,6 +153,6 @@ def test_a_candidate_who_cannot_sign_in_gets_no_notification(people: People) -> 
     with transaction() as db:
         db.execute(update(Candidate).where(Candidate.id == people.candidate_id).values(user_id=None))
     id_ = create(people, interviewer_id=people.interviewer_id, scheduled_start=START)
-    assert set(told(id_)) == {str(people.interviewer_id)}
+    assert set(notices(id_)) == {str(people.interviewer_id)}
     with transaction() as db:
         assert db.get_one(InterviewSession, id_).status == "scheduled"

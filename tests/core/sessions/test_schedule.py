@@ -82,8 +82,8 @@ def test_the_sweep_goes_by_the_new_time(
     people, id_ = given(**SCHEDULED)
     change(people, id_, scheduled_start=start)
     assert row(id_).scheduled_end == start + timedelta(hours=1)
-    assert update_statuses(now=start + 5 * minute - timedelta(microseconds=1)).by_rule == {}
-    assert update_statuses(now=start + after).by_rule == {rule: 1}
+    assert update_statuses(now=start + 5 * minute - timedelta(microseconds=1)).counts == {}
+    assert update_statuses(now=start + after).counts == {rule: 1}
     assert row(id_).status == becomes
 
 
@@ -91,10 +91,10 @@ def test_an_invitation_whose_end_is_moved_expires_then(database: str) -> None:
     sooner, later = (given(**INVITED, invitation_expires_at=NOW + timedelta(days=1)) for _ in range(2))
     change(*sooner, invitation_expires_at=NOW + 10 * minute)
     change(*later, invitation_expires_at=NOW + timedelta(days=2))
-    assert update_statuses(now=NOW + 10 * minute).by_rule == {"expire": 1}
+    assert update_statuses(now=NOW + 10 * minute).counts == {"expire": 1}
     assert (row(sooner[1]).status, row(later[1]).status) == ("expired", "invited")
-    assert update_statuses(now=NOW + timedelta(days=1)).by_rule == {}
-    assert update_statuses(now=NOW + timedelta(days=2)).by_rule == {"expire": 1}
+    assert update_statuses(now=NOW + timedelta(days=1)).counts == {}
+    assert update_statuses(now=NOW + timedelta(days=2)).counts == {"expire": 1}
 
 
 def test_a_decision_that_is_taken_back_was_made_at_no_time(database: str) -> None:

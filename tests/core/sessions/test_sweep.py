@@ -60,7 +60,7 @@ def test_a_completed_session_gets_the_score_of_its_answers(stage: Stage) -> None
     assert stage.get(id_).ended_at == NOW
 
 
-def test_the_first_rule_that_fits_is_the_only_one(stage: Stage) -> None:
+def test_only_the_first_matching_rule_applies(stage: Stage) -> None:
     missed = stage.session("scheduled", scheduled_start=NOW - minutes(30))
     over = stage.session(
         "in_progress", started_at=NOW - timedelta(hours=5), last_activity_at=NOW - timedelta(hours=4), answered=(1,)
@@ -91,7 +91,7 @@ def test_one_step_a_pass(stage: Stage) -> None:
     assert {stage.status(other) for other in others} == {"expired"}
 
 
-def test_late_is_pushed_once_a_schedule(stage: Stage) -> None:
+def test_late_is_pushed_once_a_schedule_version(stage: Stage) -> None:
     id_ = stage.session("scheduled", scheduled_start=NOW, interviewer_id=INTERVIEWER)
     for at in (5, 6, 9, 14):
         update_statuses(now=NOW + minutes(at))
@@ -107,13 +107,13 @@ def test_late_is_pushed_once_a_schedule(stage: Stage) -> None:
     for at in (4, 5, 7):
         update_statuses(now=later + minutes(at))
     assert stage.pushed(id_) == ["session.late", "session.late"]
-    assert stage.told(id_) == {("late", INTERVIEWER)}
+    assert stage.notified(id_) == {("late", INTERVIEWER)}
     assert [kind for kind, _ in stage.events(id_)] == ["late", "late"]
     update_statuses(now=later + minutes(15))
     assert stage.status(id_) == "no_show"
 
 
-def test_a_status_written_by_hand_makes_the_sweep_look(stage: Stage) -> None:
+def test_a_status_set_by_sql_is_checked_by_the_sweep(stage: Stage) -> None:
     id_ = stage.session("in_progress", started_at=NOW - minutes(90), last_activity_at=NOW - minutes(1))
     update_statuses(now=NOW - minutes(5))
     assert stage.get(id_).sweep_at > NOW
@@ -125,13 +125,13 @@ def test_a_status_written_by_hand_makes_the_sweep_look(stage: Stage) -> None:
     assert stage.status(id_) == "abandoned"
 
 
-def test_deleted_sessions_rest(stage: Stage) -> None:
+def test_deleted_sessions_are_not_swept(stage: Stage) -> None:
     id_ = stage.session("invited", invitation_expires_at=NOW - minutes(1), deleted_at=NOW - minutes(1))
     assert update_statuses(now=NOW).found == 0
     assert stage.status(id_) == "invited"
 
 
-def test_feedback_that_was_given_is_not_overdue(stage: Stage) -> None:
+def test_submitted_feedback_is_not_overdue(stage: Stage) -> None:
     done = {"ended_at": NOW - timedelta(days=3), "status_at": NOW - timedelta(days=3), "interviewer_id": INTERVIEWER}
     given_, missing = stage.session("completed", **done), stage.session("completed", **done)
     stage.insert("feedback", session_id=given_, interviewer_id=INTERVIEWER, recommendation="yes")
@@ -139,10 +139,10 @@ def test_feedback_that_was_given_is_not_overdue(stage: Stage) -> None:
     assert stage.get(missing).feedback_overdue_at == NOW
     assert stage.get(given_).feedback_overdue_at is None
     assert (stage.get(missing).sweep_at, stage.get(given_).sweep_at) == (None, None)
-    assert stage.told(missing) == {("feedback_overdue", INTERVIEWER), ("feedback_overdue", "recruiter")}
+    assert stage.notified(missing) == {("feedback_overdue", INTERVIEWER), ("feedback_overdue", "recruiter")}
 
 
-TOLD: dict[str, set[tuple[str, int | str]]] = {
+NOTIFIED: dict[str, set[tuple[str, int | str]]] = {
     "an invitation expires": {("expired", 3), ("expired", "recruiter")},
     "15 minutes without a start": {("no_show", 3), ("no_show", "recruiter")},
     "5 minutes late": {("late", 3), ("late", 4)},
@@ -152,9 +152,9 @@ TOLD: dict[str, set[tuple[str, int | str]]] = {
 }
 
 
-def test_who_is_told(stage: Stage) -> None:
+def test_who_is_notified(stage: Stage) -> None:
     ids = {}
-    for number, case in enumerate(TOLD, 2):
+    for number, case in enumerate(NOTIFIED, 2):
         # An interview each: a candidate has one open session of it. Nobody is double-booked 15 and 5 minutes ago.
         people = {"candidate_id": CANDIDATE, "interviewer_id": INTERVIEWER, "interview_id": stage.interview(number)}
         columns = dict(BOUNDARIES[case][0])
@@ -164,8 +164,8 @@ def test_who_is_told(stage: Stage) -> None:
             columns["scheduled_start"] -= minutes(10)
         ids[case] = stage.session(**columns | people)
     update_statuses(now=NOW)
-    assert {case: stage.told(id_) for case, id_ in ids.items()} == TOLD
-    for case, told in TOLD.items():
+    assert {case: stage.notified(id_) for case, id_ in ids.items()} == NOTIFIED
+    for case, notified in NOTIFIED.items():
         rows = stage.db.execute(
             "SELECT destination, audience FROM push_events WHERE type = 'notification.created'"
             " AND payload->>'session_id' = %s",
@@ -173,7 +173,7 @@ def test_who_is_told(stage: Stage) -> None:
         )
         assert {tuple(row) for row in rows} == {
             (f"/user/{who}/queue/notifications", None) if isinstance(who, int) else ("/topic/notifications", who)
-            for _, who in told
+            for _, who in notified
         }, case
     receipts = stage.db.execute("SELECT user_id FROM notification_receipts ORDER BY 1").fetchall()
     assert [row.user_id for row in receipts] == [3, 3, 3, 3, 3, 4, 4]

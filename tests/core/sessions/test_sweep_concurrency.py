@@ -102,7 +102,7 @@ sweep.update_statuses(now=datetime.fromisoformat(sys.argv[1]), batch=10)
 
 
 @pytest.mark.parametrize("where", ["between", "inside"])
-def test_a_killed_pass_is_made_good_by_the_next(stage: Stage, postgres: PostgresServer, where: str) -> None:
+def test_the_next_pass_completes_a_killed_one(stage: Stage, postgres: PostgresServer, where: str) -> None:
     every_rule(stage, 5)
     with stage.copy(postgres) as copy:
         update_statuses(now=NOW)
@@ -122,7 +122,7 @@ def test_a_killed_pass_is_made_good_by_the_next(stage: Stage, postgres: Postgres
         assert contents(copy) == undisturbed
 
 
-def test_a_late_run_does_not_judge_what_came_after_its_time(stage: Stage) -> None:
+def test_a_late_run_ignores_later_updates(stage: Stage) -> None:
     # Paused at noon by the candidate; a run of ten minutes before, delayed until now, must not see it at all.
     eager = stage.interview(2, resume_minutes=0)
     paused = stage.session("interrupted", interview_id=eager, status_at=NOW, started_at=NOW - timedelta(hours=9))
@@ -133,7 +133,7 @@ def test_a_late_run_does_not_judge_what_came_after_its_time(stage: Stage) -> Non
     assert update_statuses(now=NOW + TICK).found == 2
 
 
-def test_a_stale_pass_after_a_newer_one_changes_nothing(stage: Stage, database: str) -> None:
+def test_an_older_pass_after_a_newer_one_has_no_effect(stage: Stage, database: str) -> None:
     every_rule(stage, 2)
     update_statuses(now=NOW)
     after = contents(database)
@@ -141,7 +141,7 @@ def test_a_stale_pass_after_a_newer_one_changes_nothing(stage: Stage, database: 
     assert contents(database) == after
 
 
-def test_what_somebody_else_holds_is_left_to_the_next_pass(stage: Stage, database: str) -> None:
+def test_locked_sessions_are_skipped_until_the_next_pass(stage: Stage, database: str) -> None:
     ids = [stage.session("invited", invitation_expires_at=NOW - minutes(1)) for _ in range(5)]
     with psycopg.connect(database) as other:
         other.execute("SELECT FROM sessions WHERE id = %s FOR UPDATE", [ids[2]])

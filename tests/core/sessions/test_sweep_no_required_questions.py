@@ -29,7 +29,7 @@ def test_optional_questions_only(
     interview = stage.interview(2, completion_ratio=ratio)
     stage.db.execute("UPDATE questions SET required = false WHERE interview_id = %s", [interview])
     id_ = stage.session(**columns, interview_id=interview, answered=answered)
-    assert update_statuses(now=NOW).by_rule == {"close": 1}
+    assert update_statuses(now=NOW).counts == {"close": 1}
     assert stage.status(id_) == becomes
 
 
@@ -64,5 +64,5 @@ def test_dry_run_names_the_rule_and_changes_nothing(stage: Stage) -> None:
     interview = stage.interview(2)
     stage.db.execute("UPDATE questions SET required = false WHERE interview_id = %s", [interview])
     id_ = stage.session(**OVER, interview_id=interview)
-    assert update_statuses(now=NOW, dry_run=True).by_rule == {"close": 1}
+    assert update_statuses(now=NOW, dry_run=True).counts == {"close": 1}
     assert stage.status(id_) == "in_progress"

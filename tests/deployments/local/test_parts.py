@@ -40,13 +40,13 @@ def state_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def said() -> io.StringIO:
+def output() -> io.StringIO:
     return io.StringIO()
 
 
 @pytest.fixture
-async def supervisor(state_dir: Path, said: io.StringIO) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(state_dir, Screen(said), back_off=(0.05, 0.3, 0.6))
+async def supervisor(state_dir: Path, output: io.StringIO) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(state_dir, Screen(output), back_off=(0.05, 0.3, 0.6))
     yield supervisor
     await supervisor.stop()
 
@@ -66,18 +66,18 @@ async def until(true: Callable[[], bool], seconds: float = 20) -> None:
     assert await processes.until(true, seconds), "it did not come true in time"
 
 
-async def test_a_part_that_is_killed_comes_back(supervisor: Supervisor, tmp_path: Path, said: io.StringIO) -> None:
+async def test_a_killed_part_is_restarted(supervisor: Supervisor, tmp_path: Path, output: io.StringIO) -> None:
     await supervisor.start(child(tmp_path))
     first = supervisor.pids()["child"]
     os.kill(first, signal.SIGKILL)
-    await until(lambda: "is back" in said.getvalue())
+    await until(lambda: "is back" in output.getvalue())
     assert supervisor.pids()["child"] != first
-    assert "child        was ended by SIGKILL; starting it again in 0.05 s\n" in said.getvalue()
+    assert "child        was ended by SIGKILL; starting it again in 0.05 s\n" in output.getvalue()
     assert state.tail(tmp_path / "var" / "run" / "child.pid")[0] == str(supervisor.pids()["child"])
 
 
-async def test_a_part_that_dies_again_and_again_is_started_ever_more_slowly(
-    supervisor: Supervisor, tmp_path: Path, said: io.StringIO
+async def test_a_part_that_keeps_failing_is_restarted_with_back_off(
+    supervisor: Supervisor, tmp_path: Path, output: io.StringIO
 ) -> None:
     await supervisor.start(child(tmp_path, last="sys.exit(7) if (here / 'die').exists() else time.sleep(600)"))
     (tmp_path / "die").touch()
@@ -88,16 +88,16 @@ async def test_a_part_that_dies_again_and_again_is_started_ever_more_slowly(
     gaps = [later - earlier for earlier, later in pairwise(times[1:])]
     assert gaps[0] >= 0.3
     assert all(gap >= 0.6 for gap in gaps[1:])
-    assert "exit code 7" in said.getvalue()
-    assert "in 0.6 s" in said.getvalue()
+    assert "exit code 7" in output.getvalue()
+    assert "in 0.6 s" in output.getvalue()
 
 
-async def test_stopping_leaves_nothing_of_a_stubborn_part_and_its_children(
+async def test_stopping_kills_a_part_that_ignores_sigterm_and_its_children(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
-    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    grandchild = f"import signal, time; {deaf}; print(flush=True); {SLEEP}"
-    then = f"{deaf}\nfor own in (False, True):\n" + (
+    ignore_sigterm = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    grandchild = f"import signal, time; {ignore_sigterm}; print(flush=True); {SLEEP}"
+    then = f"{ignore_sigterm}\nfor own in (False, True):\n" + (
         f"    run = subprocess.Popen([sys.executable, '-c', {grandchild!r}], stdout=-1, start_new_session=own)\n"
         "    run.stdout.readline()\n"
     )
@@ -112,21 +112,21 @@ async def test_stopping_leaves_nothing_of_a_stubborn_part_and_its_children(
 
 
 @pytest.mark.parametrize("stay", [False, True])
-async def test_what_a_killed_part_started_is_ended_unless_it_may_stay(
-    supervisor: Supervisor, tmp_path: Path, said: io.StringIO, stay: bool
+async def test_children_of_a_killed_part_are_killed_unless_configured(
+    supervisor: Supervisor, tmp_path: Path, output: io.StringIO, stay: bool
 ) -> None:
     then = f"subprocess.Popen([sys.executable, '-c', 'import time; {SLEEP}'], start_new_session=True)"
-    await supervisor.start(child(tmp_path, then, minds_children=stay))
+    await supervisor.start(child(tmp_path, then, ends_own_children=stay))
     part = psutil.Process(supervisor.pids()["child"])
     (grandchild,) = part.children()
     part.kill()
-    await until(lambda: "is back" in said.getvalue())
+    await until(lambda: "is back" in output.getvalue())
     assert processes.alive(grandchild) == stay
     await supervisor.stop()
     assert not processes.alive(grandchild)
 
 
-async def test_higher_layers_are_ended_first(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_higher_layers_are_stopped_first(supervisor: Supervisor, tmp_path: Path) -> None:
     order = tmp_path / "order"
     tell = (
         "import signal\ndef tell(*_):\n    with open({order!r}, 'a') as f: f.write({name!r})\n    os._exit(0)\n"
@@ -140,7 +140,7 @@ async def test_higher_layers_are_ended_first(supervisor: Supervisor, tmp_path: P
     assert order.read_text() == "cba"
 
 
-async def test_a_part_that_does_not_come_says_why(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_a_part_that_does_not_become_ready_reports_the_reason(supervisor: Supervisor, tmp_path: Path) -> None:
     broken = child(tmp_path, "sys.exit('no such table')", hint="Make the table.")
     with pytest.raises(NotReady, match="exit code 1 before it was ready") as failed:
         await supervisor.start(broken)
@@ -152,7 +152,7 @@ async def test_a_part_that_does_not_come_says_why(supervisor: Supervisor, tmp_pa
         await supervisor.start(slow)
 
 
-async def test_a_step_that_fails_says_why(supervisor: Supervisor) -> None:
+async def test_a_failing_step_reports_the_reason(supervisor: Supervisor) -> None:
     with pytest.raises(NotReady, match="migrations failed: it ended with exit code 3"):
         await supervisor.run("migrations", [sys.executable, "-c", "raise SystemExit(3)"], {})
     secret, _ = await supervisor.run("token", [sys.executable, "-c", "print('hush')"], {}, capture=True)
@@ -174,7 +174,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("then", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"])
-async def test_what_a_killed_supervisor_leaves_is_ended(tmp_path: Path, state_dir: Path, then: str) -> None:
+async def test_processes_of_a_killed_supervisor_are_stopped(tmp_path: Path, state_dir: Path, then: str) -> None:
     code = SUPERVISOR.format(
         path=[str(Path(__file__).parents[3]), *sys.path], state_dir=str(state_dir), folder=str(tmp_path), then=then
     )
@@ -185,23 +185,23 @@ async def test_what_a_killed_supervisor_leaves_is_ended(tmp_path: Path, state_di
     await supervisor.wait()
     if not then and processes.LINUX:
         await until(lambda: not processes.alive(part))  # without anybody's help
-    await processes.end_leftovers(state_dir, within=0.5)
+    await processes.terminate_leftovers(state_dir, within=0.5)
     assert not processes.alive(part)
     assert list((state_dir / "run").glob("*.pid")) == []
 
 
-async def test_a_stranger_with_a_remembered_id_is_left_alone(state_dir: Path) -> None:
+async def test_another_process_with_a_stored_pid_is_not_touched(state_dir: Path) -> None:
     (state_dir / "run" / "api.pid").write_text(f"{os.getpid()}\n1\n{int(signal.SIGKILL)}\n")
-    assert await processes.end_leftovers(state_dir) == []
+    assert await processes.terminate_leftovers(state_dir) == []
 
 
 def test_a_second_stack_on_the_same_state_is_refused(state_dir: Path) -> None:
-    with state.only_one(state_dir):
-        with pytest.raises(state.AlreadyUp, match=rf"process {os.getpid()}"), state.only_one(state_dir):
+    with state.exclusive(state_dir):
+        with pytest.raises(state.AlreadyUp, match=rf"process {os.getpid()}"), state.exclusive(state_dir):
             pass
-        with pytest.raises(state.AlreadyUp), state.only_one(state_dir):
+        with pytest.raises(state.AlreadyUp), state.exclusive(state_dir):
             pass
-    with state.only_one(state_dir):
+    with state.exclusive(state_dir):
         pass
 
 
@@ -213,15 +213,15 @@ def test_secrets_are_kept_and_private(state_dir: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_taken_port_is_named_with_its_owner_and_what_changes_it() -> None:
+def test_a_taken_port_is_reported_with_its_owner_and_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         free = ports.free()
         with pytest.raises(ports.PortsTaken) as taken:
             ports.check(
                 [
-                    ports.Fixed("mail capture", "127.0.0.1", free, "GREENROOM_CAPTURE_PORT"),
-                    ports.Fixed("the API", "127.0.0.1", port, "GREENROOM_PORT"),
+                    ports.FixedPort("mail capture", "127.0.0.1", free, "GREENROOM_CAPTURE_PORT"),
+                    ports.FixedPort("the API", "127.0.0.1", port, "GREENROOM_PORT"),
                 ]
             )
     assert f"Port {port}, which the API needs, is taken by" in str(taken.value)
@@ -256,7 +256,7 @@ async def test_a_captured_mail_is_a_file(supervisor: Supervisor, state_dir: Path
 
 
 async def test_postgres_survives_a_kill_of_its_postmaster(
-    supervisor: Supervisor, state_dir: Path, said: io.StringIO
+    supervisor: Supervisor, state_dir: Path, output: io.StringIO
 ) -> None:
     notes: list[str] = []
     server, fresh = await postgres.prepare(state_dir, say=notes.append)
@@ -279,7 +279,7 @@ async def test_postgres_survives_a_kill_of_its_postmaster(
         assert not busy.done()
     first = psutil.Process(supervisor.pids()["postgres"])
     first.kill()
-    await until(lambda: "is back" in said.getvalue())
+    await until(lambda: "is back" in output.getvalue())
     assert await postgres.query(url, "SELECT n FROM kept;") == "42"
     with pytest.raises(Exception, match="terminating connection"):
         await busy

@@ -30,14 +30,14 @@ SCHEDULES = {
 }
 
 
-def test_it_is_ready_and_names_every_part(stack: Stack) -> None:
+def test_the_stack_is_ready_and_lists_every_part(stack: Stack) -> None:
     health = stack.healthy()
     assert health["code"] == 200
     parts = ("postgres", "relay", "prefect", "worker", "dispatcher", "mail")
     assert {part: health[part] for part in parts} == dict.fromkeys(parts, "ok")
-    said = "\n".join(stack.lines)
+    output = "\n".join(stack.lines)
     for shown in (f"127.0.0.1:{stack.port}", f"127.0.0.1:{stack.prefect_port}", ADMIN, CANDIDATE):
-        assert shown in said
+        assert shown in output
     mails = httpx.get(f"{stack.url}/mail", timeout=10, trust_env=False)
     assert mails.status_code == 200
     assert "Captured mail" in mails.text
@@ -77,7 +77,7 @@ def test_prefect_lists_the_deployments_with_their_schedules(stack: Stack) -> Non
     assert planned["state"] == "SCHEDULED"
 
 
-def test_a_run_by_hand_moves_sessions_and_every_state_is_pushed_once(stack: Stack, js_clients: Path) -> None:
+def test_a_manual_run_moves_sessions_and_every_state_is_pushed_once(stack: Stack, js_clients: Path) -> None:
     """The newcomer's path: run the flow, watch its states and the demo's moves in @stomp/stompjs."""
     with stack.client(ADMIN) as admin, stack.client(RECRUITER) as recruiter, JsClient(js_clients) as client:
         client.connect(stack.ws, stack.token(RECRUITER))
@@ -134,7 +134,7 @@ def _under_way(client: httpx.Client) -> bool:
     return any(run["state"] in ("PENDING", "RUNNING") for run in runs)
 
 
-def test_with_prefect_stopped_it_stays_ready_and_says_degraded(stack: Stack) -> None:
+def test_without_prefect_the_api_is_ready_and_degraded(stack: Stack) -> None:
     prefect = stack.pid("prefect")
     os.kill(prefect, signal.SIGSTOP)
     try:
@@ -208,7 +208,7 @@ def running_sessions(stack: Stack) -> list[str]:
     return [id_ for (id_,) in found]
 
 
-def test_kills_while_moves_go_on(stack: Stack, js_clients: Path, running_sessions: list[str]) -> None:
+def test_kills_during_moves(stack: Stack, js_clients: Path, running_sessions: list[str]) -> None:
     """API, dispatcher, worker and PostgreSQL die in turn: the stack comes back, and no answered move is missing."""
     mover = Mover(stack, running_sessions)
     with JsClient(js_clients) as client:
@@ -221,7 +221,7 @@ def test_kills_while_moves_go_on(stack: Stack, js_clients: Path, running_session
             eventually(lambda before=moves: len(mover.answered) > before, f"moves go on before {part} dies")
             stack.kill(part)
             stack.healthy()
-            stack.said(rf"{part}.*(again|restart)", seconds=5)
+            stack.wait_for_output(rf"{part}.*(again|restart)", seconds=5)
         # Whatever the client lost with its sockets: from its last subscription on it misses nothing.
         with psycopg.connect(stack.database_url) as db:
             (seen_from,) = db.execute("SELECT max(id) FROM push_events").fetchone() or (0,)
@@ -249,18 +249,18 @@ def test_kills_while_moves_go_on(stack: Stack, js_clients: Path, running_session
     assert set(mover.answered) <= set(pushed)
 
 
-def test_a_second_up_on_the_same_state_says_so(stack: Stack) -> None:
+def test_a_second_stack_on_the_same_state_is_an_error(stack: Stack) -> None:
     done = _up(stack.environment)
     assert done.returncode == 1
     assert "already running" in done.stderr + done.stdout
 
 
-def test_a_taken_port_is_named_with_what_to_do(stack: Stack, tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_with_instructions(stack: Stack, tmp_path: Path) -> None:
     done = _up(stack.environment | {"GREENROOM_STATE_DIR": str(tmp_path)})
     assert done.returncode == 1
-    said = done.stderr + done.stdout
+    output = done.stderr + done.stdout
     for shown in (str(stack.port), "GREENROOM_PORT", str(stack.prefect_port), "PREFECT_SERVER_API_PORT"):
-        assert shown in said
+        assert shown in output
 
 
 def _up(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -283,7 +283,7 @@ def test_ctrl_c_leaves_no_process_and_the_second_start_reuses_the_state(stack: S
 
 
 @pytest.mark.soak
-def test_whatever_part_is_killed_the_tables_are_those_of_an_undisturbed_run(
+def test_killed_parts_do_not_change_the_final_tables(
     stack: Stack, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Last, because it puts its own rows in the place of the demo's."""

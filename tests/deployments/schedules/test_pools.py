@@ -53,7 +53,7 @@ def pause(prefect: PrefectProcess, found: dict[str, dict[str, Any]]) -> None:
         http.patch(resting, json={"active": False}).raise_for_status()
 
 
-async def test_docker_and_kubernetes_by_variables_alone_and_what_was_paused_stays_so(prefect: PrefectProcess) -> None:
+async def test_docker_and_kubernetes_pools_and_kept_pauses(prefect: PrefectProcess) -> None:
     before = deploy(
         prefect,
         GREENROOM_POOL="hosts",

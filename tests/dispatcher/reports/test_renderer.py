@@ -32,7 +32,7 @@ from dispatcher.reports.renderer import Renderer
 from tests.support import factories, report_queue
 from tests.support.factories import People
 from tests.support.processes import eventually
-from tests.support.report_queue import ask, claim, content, days, last_push, mailed, pushed, row, time_passes
+from tests.support.report_queue import claim, content, days, last_push, mailed, pushed, request_report, row, time_passes
 
 
 @pytest.fixture
@@ -60,49 +60,51 @@ def render(*, engine: Engine | None = None, **more: Any) -> None:
     asyncio.run(drain())
 
 
-def once(asked: UUID, people: People, *, to: str | None = None) -> None:
+def once(requested: UUID, people: People, *, to: str | None = None) -> None:
     """Nothing of the report's end is missing or doubled."""
-    assert row(asked).status == "ready"
-    assert pushed(asked).count("ready") == 1
-    assert pushed(asked)[-1] == "ready"
-    assert report_queue.files(asked) == 1
-    assert report_queue.told(asked) == [(people.ids["recruiter"], "report_ready")]
-    assert [address for address, _ in mailed(str(asked))] == ([to] if to else [])
+    assert row(requested).status == "ready"
+    assert pushed(requested).count("ready") == 1
+    assert pushed(requested)[-1] == "ready"
+    assert report_queue.files(requested) == 1
+    assert report_queue.notified(requested) == [(people.ids["recruiter"], "report_ready")]
+    assert [address for address, _ in mailed(str(requested))] == ([to] if to else [])
 
 
-def test_all_four(people: People) -> None:
+def test_all_four_report_types(people: People) -> None:
     subject = {"interview_pdf": {"interview_id": people.interview_id}}
     subject["candidate_pdf"] = {"candidate_id": people.candidate_id}
     kinds = ("dashboard_pdf", "dashboard_csv", "interview_pdf", "candidate_pdf")
-    asked = {kind: ask(people, kind, email_to="boss@example.com", **subject.get(kind, {})).id for kind in kinds}
+    requested = {
+        kind: request_report(people, kind, email_to="boss@example.com", **subject.get(kind, {})).id for kind in kinds
+    }
     render()
-    for kind, id_ in asked.items():
+    for kind, id_ in requested.items():
         once(id_, people, to="boss@example.com")
-        said = last_push(id_)
-        assert said["size"] == len(content(id_))
+        push = last_push(id_)
+        assert push["size"] == len(content(id_))
         if kind == "dashboard_csv":
             rows = list(csv.reader(io.StringIO(content(id_).decode())))
             assert len(rows) == 9
-            assert said["content_type"].startswith("text/csv")
-            assert said["filename"].endswith(".csv")
+            assert push["content_type"].startswith("text/csv")
+            assert push["filename"].endswith(".csv")
         else:
             pdf = pypdf.PdfReader(io.BytesIO(content(id_)))
             assert len(pdf.pages) >= 1
-            assert (said["content_type"], said["filename"][-4:]) == ("application/pdf", ".pdf")
-    words = pypdf.PdfReader(io.BytesIO(content(asked["candidate_pdf"]))).pages[0].extract_text()
-    assert "Cäcilie" in words
-    assert "Cäcilie" in last_push(asked["candidate_pdf"])["filename"]
+            assert (push["content_type"], push["filename"][-4:]) == ("application/pdf", ".pdf")
+    page_text = pypdf.PdfReader(io.BytesIO(content(requested["candidate_pdf"]))).pages[0].extract_text()
+    assert "Cäcilie" in page_text
+    assert "Cäcilie" in last_push(requested["candidate_pdf"])["filename"]
 
 
-def test_what_a_report_is_about_may_be_gone_by_then(people: People) -> None:
-    asked = ask(people, "interview_pdf", interview_id=people.interview_id, email_to="boss@example.com")
+def test_a_report_of_a_deleted_subject_fails(people: People) -> None:
+    requested = request_report(people, "interview_pdf", interview_id=people.interview_id, email_to="boss@example.com")
     with transaction() as db:
         db.execute(text("UPDATE reports SET parameters = jsonb_set(parameters, '{interview_id}', '999999')"))
     render()
-    assert pushed(asked.id) == ["queued", "running", "failed"]
-    assert last_push(asked.id)["reason"] == "The interview that it is about is no longer there."
-    assert report_queue.told(asked.id) == [(people.ids["recruiter"], "report_failed")]
-    assert len(mailed(str(asked.id))) == 1
+    assert pushed(requested.id) == ["queued", "running", "failed"]
+    assert last_push(requested.id)["reason"] == "The interview that it is about is no longer there."
+    assert report_queue.notified(requested.id) == [(people.ids["recruiter"], "report_failed")]
+    assert len(mailed(str(requested.id))) == 1
 
 
 class Struck(Engine):
@@ -119,20 +121,20 @@ class Struck(Engine):
         return await super().pdf(document, seconds=seconds)
 
 
-def test_a_browser_that_is_killed_costs_an_attempt(people: People) -> None:
-    asked = ask(people, "dashboard_pdf", email_to="boss@example.com")
+def test_a_killed_browser_costs_one_attempt(people: People) -> None:
+    requested = request_report(people, "dashboard_pdf", email_to="boss@example.com")
 
     async def twice() -> None:
         async with Struck() as engine, Renderer(settings(), engine=engine) as renderer:
             await renderer.drain()
-            assert pushed(asked.id) == ["queued", "running", "queued"]
-            assert last_push(asked.id)["reason"] == "It could not be printed."
+            assert pushed(requested.id) == ["queued", "running", "queued"]
+            assert last_push(requested.id)["reason"] == "It could not be printed."
             await asyncio.to_thread(time_passes)
             await renderer.drain()
 
     asyncio.run(twice())
-    once(asked.id, people, to="boss@example.com")
-    assert row(asked.id).attempts == 2
+    once(requested.id, people, to="boss@example.com")
+    assert row(requested.id).attempts == 2
 
 
 class Cut(Engine):
@@ -158,65 +160,67 @@ def cut(database: str, allowed: bool) -> None:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
 
 
-def test_a_database_that_is_away_between_printing_and_storing(people: People, database: str) -> None:
-    asked = ask(people, "dashboard_pdf", email_to="boss@example.com")
+def test_a_database_outage_before_the_report_is_stored(people: People, database: str) -> None:
+    requested = request_report(people, "dashboard_pdf", email_to="boss@example.com")
     render(engine=Cut(database, 1.5))
-    once(asked.id, people, to="boss@example.com")
-    assert row(asked.id).attempts == 1, "what was printed is not printed again"
+    once(requested.id, people, to="boss@example.com")
+    assert row(requested.id).attempts == 1, "what was printed is not printed again"
 
 
 def test_a_full_disk(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = ask(people)
+    requested = request_report(people)
     with monkeypatch.context() as full:
         full.setattr(files, "IN_MEMORY", 1)
         full.setattr(tempfile, "tempdir", "/proc/nowhere")
         render()
-        assert pushed(asked.id)[-1] == "queued"
-        assert "had too little" in last_push(asked.id)["reason"]
+        assert pushed(requested.id)[-1] == "queued"
+        assert "lacked memory" in last_push(requested.id)["reason"]
     time_passes()
     render()
-    once(asked.id, people)
+    once(requested.id, people)
 
 
-def test_what_is_no_trouble_is_our_error_and_says_nothing_of_it(people: People) -> None:
-    ask(people)
+def test_an_internal_error_is_reported_without_details(people: People) -> None:
+    request_report(people)
     [claimed] = claim()
     verdict = classify(claimed, KeyError("/home/secret"))
     assert not verdict.retry
     assert "secret" not in verdict.reason
 
 
-def test_one_whose_makers_all_died_fails_in_the_end(people: People) -> None:
-    asked = ask(people)
+def test_a_report_fails_after_too_many_lost_leases(people: People) -> None:
+    requested = request_report(people)
     for _ in range(outcomes.ATTEMPTS):
         assert len(claim()) == 1
         time_passes()
     render()
-    assert pushed(asked.id)[-1] == "failed"
-    assert last_push(asked.id)["reason"] == outcomes.TOO_MANY_LOST_LEASES
+    assert pushed(requested.id)[-1] == "failed"
+    assert last_push(requested.id)["reason"] == outcomes.TOO_MANY_LOST_LEASES
 
 
-async def test_two_dispatchers_make_each_report_once(people: People) -> None:
-    asked = [(await asyncio.to_thread(ask, people, **days(n), email_to="boss@example.com")).id for n in range(20)]
+async def test_two_dispatchers_render_each_report_once(people: People) -> None:
+    requested = [
+        (await asyncio.to_thread(request_report, people, **days(n), email_to="boss@example.com")).id for n in range(20)
+    ]
     async with Renderer(settings()) as one, Renderer(settings()) as other:
         await asyncio.gather(one.drain(), other.drain())
-    for id_ in asked:
+    for id_ in requested:
         once(id_, people, to="boss@example.com")
         assert row(id_).attempts == 1
 
 
-async def test_what_is_under_way_at_the_end_goes_back_into_the_queue(people: People) -> None:
-    asked = [ask(people, "dashboard_pdf", **days(n)).id for n in range(3)]
+async def test_reports_in_progress_are_released_on_stop(people: People) -> None:
+    requested = [request_report(people, "dashboard_pdf", **days(n)).id for n in range(3)]
     async with Renderer(settings()) as renderer:
         await renderer.fetch_due()
-        assert sum(row(id_).status == "running" for id_ in asked) == 2
-    assert [row(id_).status for id_ in asked] == ["queued"] * 3
-    assert [row(id_).attempts for id_ in asked] == [0] * 3
+        assert sum(row(id_).status == "running" for id_ in requested) == 2
+    assert [row(id_).status for id_ in requested] == ["queued"] * 3
+    assert [row(id_).attempts for id_ in requested] == [0] * 3
 
 
 async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer_module, "RENEW_SECONDS", 0.05)
-    asked = ask(people, "dashboard_pdf")
+    requested = request_report(people, "dashboard_pdf")
     slow, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Engine):
@@ -231,17 +235,19 @@ async def test_a_lease_is_held_while_a_report_takes_long(people: People, monkeyp
         with transaction() as db:
             db.execute(text("UPDATE reports SET lease_until = clock_timestamp() + interval '1 s'"))
         soon = utcnow() + timedelta(seconds=10)
-        await asyncio.to_thread(eventually, lambda: (row(asked.id).lease_until or soon) > soon, "the lease is renewed")
+        await asyncio.to_thread(
+            eventually, lambda: (row(requested.id).lease_until or soon) > soon, "the lease is renewed"
+        )
         go_on.set()
         await renderer.drain()
-    once(asked.id, people)
+    once(requested.id, people)
 
 
-async def test_long_lists_leave_the_threads_to_mails(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_csv_reports_do_not_block_mail_threads(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, list_rows = threading.Event(), build.write_rows
     monkeypatch.setattr(build, "write_rows", lambda *given: go_on.wait(30) and list_rows(*given))
     for n in range(5):
-        ask(people, **days(n))
+        request_report(people, **days(n))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     async with Renderer(settings().model_copy(update={"report_concurrency": 5})) as renderer:
         await renderer.fetch_due()
@@ -261,15 +267,15 @@ def test_a_large_list_is_stored_and_read_in_slices(people: People) -> None:
             """),
             {"candidate": people.candidate_id, "interview": people.interview_id},
         )
-    asked = ask(people)
+    requested = request_report(people)
     render()
-    size = int(last_push(asked.id)["size"])
+    size = int(last_push(requested.id)["size"])
     assert size > 2 * files.SLICE
     with transaction() as db:
         slices = db.execute(text("SELECT octet_length(content) FROM report_slices ORDER BY ordinal")).scalars().all()
     assert sum(slices) == size and set(slices[:-1]) == {files.SLICE}
-    assert content(asked.id).count(b"\r\n") >= 20000
-    assert b"".join(files.read(asked.id, 0, size - 1)) == content(asked.id)
+    assert content(requested.id).count(b"\r\n") >= 20000
+    assert b"".join(files.read(requested.id, 0, size - 1)) == content(requested.id)
 
 
 def test_the_daily_reports_are_made_and_mailed(people: People) -> None:

@@ -21,12 +21,12 @@ from flows.reports import generate_report
 from tests.support import processes
 from tests.support.factories import People
 from tests.support.prefect_server import AUTH, PrefectProcess
-from tests.support.report_queue import ask, claim, days, finish, ready, row, someone
+from tests.support.report_queue import claim, days, finish, new_people, ready, request_report, row
 
 
 @pytest.fixture
 def people(database: str, prefect: PrefectProcess) -> People:
-    return someone()
+    return new_people()
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_of(prefect: PrefectProcess, report_id: UUID) -> dict[str, Any] | None:
     """The report's run; there is at most one."""
     with prefect.http() as http:
-        asked = {"flow_runs": {"name": {"any_": [f"{FLOW}/{report_id}"]}}}
-        found = http.post("/flow_runs/filter", json=asked).raise_for_status().json()
+        query = {"flow_runs": {"name": {"any_": [f"{FLOW}/{report_id}"]}}}
+        found = http.post("/flow_runs/filter", json=query).raise_for_status().json()
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -51,8 +51,8 @@ def in_state(prefect: PrefectProcess, report_id: UUID, state: str) -> dict[str, 
 def shown(prefect: PrefectProcess, run_id: str) -> dict[str, str]:
     """What the run shows, by kind."""
     with prefect.http() as http:
-        asked = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        return {one["type"]: one["data"] for one in http.post("/artifacts/filter", json=asked).json()}
+        query = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
+        return {one["type"]: one["data"] for one in http.post("/artifacts/filter", json=query).json()}
 
 
 async def make(prefect: PrefectProcess, until: Callable[[], Any], *, meanwhile: Callable[[], Awaitable[None]]) -> None:
@@ -70,45 +70,43 @@ async def nothing() -> None:
     pass
 
 
-async def test_a_report_is_one_run_that_links_to_its_file(prefect: PrefectProcess, people: People) -> None:
-    asked = (await asyncio.to_thread(ask, people)).id
-    await make(prefect, lambda: in_state(prefect, asked, "COMPLETED"), meanwhile=nothing)
-    run = run_of(prefect, asked)
+async def test_a_report_is_one_run_with_the_url_of_its_file(prefect: PrefectProcess, people: People) -> None:
+    query = (await asyncio.to_thread(request_report, people)).id
+    await make(prefect, lambda: in_state(prefect, query, "COMPLETED"), meanwhile=nothing)
+    run = run_of(prefect, query)
     assert run is not None and run["tags"] == [TAG]
     found = shown(prefect, run["id"])
     [result] = json.loads(found["table"])
-    assert (result["data"]["report_id"], result["data"]["status"], result["done"]) == (str(asked), "ready", 1)
-    assert found["markdown"].endswith(f"({settings().public_url}/reports/{asked})")
+    assert (result["data"]["report_id"], result["data"]["status"], result["done"]) == (str(query), "ready", 1)
+    assert found["markdown"].endswith(f"({settings().public_url}/reports/{query})")
 
 
-async def test_while_prefect_is_away_reports_are_made_and_recorded_afterwards(
-    prefect: PrefectProcess, people: People
-) -> None:
-    asked = [(await asyncio.to_thread(ask, people, **days(n))).id for n in range(3)]
+async def test_reports_are_recorded_after_a_prefect_outage(prefect: PrefectProcess, people: People) -> None:
+    query = [(await asyncio.to_thread(request_report, people, **days(n))).id for n in range(3)]
     await asyncio.to_thread(prefect.end)
 
     async def back() -> None:
-        assert [row(id_).status for id_ in asked] == ["ready"] * 3
+        assert [row(id_).status for id_ in query] == ["ready"] * 3
         await asyncio.to_thread(prefect.start)
 
-    await make(prefect, lambda: all(in_state(prefect, id_, "COMPLETED") for id_ in asked), meanwhile=back)
+    await make(prefect, lambda: all(in_state(prefect, id_, "COMPLETED") for id_ in query), meanwhile=back)
 
 
-async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
+async def test_runs_of_a_stopped_dispatcher_are_marked_crashed(
     prefect: PrefectProcess, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_recorder, "ORPHANED_AFTER", timedelta(seconds=-5))
     done = await asyncio.to_thread(ready, people)
-    waits = (await asyncio.to_thread(ask, people)).id
+    queued = (await asyncio.to_thread(request_report, people)).id
     async with PrefectServer(prefect.url, AUTH) as server:
-        for id_ in (done, waits):
+        for id_ in (done, queued):
             await server.begin(FLOW, name=f"{FLOW}/{id_}", key=f"report/{id_}", tags=[TAG])
     async with ReportRunRecorder(PrefectServer(prefect.url, AUTH)):
         await asyncio.to_thread(processes.eventually, lambda: in_state(prefect, done, "COMPLETED"), "it is ended")
-    assert in_state(prefect, waits, "RUNNING")
+    assert in_state(prefect, queued, "RUNNING")
 
 
-async def test_a_run_by_hand_waits_for_its_report(
+async def test_a_manual_run_waits_for_its_report(
     prefect: PrefectProcess, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flow, "POLL_SECONDS", 0.05)
@@ -123,7 +121,7 @@ async def test_a_run_by_hand_waits_for_its_report(
     assert result.data["url"] == f"{settings().public_url}/reports/{claimed[0].id}"
 
 
-async def test_what_cannot_be_made_fails_the_run(prefect: PrefectProcess, people: People) -> None:
+async def test_a_failing_report_fails_the_run(prefect: PrefectProcess, people: People) -> None:
     for given in ({"type": "interview_pdf"}, {"type": "dashboard_csv", "start": "never"}):
         state = await run_flow(return_state=True, **given)
         assert state.is_failed()

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from core.db import transaction
 from tests.support import processes, report_queue
 from tests.support.factories import People
-from tests.support.report_queue import ask, days, mailed, pushed, row, someone
+from tests.support.report_queue import days, mailed, new_people, pushed, request_report, row
 
 KILLS = 8 * int(os.environ.get("SOAK", "1"))
 ROUND = 6
@@ -84,22 +84,23 @@ def cut_connections(database: str) -> None:
         admin.execute(query, (database.rsplit("/", 1)[1], TESTS))
 
 
-def ask_some(people: People, number: int) -> list[UUID]:
+def request_some(people: People, number: int) -> list[UUID]:
     """A round of reports, each to be mailed."""
     kinds = ("dashboard_pdf", "dashboard_csv")
     return [
-        ask(people, kinds[n % 2], **days(number * ROUND + n), email_to=f"r{n}@example.com").id for n in range(ROUND)
+        request_report(people, kinds[n % 2], **days(number * ROUND + n), email_to=f"r{n}@example.com").id
+        for n in range(ROUND)
     ]
 
 
 @pytest.mark.soak
-def test_kills_cost_no_report_and_double_none(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kills_neither_lose_nor_repeat_a_report(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGAPPNAME", TESTS)
-    people, log, asked, struck = someone(), tmp_path / "dispatchers.log", list[UUID](), 0
+    people, log, requested, struck = new_people(), tmp_path / "dispatchers.log", list[UUID](), 0
     living = [Dispatcher(database, log) for _ in range(2)]
     try:
         for number in range(KILLS):
-            asked += ask_some(people, number)
+            requested += request_some(people, number)
             at_work = processes.eventually(lambda: makers(living), "reports are being made", seconds=60)
             time.sleep(random.uniform(0, 0.6))  # the moment of the kill is what is tried here
             if number % 4 == 3:
@@ -114,9 +115,9 @@ def test_kills_cost_no_report_and_double_none(database: str, tmp_path: Path, mon
     finally:
         for dispatcher in living:
             dispatcher.kill()
-    for id_ in asked:
+    for id_ in requested:
         assert row(id_).status == "ready", row(id_).last_error
         assert (pushed(id_).count("ready"), report_queue.files(id_), len(mailed(str(id_)))) == (1, 1, 1)
-        assert report_queue.told(id_) == [(people.ids["recruiter"], "report_ready")]
-    print(f"{len(asked)} reports, {struck} of {KILLS} kills left some in the middle")
+        assert report_queue.notified(id_) == [(people.ids["recruiter"], "report_ready")]
+    print(f"{len(requested)} reports, {struck} of {KILLS} kills left some in the middle")
     assert struck >= KILLS // 4  # else nothing was tried here

@@ -25,7 +25,7 @@ def calendar(kind: str, session: SessionDetails, recipient: Recipient, *, now: d
     return found
 
 
-def test_an_invitation_holds_time_people_and_the_way_in() -> None:
+def test_an_invitation_has_time_people_and_url() -> None:
     found = calendar("invitation", a_session(), MAYA)
     e = found.vevent
     assert (found.version.value, found.method.value) == ("2.0", "REQUEST")
@@ -46,7 +46,7 @@ def test_an_interviewer_sees_who_takes_part_and_a_candidate_gets_no_addresses_of
     assert b"iris@" not in render("invitation", a_session(), MAYA, now=NOW).attachments[0].content
 
 
-def test_a_reschedule_changes_the_event_and_a_cancellation_takes_it_out() -> None:
+def test_a_reschedule_updates_the_event_and_a_cancellation_removes_it() -> None:
     first = calendar("invitation", a_session(), MAYA).vevent
     later = a_session(
         ics_sequence=1, scheduled_start=START + timedelta(days=1), scheduled_end=START + timedelta(days=1, hours=1)
@@ -61,7 +61,7 @@ def test_a_reschedule_changes_the_event_and_a_cancellation_takes_it_out() -> Non
     assert "RSVP" not in gone.vevent.attendee.params
 
 
-def test_a_reminder_shows_the_same_event_and_asks_nobody_to_answer_again() -> None:
+def test_a_reminder_has_the_same_event_without_a_request_to_reply() -> None:
     found = calendar("reminder", a_session(ics_sequence=3), MAYA)
     assert (found.method.value, found.vevent.uid.value, found.vevent.sequence.value) == ("PUBLISH", "7@greenroom", "3")
     assert "attendee" not in found.vevent.contents  # RFC 5546, section 3.2.1
@@ -72,7 +72,7 @@ def test_without_a_time_there_is_no_event(kind: str) -> None:
     assert render(kind, a_session(**OPEN), MAYA, now=NOW).attachments == ()
 
 
-def test_the_house_organizes_where_no_recruiter_does_and_who_left_stays_organizer() -> None:
+def test_the_organizer_is_the_recruiter_or_the_system() -> None:
     alone = calendar("invitation", a_session(recruiter=None), MAYA).vevent
     assert alone.organizer.value == "mailto:greenroom@localhost"
     # a calendar ignores an update of another organizer
@@ -81,7 +81,7 @@ def test_the_house_organizes_where_no_recruiter_does_and_who_left_stays_organize
 
 
 @given(name=st.text(max_size=120), position=st.text(max_size=120))
-def test_no_name_adds_a_line_or_a_parameter(name: str, position: str) -> None:
+def test_names_cannot_inject_lines_or_parameters(name: str, position: str) -> None:
     session = a_session(
         candidate=called(MAYA, name), position=position, recruiter=Recruiter(name, "r@example.com", deleted=False)
     )

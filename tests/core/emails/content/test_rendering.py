@@ -71,8 +71,8 @@ class Page(HTMLParser):
         if "style" not in self._inside and "title" not in self._inside:
             self.text += data
 
-    def links(self) -> list[str]:
-        """Where its links lead."""
+    def urls(self) -> list[str]:
+        """Where its urls lead."""
         return [value for name, value in self.attributes if name == "a href"]
 
 
@@ -87,7 +87,7 @@ def every_mail(session: SessionDetails) -> Iterator[Draft]:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_kind_says_the_same_in_html_and_in_plain_text(state: str) -> None:
+def test_html_and_plain_text_of_every_kind_agree(state: str) -> None:
     session = a_session(**STATES[state])
     for mail in every_mail(session):
         assert mail.html
@@ -98,18 +98,18 @@ def test_every_kind_says_the_same_in_html_and_in_plain_text(state: str) -> None:
         for line in paragraphs:
             if not line.startswith(("--", "(", ">", "http", "Stop these mails")) and not line.endswith(":"):
                 assert line.replace(" ", "") in shown, f"{line!r} is not in the HTML of {mail.subject!r}"
-        for link in page.links():
+        for link in page.urls():
             assert link in mail.text
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_no_mail_loads_anything_or_leads_elsewhere(state: str) -> None:
+def test_mails_load_nothing_and_refer_only_to_us(state: str) -> None:
     for mail in every_mail(a_session(**STATES[state])):
         page = Page(mail.html or "")
         assert not {"img", "script", "link", "iframe", "object", "form"} & set(page.tags)
         assert not [value for _, value in page.attributes if "url(" in value]
         assert "@import" not in (mail.html or "") and "url(" not in (mail.html or "")
-        assert all(link.startswith("http://localhost:8080/") for link in page.links())
+        assert all(link.startswith("http://localhost:8080/") for link in page.urls())
         assert len((mail.html or "").encode()) < 30_000  # Gmail cuts a mail at 102 KB
 
 
@@ -124,7 +124,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_what_people_are_called_never_becomes_markup_or_another_line(hostile: str) -> None:
+def test_names_cannot_inject_markup_or_line_breaks(hostile: str) -> None:
     named = a_session(
         title=hostile,
         position=hostile,
@@ -151,7 +151,7 @@ def test_what_people_are_called_never_becomes_markup_or_another_line(hostile: st
             assert "Bcc: victim" not in mail.text.splitlines()
 
 
-def test_a_name_that_is_an_address_becomes_no_link() -> None:
+def test_a_name_that_resembles_a_url_is_not_linked() -> None:
     named = a_session(candidate=called(MAYA, "Free prize at https://evil.example/x or evil.example"))
     mail = render("invitation", named, IRIS, now=NOW)
     for text in (mail.text, mail.html or ""):  # a subject is never made a link
@@ -159,12 +159,12 @@ def test_a_name_that_is_an_address_becomes_no_link() -> None:
         assert "evil.\u2060example" in text
 
 
-def test_a_name_from_right_to_left_keeps_to_itself() -> None:
+def test_right_to_left_names_are_isolated() -> None:
     mail = render("reminder", a_session(candidate=called(MAYA, "محمد")), IRIS, now=NOW)
     assert "Your interview with \u2068محمد\u2069 is tomorrow at 09:00" in mail.text
 
 
-def test_times_are_the_readers_and_name_their_zone() -> None:
+def test_times_are_in_the_recipients_zone_and_name_it() -> None:
     to_candidate, to_interviewer = (render("invitation", a_session(), who, now=NOW) for who in (MAYA, IRIS))
     assert "14:00–15:00\n    Lisbon time (UTC)" in to_candidate.text
     assert "09:00–10:00\n    New York time (UTC−5)" in to_interviewer.text
@@ -173,7 +173,7 @@ def test_times_are_the_readers_and_name_their_zone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "zone", "said"),
+    ("now", "zone", "expected"),
     [
         (datetime(2026, 11, 24, 12, tzinfo=UTC), "Europe/Lisbon", "today at 14:00"),
         (datetime(2026, 11, 23, 23, 59, tzinfo=UTC), "Europe/Lisbon", "tomorrow at 14:00"),
@@ -182,13 +182,13 @@ def test_times_are_the_readers_and_name_their_zone() -> None:
         (datetime(2026, 11, 24, 3, tzinfo=UTC), "Pacific/Auckland", "tomorrow at 03:00"),
     ],
 )
-def test_a_reminder_counts_days_where_its_reader_is(now: datetime, zone: str, said: str) -> None:
+def test_a_reminder_counts_days_in_the_recipients_zone(now: datetime, zone: str, expected: str) -> None:
     reader = Recipient("x@example.com", "X", zone, "candidate")
     mail = render("reminder", a_session(candidate=reader), reader, now=now)
-    assert f"Your interview is {said}" in mail.text
+    assert f"Your interview is {expected}" in mail.text
 
 
-def test_a_reschedule_says_the_old_time_and_a_new_interviewer_is_told_apart() -> None:
+def test_reschedule_mails_for_a_new_time_and_a_new_interviewer() -> None:
     moved = render("reschedule", a_session(), MAYA, now=NOW, previous_start=START - timedelta(days=4, hours=1))
     assert "(before: Fri 20 Nov 2026, 13:00)" in moved.text
     assert moved.subject == "New time for your interview: Tue 24 Nov 2026, 14:00 Lisbon time"
@@ -197,7 +197,7 @@ def test_a_reschedule_says_the_old_time_and_a_new_interviewer_is_told_apart() ->
     assert "new time" not in same.text.lower()
 
 
-def test_an_interviewer_who_was_replaced_hears_that_somebody_else_takes_over() -> None:
+def test_a_replaced_interviewer_gets_a_removal_notice() -> None:
     former = Recipient("ines@example.com", "Inês Prado", "UTC", "interviewer", 9)
     mail = render("reschedule", a_session(), former, now=NOW, previous_start=START)
     assert mail.kind == "cancellation" and mail.category == "cancelled"
@@ -205,7 +205,7 @@ def test_an_interviewer_who_was_replaced_hears_that_somebody_else_takes_over() -
     assert b"METHOD:CANCEL" in mail.attachments[0].content
 
 
-def test_answers_go_to_the_recruiter_while_they_are_with_us() -> None:
+def test_replies_go_to_the_recruiter_while_they_exist() -> None:
     assert render("invitation", a_session(), MAYA, now=NOW).reply_to == "rita@example.com"
     for recruiter in (
         None,
@@ -216,7 +216,7 @@ def test_answers_go_to_the_recruiter_while_they_are_with_us() -> None:
         assert mail.reply_to is None and "nswer this mail" not in mail.text
 
 
-def test_only_what_can_be_turned_off_says_how() -> None:
+def test_only_optional_mails_have_unsubscribe_text() -> None:
     drafts = {kind: render(kind, a_session(), MAYA, now=NOW) for kind in KINDS}
     drafts["generic"] = render_generic(MAYA, subject="Hello", text="Hello")  # type: ignore[index]
     report = render_report(ReportNotice("Dashboard", daily=True), Recipient("rita@example.com"), now=NOW)
@@ -235,7 +235,7 @@ def test_all_mails_of_a_session_are_one_conversation() -> None:
 
 
 @pytest.mark.parametrize("problem", [None, "There were no sessions in that time."])
-def test_a_report_tells_its_period_and_its_file_or_what_went_wrong(problem: str | None) -> None:
+def test_a_report_mail_has_the_period_and_the_file_or_the_reason(problem: str | None) -> None:
     files = (Attachment("dashboard.pdf", "application/pdf", b"%PDF" + bytes(284_000)),) if problem is None else ()
     start = datetime(2026, 11, 22, tzinfo=UTC)
     notice = ReportNotice("Dashboard", start, start + timedelta(days=1), NOW, files, problem=problem)
@@ -250,21 +250,21 @@ def test_a_report_tells_its_period_and_its_file_or_what_went_wrong(problem: str 
 
 
 @given(st.text(max_size=400))
-def test_somebodys_words_are_shown_as_they_were_written(text: str) -> None:
+def test_user_text_is_shown_verbatim(text: str) -> None:
     mail = render_generic(MAYA, subject="Words", text=text)
     assert mail.text == text
     page, empty = Page(mail.html or ""), Page(render_generic(MAYA, subject="Words", text="x").html or "")
     assert set(page.tags) <= set(empty.tags) | {"br", "a", "p"}
-    said = re.sub(r"\s|\ufffd|[\x00-\x1f]", "", text)
-    assert said in re.sub(r"\s|\ufffd|[\x00-\x1f]", "", page.text)
+    expected = re.sub(r"\s|\ufffd|[\x00-\x1f]", "", text)
+    assert expected in re.sub(r"\s|\ufffd|[\x00-\x1f]", "", page.text)
 
 
-def test_html_that_somebody_gave_is_sent_as_it_was_given() -> None:
+def test_given_html_is_sent_unchanged() -> None:
     mail = render_generic(MAYA, subject="x", text="y", html="<p>z</p>", reply_to="rita@example.com")
     assert (mail.text, mail.html, mail.reply_to) == ("y", "<p>z</p>", "rita@example.com")
 
 
-def test_an_address_that_is_none_is_refused_and_anybody_elses_is_left_out() -> None:
+def test_an_invalid_address_is_refused_or_omitted() -> None:
     with pytest.raises(Invalid):
         render("invitation", a_session(), Recipient("nowhere", "X", "UTC", "candidate"), now=NOW)
     broken = a_session(candidate=Recipient("nowhere", "X", "UTC", "candidate"))
@@ -287,7 +287,7 @@ def test_where_sessions_open_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings().session_url is None
 
 
-def test_the_facts_of_many_sessions_are_one_query(shared_database: Database) -> None:
+def test_details_of_many_sessions_are_one_query(shared_database: Database) -> None:
     with transaction() as db:
         people = [factories.people(db) for _ in range(3)]
         ids = [factories.session(db, now=NOW, people=one) for one in people]

@@ -18,7 +18,7 @@ from tests.support.mail_samples import NOW, START
         ("2026-03-29T00:30+00:00", 60, "Europe/Berlin", "01:30 (UTC+1)–03:30 (UTC+2)"),
     ],
 )
-def test_hours_are_told_over_midnight_and_when_clocks_change(start: str, minutes: int, zone: str, hours: str) -> None:
+def test_time_ranges_over_midnight_and_over_the_clock_change(start: str, minutes: int, zone: str, hours: str) -> None:
     begin = datetime.fromisoformat(start)
     assert TimeRange.of(begin, begin + timedelta(minutes=minutes), zone).hours == hours
 
@@ -38,7 +38,7 @@ def test_zones_have_names_that_people_use(zone: str, named: str) -> None:
     assert zone_name(TimeRange.of(START, START, zone).start) == named
 
 
-def test_lengths_sizes_and_periods_are_words() -> None:
+def test_formatting_of_lengths_sizes_and_periods() -> None:
     assert [length(n) for n in (1, 45, 60, 90, 120)] == ["1 minute", "45 minutes", "1 hour", "1 h 30 min", "2 hours"]
     assert [size(n) for n in (840, 12_400, 3_440_000)] == ["840 bytes", "12 KB", "3.4 MB"]
     midnight = datetime(2026, 11, 15, 23, tzinfo=UTC)

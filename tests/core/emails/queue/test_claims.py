@@ -89,14 +89,14 @@ def test_leases_that_ran_out_are_taken_back_past_a_locked_mail(database: str) ->
     claim()
     time_passes()
     with locked(database, held), not_waiting() as db:
-        assert claims.tidy(db, now=utcnow()) == []
+        assert claims.rescue(db, now=utcnow()) == []
     assert statuses([held, free]) == ["sending", "queued"]
 
 
 def test_uncertain_mails_are_queued_again_past_a_locked_one(database: str) -> None:
     held, free = queued(2, status="uncertain", kind="invitation", retry_at=utcnow() - HOUR)
     with locked(database, held), not_waiting() as db:
-        claims.tidy(db, now=utcnow())
+        claims.rescue(db, now=utcnow())
     assert statuses([held, free]) == ["uncertain", "queued"]
 
 
@@ -144,10 +144,10 @@ def test_a_retry_of_an_uncertain_mail_goes_by_now_and_a_lease_by_the_clock(datab
     with transaction() as db:
         db.execute(text("UPDATE emails SET lease_until = :at WHERE id = :id"), {"at": now - HOUR / 2, "id": leased})
     with transaction() as db:
-        claims.tidy(db, now=now - HOUR)
+        claims.rescue(db, now=now - HOUR)
     assert statuses([retried, leased]) == ["uncertain", "queued"], "the lease is over, the retry not yet due"
     with transaction() as db:
-        claims.tidy(db, now=now)
+        claims.rescue(db, now=now)
     assert mail(retried).status == "queued"
 
 
@@ -194,7 +194,7 @@ def test_an_attempt_is_counted_though_an_earlier_one_had_begun(database: str) ->
     claim()
     assert mail(id_).data_started_at is None
     with transaction() as db:
-        assert claims.begin(db, [(id_, "me")]) == {id_: "sending"}
+        assert claims.acquire_permits(db, [(id_, "me")]) == {id_: "sending"}
     assert mail(id_).attempts == 2
 
 

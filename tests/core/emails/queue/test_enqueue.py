@@ -51,30 +51,30 @@ def statements() -> Iterator[list[str]]:
         event.remove(engine(), "before_cursor_execute", note)
 
 
-def test_dispatchers_wake_on_commit_and_not_before(people: People) -> None:
+def test_dispatchers_are_notified_on_commit(people: People) -> None:
     with psycopg.connect(engine().url.render_as_string(False).replace("+psycopg", ""), autocommit=True) as listening:
         listening.execute("LISTEN greenroom_work")
 
-        def heard() -> int:
+        def received() -> int:
             return len(list(listening.notifies(timeout=0.05)))
 
         to = Recipient("a@example.com")
         with transaction() as db:
             emails.queue_email(db, to, subject="S", text="T", now=NOW)
-            assert heard() == 0
+            assert received() == 0
             db.rollback()
-        assert heard() == 0
+        assert received() == 0
         with transaction() as db:
             for _ in range(3):
                 emails.queue_email(db, to, subject="S", text="T", now=NOW)
-        assert eventually(heard, "a wake") == 1
+        assert eventually(received, "a wake") == 1
         with transaction() as db:
             suppress(db, "a@example.com", reason="unknown", now=NOW)
             emails.queue_email(db, to, subject="S", text="T", now=NOW)
-        assert heard() == 0
+        assert received() == 0
 
 
-def test_asked_again_it_is_queued_once(people: People) -> None:
+def test_a_repeated_request_is_queued_once(people: People) -> None:
     session_id = create(people)
     with transaction() as db:
         first = emails.queue_interview_invitation(db, session_id, now=NOW)
@@ -92,7 +92,7 @@ def test_asked_again_it_is_queued_once(people: People) -> None:
     assert [mail.expires_at for mail in of_kind(session_id, "reminder")] == [START, START]
 
 
-def test_asked_at_once_it_is_queued_once(people: People) -> None:
+def test_concurrent_equal_requests_are_queued_once(people: People) -> None:
     with transaction() as db:
         session_id = make.session(db, now=NOW, people=people, status="completed")
 
@@ -105,11 +105,11 @@ def test_asked_at_once_it_is_queued_once(people: People) -> None:
     assert len(of_kind(session_id, "completion")) == 1
 
 
-def test_nobody_to_remind(people: People) -> None:
+def test_a_reminder_without_recipient_is_refused(people: People) -> None:
     session_id = create(people, interviewer=False)
     with transaction() as db:
-        asked = {"to": "interviewer", "offset_minutes": 60, "send_by": START, "now": NOW}
-        assert emails.queue_interview_reminder(db, session_id, **asked) is None  # type: ignore[arg-type]
+        arguments = {"to": "interviewer", "offset_minutes": 60, "send_by": START, "now": NOW}
+        assert emails.queue_interview_reminder(db, session_id, **arguments) is None  # type: ignore[arg-type]
 
 
 def test_preferences_stop_thanks_but_not_invitations(people: People) -> None:
@@ -179,7 +179,7 @@ def a_report(people: People, *, status: str = "ready", size: int = 3, **more: ob
     return report_id
 
 
-def test_a_report_goes_to_whom_it_was_asked_for_once(people: People) -> None:
+def test_a_report_is_mailed_to_its_requester_once(people: People) -> None:
     report_id = a_report(people, email_to="boss@example.com")
     with transaction() as db:
         [first] = emails.queue_report_ready(db, report_id, now=NOW)

@@ -45,7 +45,7 @@ def cards(n: int, names: tuple[str, ...] = samples.NAMES) -> Iterator[Card]:
 
 
 @pytest.mark.parametrize("n", samples.SIZES)
-def test_every_chart_is_one_that_plotly_draws_or_says_that_there_is_nothing(n: int) -> None:
+def test_every_chart_is_valid_plotly_or_states_no_data(n: int) -> None:
     for card in cards(n):
         if n == 0:
             assert card.chart is None
@@ -59,7 +59,7 @@ def test_every_chart_is_one_that_plotly_draws_or_says_that_there_is_nothing(n: i
 
 
 @pytest.mark.parametrize("n", samples.SIZES)
-def test_titles_and_units_are_sentences_without_holes(n: int) -> None:
+def test_titles_and_units_are_complete(n: int) -> None:
     for card in cards(n):
         for said in (card.finding.striptags(), card.unit):
             assert said
@@ -69,7 +69,7 @@ def test_titles_and_units_are_sentences_without_holes(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 12])
-def test_few_things_are_greyed_and_nothing_is_said_to_rise_fall_or_lead(n: int) -> None:
+def test_small_samples_are_grey_and_without_claims(n: int) -> None:
     for card in cards(n):
         if card.n < formatting.FEW and card.key not in ("loads", "skills_0"):
             assert not re.search(r"rose|fell|trend|highest|hardest|longest|more|fewer", card.finding.striptags())
@@ -119,7 +119,7 @@ def test_shares_are_never_rounded_to_all_or_nothing() -> None:
     assert formatting.share(Ratio(17, 19)) == "17 of 19"
 
 
-def test_times_and_numbers_as_people_read_them() -> None:
+def test_formatting_of_times_and_numbers() -> None:
     assert [formatting.hours(h) for h in (None, 0.0, 0.4, 5, 30, 74, 456)] == [
         "–",
         "0 min",
@@ -149,7 +149,7 @@ def test_periods_have_names(days: int, title: str, before: str) -> None:
     assert span.interval.endswith("23 Nov 2026)")
 
 
-def test_only_what_chance_hardly_makes_is_a_change() -> None:
+def test_only_significant_differences_are_claimed() -> None:
     assert not significance.counts_differ(110, 100)
     assert significance.counts_differ(1100, 1000)
     assert not significance.ratios_differ(Ratio(18, 19), Ratio(1, 19))
@@ -175,7 +175,7 @@ def test_hostile_text_is_shown_as_text(name: str) -> None:
     assert "<bdi>" in card.finding
 
 
-def test_long_names_are_cut_to_the_room_there_is_and_between_characters() -> None:
+def test_long_names_are_truncated_between_characters() -> None:
     for name in (*samples.NAMES, "W" * 80, "👩‍👩‍👧‍👦" * 20, "क्षि" * 40, "漢" * 40, "🇩🇰" * 30):
         cut = theme.fit(name, 90)
         assert theme.measure(cut) <= 90 or cut == name
@@ -184,7 +184,7 @@ def test_long_names_are_cut_to_the_room_there_is_and_between_characters() -> Non
     assert not theme.fit("ก็" * 40, 90).endswith("ก…") or theme.fit("ก็" * 40, 90) == ""
 
 
-def test_what_people_wrote_keeps_its_lines_and_has_an_end() -> None:
+def test_long_user_text_is_wrapped_and_truncated() -> None:
     assert formatting.passage(" one\r\ntwo\u202e\n") == "one\ntwo"
     assert formatting.passage("a\n" * 5000) == "a\n" * 29 + "a…"
     assert formatting.passage("x" * 5000) == "x" * 1200 + "…"
@@ -213,7 +213,7 @@ def test_one_axis_holds_years_of_weeks() -> None:
     assert "weeks" in card.unit
 
 
-def test_a_document_names_its_charts_and_tells_what_they_show() -> None:
+def test_a_document_has_alt_texts_for_its_charts() -> None:
     made: list[Document] = [
         dashboard.lay_out(samples.dashboard(480)),
         interview.lay_out(samples.interview(480)),

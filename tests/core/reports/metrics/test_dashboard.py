@@ -50,19 +50,19 @@ def _outcomes(**counts: int) -> dict[str, int]:
     return dict.fromkeys(OUTCOMES, 0) | counts
 
 
-def test_nothing_is_undefined_not_zero(world: World) -> None:
-    told = _dashboard(world)
-    assert told.stamp.n == 0 and told.totals == told.previous
-    assert told.totals.show == told.totals.conversion == told.totals.feedback_in_time == Ratio(0, 0)
-    assert told.totals.show.value is None
-    assert told.totals.time_to_hire == Wait(0, None, None) and told.scores == Spread(0)
-    assert [week.monday.day for week in told.weeks] == [2, 9, 16, 23] and told.weeks[0].totals == told.totals
-    assert [week.monday.isoformat() for week in told.previous_weeks][::3] == ["2026-02-02", "2026-02-23"]
-    assert told.histogram == (0,) * 20 and told.pass_scores == () and told.positions == ()
-    assert told.feedback.curve == () and told.heat == {} and told.attention == () and told.attention_count == 0
+def test_rates_without_data_are_undefined(world: World) -> None:
+    report = _dashboard(world)
+    assert report.stamp.n == 0 and report.totals == report.previous
+    assert report.totals.show == report.totals.conversion == report.totals.feedback_in_time == Ratio(0, 0)
+    assert report.totals.show.value is None
+    assert report.totals.time_to_hire == Wait(0, None, None) and report.scores == Spread(0)
+    assert [week.monday.day for week in report.weeks] == [2, 9, 16, 23] and report.weeks[0].totals == report.totals
+    assert [week.monday.isoformat() for week in report.previous_weeks][::3] == ["2026-02-02", "2026-02-23"]
+    assert report.histogram == (0,) * 20 and report.pass_scores == () and report.positions == ()
+    assert report.feedback.curve == () and report.heat == {} and report.attention == () and report.attention_count == 0
 
 
-def test_showing_up(world: World) -> None:
+def test_show_rates(world: World) -> None:
     for day in (2, 3, 4):
         world.held(day)
     world.session("abandoned", scheduled_start=at(5), started_at=at(5), ended_at=at(5, 13), deleted_at=at(20))
@@ -74,15 +74,15 @@ def test_showing_up(world: World) -> None:
     world.session("completed", scheduled_start=at(11), ended_at=at(11, 13))
     world.held(30, hour=0)  # the period's end is no longer in it
     world.held(1, hour=23.99)
-    told = _dashboard(world)
-    assert told.totals.planned == 9 and told.totals.completed == 4
-    assert told.totals.show == Ratio(5, 6) and told.totals.no_show == Ratio(1, 6)
-    assert told.totals.held == Ratio(4, 9)
-    assert told.totals.completion == Ratio(4, 5)
-    assert told.weeks[0].outcomes == _outcomes(completed=3, abandoned=1, no_show=2)
-    assert told.weeks[1].outcomes == _outcomes(completed=1, cancelled=1, open=1)
-    assert told.weeks[1].totals.held == Ratio(1, 3) and told.weeks[1].totals.completion == Ratio(1, 1)
-    assert told.previous.planned == 1 and told.previous_weeks[-1].totals.show == Ratio(1, 1)
+    report = _dashboard(world)
+    assert report.totals.planned == 9 and report.totals.completed == 4
+    assert report.totals.show == Ratio(5, 6) and report.totals.no_show == Ratio(1, 6)
+    assert report.totals.held == Ratio(4, 9)
+    assert report.totals.completion == Ratio(4, 5)
+    assert report.weeks[0].outcomes == _outcomes(completed=3, abandoned=1, no_show=2)
+    assert report.weeks[1].outcomes == _outcomes(completed=1, cancelled=1, open=1)
+    assert report.weeks[1].totals.held == Ratio(1, 3) and report.weeks[1].totals.completion == Ratio(1, 1)
+    assert report.previous.planned == 1 and report.previous_weeks[-1].totals.show == Ratio(1, 1)
 
 
 def test_invitations(world: World) -> None:
@@ -92,11 +92,11 @@ def test_invitations(world: World) -> None:
     world.session("cancelled", **expires)
     world.session("invited", created_at=at(2), invitation_expires_at=NOW + timedelta(seconds=1))
     world.session("completed", created_at=at(2), started_at=at(4), ended_at=at(5))  # was never asked, only told a time
-    told = _dashboard(world)
-    assert told.totals.conversion == Ratio(1, 3)
-    assert [week.totals.conversion for week in told.weeks] == [Ratio(1, 1), Ratio(0, 2), Ratio(0, 0), Ratio(0, 0)]
-    assert [week.outcomes["expired"] for week in told.weeks] == [0, 1, 0, 0]
-    assert told.stamp.n == 5
+    report = _dashboard(world)
+    assert report.totals.conversion == Ratio(1, 3)
+    assert [week.totals.conversion for week in report.weeks] == [Ratio(1, 1), Ratio(0, 2), Ratio(0, 0), Ratio(0, 0)]
+    assert [week.outcomes["expired"] for week in report.weeks] == [0, 1, 0, 0]
+    assert report.stamp.n == 5
 
 
 @pytest.mark.parametrize("which", ["created_at", "scheduled_start", "started_at", "expires", "due", "decided_at"])
@@ -115,12 +115,12 @@ def test_a_session_is_of_the_period_by_any_of_its_moments(world: World, which: s
     assert header and str(world.sessions[0].id).encode() in line
 
 
-def test_what_is_over_at_this_very_moment_is_over(world: World) -> None:
+def test_a_deadline_at_the_current_moment_counts_as_passed(world: World) -> None:
     world.session("cancelled", invitation_expires_at=at(9))
     world.held(7, hour=11, interviewer_id=world.interviewers[0].id)
     for as_of, over in ((at(9), 1), (at(9) - MICRO, 0)):
-        told = metrics.dashboard(world.db, march(), as_of=as_of).totals
-        assert told.conversion == Ratio(0, over) and told.feedback_in_time == Ratio(0, over)
+        report = metrics.dashboard(world.db, march(), as_of=as_of).totals
+        assert report.conversion == Ratio(0, over) and report.feedback_in_time == Ratio(0, over)
 
 
 def test_waits(world: World) -> None:
@@ -130,12 +130,12 @@ def test_waits(world: World) -> None:
     for day, days in ((3, 10), (4, 20), (16, 60)):
         world.candidate(applied_at=at(day) - timedelta(days=days), hired_at=at(day), deleted_at=at(29))
     world.candidate(hired_at=at(5))
-    told = _dashboard(world)
-    assert told.totals.scheduling_delay == Wait(4, 60.0, pytest.approx(72 + 0.7 * 168))
-    assert told.totals.time_to_decision == Wait(4, 2.5, pytest.approx(3 + 0.7 * 7))
-    assert told.totals.time_to_hire == Wait(3, 480.0, pytest.approx(480 + 0.8 * 960))
-    assert [week.totals.time_to_hire.n for week in told.weeks] == [2, 0, 1, 0]
-    assert told.weeks[0].totals.scheduling_delay == Wait(3, 48.0, pytest.approx(48 + 0.8 * 24))
+    report = _dashboard(world)
+    assert report.totals.scheduling_delay == Wait(4, 60.0, pytest.approx(72 + 0.7 * 168))
+    assert report.totals.time_to_decision == Wait(4, 2.5, pytest.approx(3 + 0.7 * 7))
+    assert report.totals.time_to_hire == Wait(3, 480.0, pytest.approx(480 + 0.8 * 960))
+    assert [week.totals.time_to_hire.n for week in report.weeks] == [2, 0, 1, 0]
+    assert report.weeks[0].totals.scheduling_delay == Wait(3, 48.0, pytest.approx(48 + 0.8 * 24))
 
 
 def test_feedback(world: World) -> None:
@@ -145,14 +145,14 @@ def test_feedback(world: World) -> None:
     world.held(3, **by)
     world.held(3)  # nobody owes feedback of what only the AI asked
     world.held(29, hour=20, **by)  # due on the 31st
-    told = _dashboard(world)
-    assert told.totals.feedback_in_time == told.feedback.in_time == Ratio(3, 7)
-    curve = dict(told.feedback.curve)
+    report = _dashboard(world)
+    assert report.totals.feedback_in_time == report.feedback.in_time == Ratio(3, 7)
+    curve = dict(report.feedback.curve)
     assert len(curve) == 76 and list(curve) == sorted(curve)
     assert [curve[x] for x in (0.0, 0.24, 0.28, 0.96, 1.0, 1.04, 2.0, 3.0)] == [
         pytest.approx(n / 7) for n in (1, 1, 2, 2, 3, 4, 5, 5)
     ]
-    assert told.feedback.deadline_hours == Wait(7, 48.0, 48.0)
+    assert report.feedback.deadline_hours == Wait(7, 48.0, 48.0)
 
 
 def test_funnel(world: World) -> None:
@@ -165,8 +165,8 @@ def test_funnel(world: World) -> None:
     world.held(5, created_at=at(3), decision="advance", decided_at=at(9), candidate=hired)
     world.held(5, created_at=at(3), decision="hold", decided_at=at(9), candidate=hired)
     world.held(5, created_at=at(1))
-    told = _dashboard(world)
-    assert [tuple(stage) for stage in told.funnel] == [
+    report = _dashboard(world)
+    assert [tuple(stage) for stage in report.funnel] == [
         ("invited", 7), ("opened", 6), ("started", 5), ("completed", 4), ("advanced", 2), ("hired", 1)
     ]  # fmt: skip
 
@@ -177,13 +177,13 @@ def test_scores(world: World) -> None:
     world.held(4)
     other = World(world.db, position="<b>Chef</b>", settings={"pass_score": 70})
     other.held(4, score=70)
-    told = _dashboard(world)
-    assert told.totals.passed == Ratio(7, 10) and told.pass_scores == (60.0, 70.0)
-    assert {bin_: n for bin_, n in enumerate(told.histogram) if n} == {0: 2, 1: 1, 12: 5, 14: 1, 19: 1}
-    engineers, chefs = told.positions
+    report = _dashboard(world)
+    assert report.totals.passed == Ratio(7, 10) and report.pass_scores == (60.0, 70.0)
+    assert {bin_: n for bin_, n in enumerate(report.histogram) if n} == {0: 2, 1: 1, 12: 5, 14: 1, 19: 1}
+    engineers, chefs = report.positions
     assert engineers == ("Engineer", Spread(9, 0.0, 5.0, 61.0, 63.0, 100.0), ())
     assert chefs == ("<b>Chef</b>", Spread(1, 70.0, 70.0, 70.0, 70.0, 70.0), ())
-    assert told.scores.n == 10 and told.scores.median == 61.5
+    assert report.scores.n == 10 and report.scores.median == 61.5
     for score in (59, 58):
         world.held(5, score=score)
     for _ in range(8):
@@ -198,8 +198,8 @@ def test_whiskers_reach_one_and_a_half_boxes(world: World) -> None:
     # The box is 40 to 60: 10 and 90 are just within reach, 9.99 and 90.01 are not.
     for score in (9.99, 10, 40, 40, 40, 50, 60, 60, 60, 90, 90.01):
         world.held(4, score=score)
-    told = _dashboard(world).positions[0]
-    assert told.spread == Spread(11, 10.0, 40.0, 50.0, 60.0, 90.0) and told.outliers == (9.99, 90.01)
+    report = _dashboard(world).positions[0]
+    assert report.spread == Spread(11, 10.0, 40.0, 50.0, 60.0, 90.0) and report.outliers == (9.99, 90.01)
 
 
 def test_load_and_heat_are_the_zones(world: World) -> None:
@@ -210,14 +210,14 @@ def test_load_and_heat_are_the_zones(world: World) -> None:
     world.session("cancelled", scheduled_start=at(28, 23.5), interviewer_id=first)
     for minutes in (59, 60):
         world.session("cancelled", scheduled_start=at(29, 0) + timedelta(minutes=minutes))
-    told = _dashboard(world, Period(at(2, 0), at(30, 0), "Europe/Berlin"))
-    assert told.interviewer_count == 2
-    assert [tuple(load) for load in told.interviewers] == [("Ilja", 2, 3.5), ("Ida", 1, 1.0)]
+    report = _dashboard(world, Period(at(2, 0), at(30, 0), "Europe/Berlin"))
+    assert report.interviewer_count == 2
+    assert [tuple(load) for load in report.interviewers] == [("Ilja", 2, 3.5), ("Ida", 1, 1.0)]
     # On Sunday the 29th the clocks of Berlin go from one hour ahead to two.
-    assert told.heat == {(1, 23): 1, (7, 0): 2, (1, 0): 1, (7, 1): 1, (7, 3): 1}
+    assert report.heat == {(1, 23): 1, (7, 0): 2, (1, 0): 1, (7, 1): 1, (7, 3): 1}
 
 
-def test_what_needs_people(world: World) -> None:
+def test_attention_lists(world: World) -> None:
     by = {"interviewer_id": world.interviewers[1].id}
     missed = world.session("no_show", scheduled_start=at(3), no_show_party="candidate")
     again = world.session("no_show", scheduled_start=at(4), no_show_party="candidate")
@@ -231,16 +231,16 @@ def test_what_needs_people(world: World) -> None:
     world.held(7, decision=None, deleted_at=at(8))
     dead = email(world.db, now=at(9), status="dead", kind="reminder", created_at=at(9), to_address="x@example.com")
     email(world.db, now=at(9), status="dead", created_at=at(60))
-    told = _dashboard(world)
-    assert [(one.kind, one.session_id, one.at) for one in told.attention] == [
+    report = _dashboard(world)
+    assert [(one.kind, one.session_id, one.at) for one in report.attention] == [
         ("interviewer_no_show", alone.id, at(3)),
         ("mail", None, at(9)),
         ("feedback_overdue", overdue.id, at(7, 11)),
         ("no_show", missed.id, at(3)),
         ("undecided", undecided.id, at(6, 11)),
     ]
-    assert dead and told.attention[1][2:4] == ("x@example.com", "reminder dead")
-    assert told.attention[2][2:4] == ("Ilja", "Backend") and told.attention_count == 5
+    assert dead and report.attention[1][2:4] == ("x@example.com", "reminder dead")
+    assert report.attention[2][2:4] == ("Ilja", "Backend") and report.attention_count == 5
     # Of the present, what expires within two days is told too.
     present = metrics.dashboard(world.db, Period(at(2, 0), NOW, "UTC"), as_of=NOW)
     assert [one.kind for one in present.attention].count("expiring") == 1 and present.attention_count == 7
@@ -249,11 +249,11 @@ def test_what_needs_people(world: World) -> None:
         world.held(day, **by)
     many = _dashboard(world)
     assert len(many.attention) == 30 and many.attention_count == 59 - 1
-    assert {one.kind for one in many.attention} == {one.kind for one in told.attention}
+    assert {one.kind for one in many.attention} == {one.kind for one in report.attention}
     assert isinstance(many.attention[0], Attention) and many.attention[0].kind == "interviewer_no_show"
 
 
-def test_the_backstage(world: World) -> None:
+def test_operations(world: World) -> None:
     session = world.held(20)
     kinds = [("sent", None, 0), ("sent", None, 40), ("skipped", LATE, None), ("skipped", "too late", None)]
     for offset, (status, reason, minutes) in enumerate([*kinds, ("void", None, None), ("planned", None, None)], 60):
@@ -273,6 +273,6 @@ def test_the_backstage(world: World) -> None:
                 status="delivered", dedupe_key=str(uuid4()),
             )
         )  # fmt: skip
-    told = _dashboard(world).operations
-    assert told.reminders_in_time == Ratio(1, 3) and LATE == sending.MISSED
-    assert (told.mails_sent, told.mails_dead, told.mails_uncertain, told.late_runs) == (2, 1, 1, 1)
+    report = _dashboard(world).operations
+    assert report.reminders_in_time == Ratio(1, 3) and LATE == sending.MISSED
+    assert (report.mails_sent, report.mails_dead, report.mails_uncertain, report.late_runs) == (2, 1, 1, 1)

@@ -35,26 +35,26 @@ def _report(world: World) -> InterviewReport:
     return metrics.interview(world.db, world.interview.id, march(), as_of=NOW)
 
 
-def test_one_that_is_not_there(world: World) -> None:
+def test_an_unknown_id(world: World) -> None:
     with pytest.raises(NotFound):
         metrics.interview(world.db, world.interview.id + 1, march(), as_of=NOW)
 
 
-def test_nothing_yet(world: World) -> None:
-    told = _report(world)
-    assert (told.title, told.position, told.pass_score, told.started, told.stamp.n) == (
+def test_no_data(world: World) -> None:
+    report = _report(world)
+    assert (report.title, report.position, report.pass_score, report.started, report.stamp.n) == (
         "Backend",
         "Engineer",
         60.0,
         0,
         0,
     )
-    assert [q.ordinal for q in told.questions] == [1, 2, 3] and told.totals.show == Ratio(0, 0)
-    for question in told.questions:
+    assert [q.ordinal for q in report.questions] == [1, 2, 3] and report.totals.show == Ratio(0, 0)
+    for question in report.questions:
         assert (question.reached, question.answered, question.scored, question.seconds) == (0, 0, 0, Spread(0))
         assert question.difficulty is None and question.discrimination is None
-    assert told.ai_human == AiHuman(0, None, None, ())
-    assert {(one.mean, one.n) for one in told.skills} == {(None, 0)}
+    assert report.ai_human == AiHuman(0, None, None, ())
+    assert {(one.mean, one.n) for one in report.skills} == {(None, 0)}
 
 
 def test_its_own_sessions_only(world: World) -> None:
@@ -62,12 +62,12 @@ def test_its_own_sessions_only(world: World) -> None:
     world.held(10, score=40)
     world.session("expired", invitation_expires_at=at(17), created_at=at(3))
     world.candidate(applied_at=at(2), hired_at=at(4))  # had no session of this interview
-    told = _report(world)
-    assert gone.deleted_at and told.started == 2 and told.stamp.n == 3
-    assert told.totals.passed == Ratio(1, 2) and told.totals.time_to_hire.n == 0
-    assert told.outcomes == dict.fromkeys(told.outcomes, 0) | {"completed": 2, "expired": 1}
-    assert [week.totals.planned for week in told.weeks] == [1, 1, 0, 0]
-    assert told.scores.median == 60.0 and sum(told.histogram) == 2
+    report = _report(world)
+    assert gone.deleted_at and report.started == 2 and report.stamp.n == 3
+    assert report.totals.passed == Ratio(1, 2) and report.totals.time_to_hire.n == 0
+    assert report.outcomes == dict.fromkeys(report.outcomes, 0) | {"completed": 2, "expired": 1}
+    assert [week.totals.planned for week in report.weeks] == [1, 1, 0, 0]
+    assert report.scores.median == 60.0 and sum(report.histogram) == 2
 
 
 def test_drop_off_and_difficulty(world: World) -> None:
@@ -78,38 +78,38 @@ def test_drop_off_and_difficulty(world: World) -> None:
     # The second and the third have no score yet.
     world.answers(skipped, [3, None, None])
     world.answers(late, [0, 0, 0])
-    told = _report(world).questions
-    assert [(q.reached, q.answered, q.scored) for q in told] == [(3, 3, 3), (3, 3, 2), (2, 2, 1)]
-    assert [q.difficulty for q in told] == [pytest.approx(0.6), pytest.approx(0.7), 1.0]
-    assert told[0].seconds == Spread(2, 60.0, 75.0, 90.0, 105.0, 120.0) and told[2].seconds.n == 1
-    assert [q.required for q in told] == [True, True, False]
+    report = _report(world).questions
+    assert [(q.reached, q.answered, q.scored) for q in report] == [(3, 3, 3), (3, 3, 2), (2, 2, 1)]
+    assert [q.difficulty for q in report] == [pytest.approx(0.6), pytest.approx(0.7), 1.0]
+    assert report[0].seconds == Spread(2, 60.0, 75.0, 90.0, 105.0, 120.0) and report[2].seconds.n == 1
+    assert [q.required for q in report] == [True, True, False]
 
 
-def test_a_persons_score_goes_first(world: World) -> None:
+def test_human_scores_precede_ai_scores(world: World) -> None:
     session = world.held(3)
     world.answers(session, [5, 10, 1])
     world.answers(session, [1, None, 2], source="human")
-    told = _report(world)
-    assert [q.difficulty for q in told.questions] == [pytest.approx(0.2), 1.0, pytest.approx(0.4)]
-    assert [(one.skill, one.mean, one.n) for one in told.skills if one.n] == [
+    report = _report(world)
+    assert [q.difficulty for q in report.questions] == [pytest.approx(0.2), 1.0, pytest.approx(0.4)]
+    assert [(one.skill, one.mean, one.n) for one in report.skills if one.n] == [
         ("SQL", pytest.approx(0.3), 2),
         ("Python", 1.0, 1),
     ]
-    assert len(told.skills) == 2 * 4 and told.skills[0].monday.day == 2
+    assert len(report.skills) == 2 * 4 and report.skills[0].monday.day == 2
     # AI 1.0 and 0.2 beside a person's 0.2 and 0.4.
-    assert told.ai_human.n == 2 and told.ai_human.mean_difference == pytest.approx(0.3)
-    assert told.ai_human.correlation == pytest.approx(-1)
-    assert told.ai_human.points == ((0.2, 0.4, 1), (1.0, 0.2, 1))
+    assert report.ai_human.n == 2 and report.ai_human.mean_difference == pytest.approx(0.3)
+    assert report.ai_human.correlation == pytest.approx(-1)
+    assert report.ai_human.points == ((0.2, 0.4, 1), (1.0, 0.2, 1))
 
 
-def test_the_grid_counts_what_falls_together(world: World) -> None:
+def test_the_grid_counts_coinciding_scores(world: World) -> None:
     for day, ai in ((3, 2.5), (4, 2.52), (5, 2.7)):
         session = world.held(day)
         world.answers(session, [ai])
         world.answers(session, [5], source="human")
-    told = _report(world).ai_human
-    assert told.points == ((0.5, 1.0, 2), (0.54, 1.0, 1))
-    assert told.correlation is None  # the person always said the same
+    report = _report(world).ai_human
+    assert report.points == ((0.5, 1.0, 2), (0.54, 1.0, 1))
+    assert report.correlation is None  # the person always said the same
 
 
 @pytest.mark.parametrize("sessions", [19, 20])

@@ -33,7 +33,7 @@ class _Undo(Exception):
 
 
 @st.composite
-def asked(draw: st.DrawFn) -> Period:
+def drawn_period(draw: st.DrawFn) -> Period:
     """A period of days by some zone's midnights, or of any length."""
     zone = draw(st.sampled_from(ZONES))
     day = (draw(DAYS) + timedelta(days=draw(st.integers(-20, 3)))).date()
@@ -90,7 +90,7 @@ def sessions(draw: st.DrawFn, period: Period) -> dict[str, Any]:
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[Period, list[dict[str, Any]], datetime]:
     """A period, sessions, and as of when they are looked at."""
-    period = draw(asked())
+    period = draw(drawn_period())
     some = draw(st.lists(sessions(period), max_size=12))
     # As of some edge; or of the moment when feedback of a session that ended at one is due.
     as_of = draw(moments(period)) + draw(st.sampled_from([timedelta(0), timedelta(hours=48), timedelta(days=60)]))
@@ -117,49 +117,54 @@ def _fill(world: World, some: list[dict[str, Any]]) -> plain.Plain:
 @given(worlds())
 @example((Period(at(2, 0), at(3, 0), "UTC"), [], at(3)))
 @pytest.mark.usefixtures("shared_database")
-def test_it_is_what_plain_python_computes(drawn: tuple[Period, list[dict[str, Any]], datetime]) -> None:
+def test_sql_agrees_with_plain_python(drawn: tuple[Period, list[dict[str, Any]], datetime]) -> None:
     period, some, as_of = drawn
     with pytest.raises(_Undo), transaction() as db:
         world = World(db, settings={"pass_score": 60, "feedback_deadline_hours": 48})
         want = _fill(world, some)
         want.as_of = as_of
-        told = metrics.dashboard(db, period, as_of=want.as_of)
-        _compare(told, want, period)
+        report = metrics.dashboard(db, period, as_of=want.as_of)
+        _compare(report, want, period)
         # All sessions are of one interview here.
         one = metrics.interview(db, world.interview.id, period, as_of=want.as_of)
-        assert (one.stamp, one.totals, one.previous, one.weeks) == (told.stamp, told.totals, told.previous, told.weeks)
-        assert (one.histogram, one.scores) == (told.histogram, told.scores)
-        assert len(b"".join(csv_rows(db, period)).splitlines()) == 1 + told.stamp.n
+        assert (one.stamp, one.totals, one.previous, one.weeks) == (
+            report.stamp,
+            report.totals,
+            report.previous,
+            report.weeks,
+        )
+        assert (one.histogram, one.scores) == (report.histogram, report.scores)
+        assert len(b"".join(csv_rows(db, period)).splitlines()) == 1 + report.stamp.n
         raise _Undo
 
 
-def _compare(told: Dashboard, want: plain.Plain, period: Period) -> None:
+def _compare(report: Dashboard, want: plain.Plain, period: Period) -> None:
     now, before = _within(period), _within(plain.before(period))
-    assert told.stamp.n == want.n(now)
-    _same(told.totals, want.totals(now))
-    _same(told.previous, want.totals(before))
-    for weeks, of in ((told.weeks, now), (told.previous_weeks, before)):
+    assert report.stamp.n == want.n(now)
+    _same(report.totals, want.totals(now))
+    _same(report.previous, want.totals(before))
+    for weeks, of in ((report.weeks, now), (report.previous_weeks, before)):
         for week in weeks:
             _week(week, want, of, period.zone)
         assert sum(week.totals.planned for week in weeks) == want.totals(of).planned
-    assert [stage.sessions for stage in told.funnel] == want.funnel(now)
+    assert [stage.sessions for stage in report.funnel] == want.funnel(now)
     scores = [(r.score, r.session) for r in want.rows if now(r.began) and r.score is not None]
-    assert told.histogram == tuple(sum(min(int(score // 5), 19) == bin_ for score, _ in scores) for bin_ in range(20))
-    assert told.scores == pytest.approx(plain.spread(score for score, _ in scores))
+    assert report.histogram == tuple(sum(min(int(score // 5), 19) == bin_ for score, _ in scores) for bin_ in range(20))
+    assert report.scores == pytest.approx(plain.spread(score for score, _ in scores))
     due = [r for r in want.rows if now(r.due) and r.due and r.due <= want.as_of]
-    for share, came in told.feedback.curve:
+    for share, came in report.feedback.curve:
         shares = [(r.feedback_at - r.session.ended_at) / timedelta(hours=48) for r in due if r.feedback_at]
         assert came == pytest.approx(sum(one <= share + 1e-12 for one in shares) / len(due))
     local = [r.session.scheduled_start for r in want.rows if now(r.session.scheduled_start)]
     hours = (at.astimezone(ZoneInfo(period.zone)) for at in local if at)
-    assert told.heat == Counter((at.isoweekday(), at.hour) for at in hours)
+    assert report.heat == Counter((at.isoweekday(), at.hour) for at in hours)
     held = Counter(
         r.session.interviewer_id
         for r in want.rows
         if now(r.began) and r.session.status == "completed" and r.session.interviewer_id
     )
-    assert told.interviewer_count == len(held)
-    assert sorted(load.sessions for load in told.interviewers) == sorted(held.values())
+    assert report.interviewer_count == len(held)
+    assert sorted(load.sessions for load in report.interviewers) == sorted(held.values())
 
 
 def _within(period: Period) -> Any:

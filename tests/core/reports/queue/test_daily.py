@@ -24,7 +24,7 @@ def zone(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Monk
     forget_settings()
 
 
-def asked() -> list[tuple[str, str, str, str]]:
+def requests() -> list[tuple[str, str, str, str]]:
     with transaction() as db:
         found = db.execute(
             text("SELECT dedupe_key, status, parameters->>'start', parameters->>'end' FROM reports ORDER BY 1")
@@ -33,19 +33,19 @@ def asked() -> list[tuple[str, str, str, str]]:
 
 
 def days() -> list[str]:
-    return sorted({key.split("/")[1] for key, *_ in asked()})
+    return sorted({key.split("/")[1] for key, *_ in requests()})
 
 
 def counts(result: JobResult) -> tuple[int, int, int]:
     return result.found, result.done, result.skipped
 
 
-def test_yesterday_is_asked_for_once(database: str) -> None:
+def test_yesterday_is_requested_once(database: str) -> None:
     assert counts(enqueue_daily(now=NOW)) == (2, 2, 0)
     bounds = ("queued", "2026-03-09T00:00:00+00:00", "2026-03-10T00:00:00+00:00")
-    assert asked() == [("daily/2026-03-09/dashboard_csv", *bounds), ("daily/2026-03-09/dashboard_pdf", *bounds)]
+    assert requests() == [("daily/2026-03-09/dashboard_csv", *bounds), ("daily/2026-03-09/dashboard_pdf", *bounds)]
     assert counts(enqueue_daily(now=NOW + timedelta(hours=5))) == (2, 0, 2)
-    assert len(asked()) == 2
+    assert len(requests()) == 2
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_a_day_is_from_local_midnight_to_the_next(
     forget_settings()
     enqueue_daily(now=datetime.fromisoformat(now))
     assert days() == [day]
-    first, last = (datetime.fromisoformat(moment) for moment in asked()[0][2:])
+    first, last = (datetime.fromisoformat(moment) for moment in requests()[0][2:])
     assert first == datetime.fromisoformat(start)
     assert last - first == timedelta(hours=end)
 
 
-def test_days_that_lost_runs_left_out_are_caught_up_with(database: str) -> None:
+def test_missed_days_are_requested_later(database: str) -> None:
     enqueue_daily(now=NOW)
     result = enqueue_daily(now=NOW + timedelta(days=4))
     assert counts(result) == (8, 8, 0)
@@ -82,7 +82,7 @@ def test_days_that_lost_runs_left_out_are_caught_up_with(database: str) -> None:
     assert len(days()) == 5 + 31, "not for ever"
 
 
-def test_days_before_one_that_was_asked_for_by_hand_are_caught_up_with(database: str) -> None:
+def test_missed_days_before_a_manual_request_are_requested(database: str) -> None:
     enqueue_daily(now=NOW)
     later = NOW + timedelta(days=4)
     enqueue_daily(now=later, date=date(2026, 3, 13))
@@ -91,7 +91,7 @@ def test_days_before_one_that_was_asked_for_by_hand_are_caught_up_with(database:
     assert counts(enqueue_daily(now=later)) == (2, 0, 2)
 
 
-def test_a_missed_run_that_comes_late_asks_for_its_own_day(database: str) -> None:
+def test_a_late_run_requests_its_own_day(database: str) -> None:
     enqueue_daily(now=NOW + timedelta(days=2))
     enqueue_daily(now=NOW)
     assert days() == ["2026-03-09", "2026-03-11"]
@@ -117,13 +117,13 @@ def test_backfill_of_a_date_and_a_range(database: str) -> None:
         (None, date(2026, 3, 1), "date: is missing"),
     ],
 )
-def test_days_that_cannot_be_asked_for(database: str, first: date | None, last: date | None, why: str) -> None:
+def test_invalid_days(database: str, first: date | None, last: date | None, why: str) -> None:
     with pytest.raises(Invalid, match=why):
         enqueue_daily(now=NOW, date=first, until=last)
-    assert asked() == []
+    assert requests() == []
 
 
-def test_several_at_once_ask_once(database: str) -> None:
+def test_concurrent_runs_request_once(database: str) -> None:
     done: list[int] = []
     threads = [threading.Thread(target=lambda: done.append(enqueue_daily(now=NOW).done)) for _ in range(4)]
     for thread in threads:
@@ -131,4 +131,4 @@ def test_several_at_once_ask_once(database: str) -> None:
     for thread in threads:
         thread.join(30)
     assert sum(done) == 2
-    assert len(asked()) == 2
+    assert len(requests()) == 2

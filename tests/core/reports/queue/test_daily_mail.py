@@ -16,7 +16,7 @@ from core.reports.queue.claims import ClaimedReport
 from core.reports.queue.outcomes import Failure
 from core.settings import settings
 from tests.support.factories import People
-from tests.support.report_queue import claim, content, finish, made, mailed, row, someone
+from tests.support.report_queue import claim, content, finish, made, mailed, new_people, row
 
 LARGE = 5 * 1024 * 1024 + 1
 
@@ -24,8 +24,8 @@ LARGE = 5 * 1024 * 1024 + 1
 @pytest.fixture
 def people(database: str) -> People:
     """An admin and a recruiter who subscribe, and others who do not."""
-    who = someone()
-    someone()
+    who = new_people()
+    new_people()
     for role in ("admin", "recruiter"):
         wish(who, role, "email", "instant")
     wish(who, "interviewer", "email", "instant")  # of a time when they were staff
@@ -47,113 +47,113 @@ def subscribers(who: People) -> list[str]:
         return list(found.scalars())
 
 
-def told() -> list[int]:
+def notified() -> list[int]:
     with transaction() as db:
         return list(
             db.execute(text("SELECT user_id FROM notifications WHERE category = 'daily_report' ORDER BY id")).scalars()
         )
 
 
-def asked(day: date | None = None, until: date | None = None) -> list[ClaimedReport]:
+def request_day(day: date | None = None, until: date | None = None) -> list[ClaimedReport]:
     """A day's reports, claimed: the PDF first."""
     reports.enqueue_daily(now=utcnow(), date=day, until=until)
     return sorted(claim(100), key=lambda one: str(one.dedupe_key), reverse=True)
 
 
-def test_both_go_in_one_mail_when_the_last_is_ready(people: People) -> None:
-    pdf, csv = asked()
+def test_one_mail_has_both_reports_when_the_last_is_ready(people: People) -> None:
+    pdf, csv = request_day()
     assert finish(pdf, b"%PDF", filename="Dashboard.pdf")
-    assert (mailed("daily/"), told()) == ([], [])
+    assert (mailed("daily/"), notified()) == ([], [])
     assert finish(csv, filename="Sessions.csv")
     files = ["Dashboard.pdf", "Sessions.csv"]
     assert mailed("daily/") == [(address, files) for address in subscribers(people)]
-    assert told() == [people.ids["admin"], people.ids["recruiter"]]
+    assert notified() == [people.ids["admin"], people.ids["recruiter"]]
     assert not finish(csv)
-    assert (len(mailed("daily/")), len(told())) == (2, 2)
+    assert (len(mailed("daily/")), len(notified())) == (2, 2)
     kept = row(pdf.id)
     assert kept.expires_at is not None and kept.finished_at is not None
     assert kept.expires_at - kept.finished_at > timedelta(days=80)
 
 
-def test_two_that_finish_at_once_mail_once(people: People) -> None:
-    both = asked()
+def test_concurrent_completions_mail_once(people: People) -> None:
+    both = request_day()
     begun = threading.Barrier(2)
 
-    def end(claimed: ClaimedReport) -> None:
+    def complete(claimed: ClaimedReport) -> None:
         with transaction() as db:
             begun.wait(30)
             assert outcomes.mark_ready(db, claimed, made(), now=utcnow())
 
-    threads = [threading.Thread(target=end, args=(one,)) for one in both]
+    threads = [threading.Thread(target=complete, args=(one,)) for one in both]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert (len(mailed("daily/")), len(told())) == (2, 2)
+    assert (len(mailed("daily/")), len(notified())) == (2, 2)
 
 
-def test_who_turned_the_notification_off_gets_the_mail_alone(people: People) -> None:
+def test_subscribers_without_notification_get_only_the_mail(people: People) -> None:
     wish(people, "recruiter", "in_app", "off")
-    for claimed in asked():
+    for claimed in request_day():
         finish(claimed)
     assert len(mailed("daily/")) == 2
     with transaction() as db:
         assert list(db.execute(text("SELECT user_id FROM notification_receipts")).scalars()) == [people.ids["admin"]]
 
 
-def test_who_chose_the_notification_alone_gets_no_mail(people: People) -> None:
+def test_subscribers_of_the_notification_get_no_mail(people: People) -> None:
     wish(people, "recruiter", "email", "off")
     wish(people, "recruiter", "in_app", "instant")
-    for claimed in asked():
+    for claimed in request_day():
         finish(claimed)
     assert len(mailed("daily/")) == 1
-    assert told() == [people.ids["admin"], people.ids["recruiter"]]
+    assert notified() == [people.ids["admin"], people.ids["recruiter"]]
     with transaction() as db:
         receipts = db.execute(text("SELECT user_id FROM notification_receipts ORDER BY 1")).scalars()
-        assert list(receipts) == sorted(told())
+        assert list(receipts) == sorted(notified())
 
 
-def test_a_part_that_failed_or_is_too_large_does_not_keep_back_the_other(people: People) -> None:
-    pdf, csv = asked()
+def test_a_failed_or_large_report_does_not_block_the_other(people: People) -> None:
+    pdf, csv = request_day()
     assert finish(pdf, b"x" * LARGE, filename="Dashboard.pdf")
     with transaction() as db:
         assert outcomes.mark_failed(db, csv, Failure("No paper.", retry=False), now=utcnow())
     assert [files for _, files in mailed("daily/")] == [[], []]
     with transaction() as db:
-        [said, _] = db.execute(text("SELECT text_body FROM emails ORDER BY id")).scalars()
+        [body, _] = db.execute(text("SELECT text_body FROM emails ORDER BY id")).scalars()
         assert list(db.execute(text("SELECT role FROM notifications WHERE category = 'job_failed'")).scalars()) == [
             "admin"
         ]
-    assert f"{settings().public_url}/reports/{pdf.id}" in said
-    assert str(csv.id) not in said
+    assert f"{settings().public_url}/reports/{pdf.id}" in body
+    assert str(csv.id) not in body
 
 
-def test_of_a_backfill_nobody_is_told_but_of_yesterday(people: People) -> None:
+def test_a_backfill_notifies_only_of_yesterday(people: People) -> None:
     yesterday = utcnow().astimezone(UTC).date() - timedelta(days=1)
-    for claimed in asked(yesterday - timedelta(days=9), yesterday - timedelta(days=5)):
+    for claimed in request_day(yesterday - timedelta(days=9), yesterday - timedelta(days=5)):
         assert finish(claimed)
-    assert (mailed("daily/"), told()) == ([], []), "long over"
-    many = asked(yesterday - timedelta(days=4), yesterday)
+    assert (mailed("daily/"), notified()) == ([], []), "long over"
+    many = request_day(yesterday - timedelta(days=4), yesterday)
     assert len(many) == 10
     for claimed in many:
         assert finish(claimed)
     assert len(mailed("daily/")) == len(mailed(f"daily/{yesterday}")) == 2
-    assert len(told()) == 2
+    assert len(notified()) == 2
 
 
-def test_an_address_that_is_none_does_not_keep_back_the_others(people: People) -> None:
+def test_an_invalid_address_does_not_block_the_others(people: People) -> None:
     with transaction() as db:
         db.execute(text("UPDATE users SET email = 'x@-y-.com' WHERE id = :id"), {"id": people.ids["admin"]})
-    for claimed in asked():
+    for claimed in request_day():
         assert finish(claimed)
     with transaction() as db:
         found = db.execute(text("SELECT to_address, status FROM emails ORDER BY status")).all()
     assert [tuple(each) for each in found] == [("x@-y-.com", "dead"), (subscribers(people)[0], "queued")]
 
 
-def test_a_day_that_failed_is_made_when_it_is_asked_for_again(people: People) -> None:
+def test_a_failed_day_can_be_requested_again(people: People) -> None:
     yesterday = utcnow().astimezone(UTC).date() - timedelta(days=1)
-    first = asked()
+    first = request_day()
     for claimed in first:
         with transaction() as db:
             assert outcomes.mark_failed(db, claimed, Failure("No browser.", retry=False), now=utcnow())
@@ -164,13 +164,13 @@ def test_a_day_that_failed_is_made_when_it_is_asked_for_again(people: People) ->
     assert [one.attempts for one in again] == [1, 1]
     for claimed in again:
         assert finish(claimed)
-    assert (len(mailed("daily/")), len(told())) == (2, 2)
+    assert (len(mailed("daily/")), len(notified())) == (2, 2)
     assert reports.enqueue_daily(now=utcnow(), date=yesterday).skipped == 2
 
 
-def test_a_day_that_is_no_longer_kept_can_be_made_again(people: People) -> None:
+def test_a_removed_day_can_be_requested_again(people: People) -> None:
     day = utcnow().astimezone(UTC).date() - timedelta(days=100)
-    pdf, csv = asked(day)
+    pdf, csv = request_day(day)
     assert finish(pdf) and finish(csv)
     with transaction() as db:
         db.execute(text("DELETE FROM report_files WHERE report_id = :id"), {"id": pdf.id})
@@ -180,9 +180,9 @@ def test_a_day_that_is_no_longer_kept_can_be_made_again(people: People) -> None:
     assert content(pdf.id) == b"%PDF"
 
 
-def test_a_day_that_expired_can_be_made_again_before_its_file_is_removed(people: People) -> None:
+def test_an_expired_day_can_be_requested_before_its_file_is_removed(people: People) -> None:
     day = utcnow().astimezone(UTC).date() - timedelta(days=100)
-    pdf, csv = asked(day)
+    pdf, csv = request_day(day)
     assert finish(pdf, b"old") and finish(csv)
     with transaction() as db:
         db.execute(text("UPDATE reports SET expires_at = now() WHERE id = :id"), {"id": pdf.id})
@@ -192,7 +192,7 @@ def test_a_day_that_expired_can_be_made_again_before_its_file_is_removed(people:
     assert content(pdf.id) == b"%PDF"
 
 
-def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None:
+def test_a_retried_run_requests_its_report(database: str) -> None:
     given = reports.NewReport(type="dashboard_csv")
     with transaction() as db:
         first = reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow())
@@ -203,14 +203,14 @@ def test_a_run_that_is_retried_makes_its_report_after_all(database: str) -> None
     assert [one.id for one in claim()] == [first.id]
 
 
-def test_nothing_is_told_of_a_day_of_which_nothing_is_there(people: People) -> None:
-    for claimed in asked():
+def test_a_day_without_reports_notifies_nobody(people: People) -> None:
+    for claimed in request_day():
         with transaction() as db:
             assert outcomes.mark_failed(db, claimed, Failure("No paper.", retry=False), now=utcnow())
-    assert (mailed("daily/"), told()) == ([], [])
+    assert (mailed("daily/"), notified()) == ([], [])
 
 
-def test_without_subscribers_it_is_made_all_the_same(database: str) -> None:
-    ids: list[UUID] = [claimed.id for claimed in asked() if finish(claimed)]
+def test_daily_reports_are_made_without_subscribers(database: str) -> None:
+    ids: list[UUID] = [claimed.id for claimed in request_day() if finish(claimed)]
     assert [row(id_).status for id_ in ids] == ["ready", "ready"]
     assert mailed("daily/") == []

@@ -25,15 +25,15 @@ from tests.support.http import all_at_once
 from tests.support.processes import Database, forget_settings
 from tests.support.report_queue import (
     NOW,
-    ask,
     claim,
     days,
     finish,
     last_push,
     mailed,
+    new_people,
     pushed,
+    request_report,
     row,
-    someone,
     time_passes,
 )
 
@@ -43,7 +43,7 @@ def people(shared_database: Database) -> People:
     """New people, and nothing in the queue."""
     with transaction() as db:
         db.execute(text("DELETE FROM reports WHERE status IN ('queued', 'running')"))
-    return someone()
+    return new_people()
 
 
 @pytest.fixture
@@ -59,24 +59,24 @@ def setting(shared_database: Database, monkeypatch: pytest.MonkeyPatch) -> Itera
     forget_settings()
 
 
-def test_each_report_has_its_call(people: People) -> None:
+def test_each_report_type_has_its_parameters(people: People) -> None:
     by, now = people.viewer("recruiter"), utcnow()
     with transaction() as db:
-        asked = [
+        requested = [
             reports.generate_dashboard_pdf(db, by=by, now=now),
             reports.generate_dashboard_csv(db, by=by, now=now),
             reports.generate_interview_pdf(db, people.interview_id, by=by, now=now),
             reports.generate_candidate_pdf(db, people.candidate_id, by=by, now=now),
         ]
-    kinds = [row(one.id).type for one in asked]
+    kinds = [row(one.id).type for one in requested]
     assert kinds == ["dashboard_pdf", "dashboard_csv", "interview_pdf", "candidate_pdf"]
-    assert [row(one.id).parameters.keys() for one in asked] == [
+    assert [row(one.id).parameters.keys() for one in requested] == [
         {"start", "end"},
         {"start", "end"},
         {"interview_id", "start", "end"},
         {"candidate_id"},
     ]
-    assert [pushed(one.id) for one in asked] == [["queued"]] * 4
+    assert [pushed(one.id) for one in requested] == [["queued"]] * 4
     with transaction() as db, pytest.raises(Invalid, match="email_to"):
         reports.generate_dashboard_pdf(db, by=by, now=now, email_to="no address")
 
@@ -98,10 +98,10 @@ SAME_DAY = [
 ]
 
 
-def test_however_a_period_is_written_it_is_the_same_request(people: People) -> None:
-    asked = [ask(people, **given) for given in SAME_DAY]
-    assert [one.new for one in asked] == [True, False, False, False]
-    assert len({one.id for one in asked}) == 1
+def test_equal_periods_in_other_notations_are_one_request(people: People) -> None:
+    requested = [request_report(people, **given) for given in SAME_DAY]
+    assert [one.new for one in requested] == [True, False, False, False]
+    assert len({one.id for one in requested}) == 1
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
@@ -120,25 +120,25 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("given", "field", "why"), BAD)
-def test_what_cannot_be_asked_is_named(people: People, given: dict[str, Any], field: str, why: str) -> None:
+def test_invalid_parameters_are_named(people: People, given: dict[str, Any], field: str, why: str) -> None:
     with pytest.raises(Invalid, match=why) as caught:
-        ask(people, **{"type": "dashboard_pdf"} | given)
+        request_report(people, **{"type": "dashboard_pdf"} | given)
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize(
     "value", ["2026-02-30", "2026-03-01T00:00:00", "yesterday", 20260301, 1.5, True, [], "9999-01-01", "20260301", ""]
 )
-def test_what_is_no_time(value: Any) -> None:
+def test_invalid_times(value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         NewReport(type="dashboard_pdf", start=value)
     assert [error["loc"][0] for error in caught.value.errors()] == ["start"]
 
 
-def test_who_may_ask(people: People) -> None:
+def test_who_may_request_reports(people: People) -> None:
     for role in ("interviewer", "candidate"):
         with pytest.raises(Forbidden):
-            ask(people, role=role)
+            request_report(people, role=role)
 
 
 moments = st.datetimes(datetime(2022, 1, 1), datetime(2026, 6, 1), timezones=st.just(UTC))
@@ -146,7 +146,7 @@ zones = st.integers(-12, 14).map(lambda hours: timezone(timedelta(hours=hours)))
 
 
 @given(moments, st.timedeltas(timedelta(microseconds=1), timedelta(days=1000)), zones, zones)
-def test_a_request_hash_tells_moments_and_not_how_they_are_written(
+def test_the_request_hash_depends_on_moments_not_notation(
     start: datetime, length: timedelta, one: timezone, other: timezone
 ) -> None:
     def hashed(zone: timezone, *, more: timedelta = timedelta(0)) -> str:
@@ -160,43 +160,43 @@ def test_a_request_hash_tells_moments_and_not_how_they_are_written(
     assert hashed(one, more=timedelta(microseconds=1)) != hashed(one)
 
 
-def test_a_request_hash_tells_type_subject_and_address() -> None:
+def test_the_request_hash_depends_on_type_subject_and_address() -> None:
     given = [("dashboard_pdf", {}, None), ("dashboard_csv", {}, None), ("dashboard_pdf", {}, "a@b.example")]
     given += [("interview_pdf", {"interview_id": n}, None) for n in (1, 2, 11)]
     assert len({request_hash(*one) for one in given}) == len(given)
 
 
-def test_once_while_it_is_unfinished(people: People) -> None:
-    first = ask(people)
-    assert ask(people) == first._replace(new=False)
-    assert ask(people, role="admin").new, "somebody else's is another"
-    assert ask(people, email_to="boss@example.com").new, "and so is one that is to be mailed"
+def test_equal_unfinished_requests_are_one(people: People) -> None:
+    first = request_report(people)
+    assert request_report(people) == first._replace(new=False)
+    assert request_report(people, role="admin").new, "somebody else's is another"
+    assert request_report(people, email_to="boss@example.com").new, "and so is one that is to be mailed"
     [claimed] = claim(1)
-    assert ask(people) == first._replace(new=False, status="running")
+    assert request_report(people) == first._replace(new=False, status="running")
     finish(claimed)
-    assert ask(people).new
+    assert request_report(people).new
 
 
-def test_asked_by_many_at_once_it_is_one(people: People) -> None:
-    asked = all_at_once(lambda _: ask(people), range(16))
-    assert len({one.id for one in asked}) == 1
-    assert sum(one.new for one in asked) == 1
-    assert pushed(asked[0].id) == ["queued"]
+def test_concurrent_equal_requests_are_one(people: People) -> None:
+    requested = all_at_once(lambda _: request_report(people), range(16))
+    assert len({one.id for one in requested}) == 1
+    assert sum(one.new for one in requested) == 1
+    assert pushed(requested[0].id) == ["queued"]
 
 
 def test_a_full_queue_is_exact(people: People, setting: Any) -> None:
     setting("REPORT_QUEUE_CAPACITY", "5")
-    first = ask(people, **days(0))
+    first = request_report(people, **days(0))
 
     def again(number: int) -> bool:
         try:
-            return ask(people, **days(number)).new
+            return request_report(people, **days(number)).new
         except QueueFull as full:
             assert full.retry_after >= 1 and "5" in str(full)
             return False
 
     assert sum(all_at_once(again, range(1, 17))) == 4
-    assert ask(people, **days(0)) == first._replace(new=False), "what is there already takes no room"
+    assert request_report(people, **days(0)) == first._replace(new=False), "what is there already takes no room"
     reports.enqueue_daily(now=utcnow())
     with transaction() as db:
         assert reports.enqueue_as_system(db, NewReport(type="dashboard_csv"), key="k", now=utcnow()).new
@@ -206,12 +206,12 @@ def test_a_full_queue_is_exact(people: People, setting: Any) -> None:
     assert again(20)
 
 
-def test_zero_is_any_number(people: People, setting: Any) -> None:
+def test_capacity_zero_means_unlimited(people: People, setting: Any) -> None:
     setting("REPORT_QUEUE_CAPACITY", "0")
-    assert all(one.new for one in all_at_once(lambda n: ask(people, **days(n)), range(12)))
+    assert all(one.new for one in all_at_once(lambda n: request_report(people, **days(n)), range(12)))
 
 
-def test_the_house_asks_once_for_a_key(people: People) -> None:
+def test_the_system_requests_once_for_a_key(people: People) -> None:
     given = NewReport(type="dashboard_csv")
     with transaction() as db:
         first = reports.enqueue_as_system(db, given, key="flow-run/1", now=utcnow())
@@ -221,27 +221,27 @@ def test_the_house_asks_once_for_a_key(people: People) -> None:
 
 
 def test_from_request_to_ready(people: People) -> None:
-    asked = ask(people, email_to="boss@example.com")
+    requested = request_report(people, email_to="boss@example.com")
     [claimed] = claim()
     assert claim() == []
     assert finish(claimed, b"x" * 10)
-    assert pushed(asked.id) == ["queued", "running", "ready"]
-    said = last_push(asked.id)
-    assert said["url"] == f"/api/reports/{asked.id}/file"
-    assert (said["size"], said["filename"], said["report_type"]) == (10, "Sessions.csv", "dashboard_csv")
-    assert report_queue.told(asked.id) == [(people.ids["recruiter"], "report_ready")]
-    assert mailed(str(asked.id)) == [("boss@example.com", ["Sessions.csv"])]
-    kept = row(asked.id)
+    assert pushed(requested.id) == ["queued", "running", "ready"]
+    push = last_push(requested.id)
+    assert push["url"] == f"/api/reports/{requested.id}/file"
+    assert (push["size"], push["filename"], push["report_type"]) == (10, "Sessions.csv", "dashboard_csv")
+    assert report_queue.notified(requested.id) == [(people.ids["recruiter"], "report_ready")]
+    assert mailed(str(requested.id)) == [("boss@example.com", ["Sessions.csv"])]
+    kept = row(requested.id)
     assert (kept.status, kept.lease_owner, kept.attempts) == ("ready", None, 1)
     assert kept.expires_at is not None and kept.finished_at is not None
     assert kept.expires_at - kept.finished_at > timedelta(days=29)
     # who comes second, from another process that took it for lost, changes nothing
     assert not finish(claimed)
-    assert (pushed(asked.id)[2:], report_queue.files(asked.id)) == (["ready"], 1)
+    assert (pushed(requested.id)[2:], report_queue.files(requested.id)) == (["ready"], 1)
 
 
-def test_trouble_is_tried_again_and_then_is_failure(people: People) -> None:
-    asked = ask(people, email_to="boss@example.com")
+def test_errors_are_retried_and_then_fail(people: People) -> None:
+    requested = request_report(people, email_to="boss@example.com")
     for attempt in range(1, ATTEMPTS + 1):
         time_passes()
         [claimed] = claim()
@@ -253,25 +253,25 @@ def test_trouble_is_tried_again_and_then_is_failure(people: People) -> None:
             assert outcomes.mark_failed(db, claimed, Failure("No paper.", retry=True), now=utcnow()) is None
         if attempt < ATTEMPTS:
             assert claim() == [], "not at once"
-    assert pushed(asked.id) == ["queued", "running"] * ATTEMPTS + ["failed"]
-    assert last_push(asked.id)["reason"] == "No paper."
-    assert report_queue.told(asked.id) == [(people.ids["recruiter"], "report_failed")]
-    assert mailed(str(asked.id)) == [("boss@example.com", [])]
-    assert ask(people, email_to="boss@example.com").new
+    assert pushed(requested.id) == ["queued", "running"] * ATTEMPTS + ["failed"]
+    assert last_push(requested.id)["reason"] == "No paper."
+    assert report_queue.notified(requested.id) == [(people.ids["recruiter"], "report_failed")]
+    assert mailed(str(requested.id)) == [("boss@example.com", [])]
+    assert request_report(people, email_to="boss@example.com").new
 
 
-def test_what_nobody_asked_for_and_failed_is_told_to_admins(people: People) -> None:
+def test_failed_system_reports_notify_admins(people: People) -> None:
     with transaction() as db:
-        asked = reports.enqueue_as_system(db, NewReport(type="dashboard_csv"), key="nobody", now=utcnow())
+        requested = reports.enqueue_as_system(db, NewReport(type="dashboard_csv"), key="nobody", now=utcnow())
     [claimed] = claim()
     with transaction() as db:
         assert outcomes.mark_failed(db, claimed, Failure("Gone.", retry=False), now=utcnow())
-    assert report_queue.told(asked.id) == [(None, "job_failed")]
-    assert pushed(asked.id) == []
+    assert report_queue.notified(requested.id) == [(None, "job_failed")]
+    assert pushed(requested.id) == []
 
 
-def test_a_lease_that_ran_out_is_taken_over_and_fences_the_old_owner(people: People) -> None:
-    asked = ask(people)
+def test_an_expired_lease_is_claimed_and_fences_the_old_owner(people: People) -> None:
+    requested = request_report(people)
     [old] = claim(owner="old")
     with transaction() as db:
         claims.renew(db, [old])
@@ -281,35 +281,35 @@ def test_a_lease_that_ran_out_is_taken_over_and_fences_the_old_owner(people: Peo
         due = claims.next_due(db)
         assert due is not None and due < utcnow()
     [new] = claim(owner="new")
-    assert (new.id, new.attempts) == (asked.id, 2)
+    assert (new.id, new.attempts) == (requested.id, 2)
     with transaction() as db:
         claims.renew(db, [old])
         claims.release(db, [old])
         assert outcomes.mark_failed(db, old, Failure("Late.", retry=False), now=utcnow()) is None
     assert not finish(old, b"old")
     assert finish(new, b"new")
-    assert report_queue.content(asked.id) == b"new"
+    assert report_queue.content(requested.id) == b"new"
 
 
-def test_what_is_given_back_is_as_if_it_had_not_been_taken(people: People) -> None:
-    asked = ask(people)
+def test_releasing_a_claim_restores_the_report(people: People) -> None:
+    requested = request_report(people)
     [claimed] = claim()
     with transaction() as db:
         claims.release(db, [claimed])
-    assert (row(asked.id).status, row(asked.id).attempts) == ("queued", 0)
-    assert pushed(asked.id) == ["queued", "running", "queued"]
+    assert (row(requested.id).status, row(requested.id).attempts) == ("queued", 0)
+    assert pushed(requested.id) == ["queued", "running", "queued"]
     assert len(claim()) == 1
 
 
-def test_people_come_before_days(people: People) -> None:
+def test_user_requests_come_before_daily_reports(people: People) -> None:
     reports.enqueue_daily(now=utcnow())
-    asked = ask(people)
-    assert [one.id for one in claim(1)] == [asked.id]
+    requested = request_report(people)
+    assert [one.id for one in claim(1)] == [requested.id]
 
 
-def test_a_refusal_changes_nothing(people: People) -> None:
+def test_a_refused_request_has_no_effect(people: People) -> None:
     with pytest.raises(GreenroomError):
-        ask(people, type="candidate_pdf", candidate_id=10**12)
+        request_report(people, type="candidate_pdf", candidate_id=10**12)
     with transaction() as db:
         mine = {"id": people.ids["recruiter"]}
         assert db.execute(text("SELECT count(*) FROM reports WHERE requested_by = :id"), mine).scalar_one() == 0

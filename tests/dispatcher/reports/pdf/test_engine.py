@@ -19,7 +19,7 @@ from core.reports.charts.plain import plain
 from core.reports.document import Chart, Document
 from core.settings import settings
 from dispatcher.reports.pdf import FONTS, Engine, RenderFailed, find_browser
-from tests.support.printing import bars, document, line, processes, read, undated, words
+from tests.support.pdf_documents import bar_chart, document, line_chart, processes, read, text_of, undated
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,7 +53,7 @@ def report(title: str = "Interview analytics, März") -> Document:
         f"<h1>{title}</h1><h2>Numbers</h2><table><thead><tr><th>No</th><th>Name</th></tr></thead>"
         f"<tbody>{rows}</tbody></table><h2>Words</h2><p>The end.</p>"
     )
-    return document(body, {"people": bars(*map(plain, NAMES[:7])), "line": line(1, 5, 2)}, title=title)
+    return document(body, {"people": bar_chart(*map(plain, NAMES[:7])), "line": line_chart(1, 5, 2)}, title=title)
 
 
 def fonts(pdf: bytes) -> dict[str, list[Any]]:
@@ -107,14 +107,14 @@ async def test_charts_are_vectors_and_fonts_are_embedded_truetype(engine: Engine
     assert set(fonts(pdf)) == {"/CIDFontType2"}
     assert all("/FontFile2" in font["/FontDescriptor"] for font in fonts(pdf)["/CIDFontType2"])
     for name in NAMES[:3]:
-        assert name in words(pdf)
+        assert name in text_of(pdf)
     assert len(pdf) < 200_000
 
 
 async def test_names_in_every_script_are_shown(engine: Engine) -> None:
-    pdf = await engine.pdf(document("<p>" + ", ".join(NAMES) + "</p>", {"people": bars(*map(plain, NAMES))}))
+    pdf = await engine.pdf(document("<p>" + ", ".join(NAMES) + "</p>", {"people": bar_chart(*map(plain, NAMES))}))
     for name in (*NAMES[:3], "สมชาย ใจดี", "王小明", "김철수", "😀"):
-        assert words(pdf).count(name) == 2
+        assert text_of(pdf).count(name) == 2
     shown = {name.split("+")[-1] for name in re.findall(r"/FontName /(\S+)", pdf.decode("latin-1"))}
     scripts = {f"NotoSans{script}-Regular" for script in ("", "Arabic", "Hebrew", "Devanagari", "Thai")}
     assert scripts <= shown
@@ -122,7 +122,7 @@ async def test_names_in_every_script_are_shown(engine: Engine) -> None:
 
 async def test_the_same_document_gives_the_same_bytes(engine: Engine) -> None:
     first = await engine.pdf(report())
-    await engine.pdf(document("<p>Something else</p>" * 50, {"x": line(3, 2)}))
+    await engine.pdf(document("<p>Something else</p>" * 50, {"x": line_chart(3, 2)}))
     again = await engine.pdf(report())
     assert undated(first) == undated(again)
     assert undated(first) != first
@@ -137,7 +137,7 @@ async def test_ids_of_charts_do_not_clash(engine: Engine) -> None:
         placed.update(svgs)
         return "".join(svgs.values())
 
-    figure = line(1, 3, 2)
+    figure = line_chart(1, 3, 2)
     await engine.pdf(Document("A report", {name: Chart(figure, 300, 200) for name in ("one", "two", "a b")}, page))
     ids = {name: {part.split('"')[0] for part in svg.split(' id="')[1:]} for name, svg in placed.items()}
     assert all(ids.values())
@@ -149,18 +149,18 @@ async def test_ids_of_charts_do_not_clash(engine: Engine) -> None:
         assert 'width="300"' in svg and 'height="200"' in svg and 'role="img"' in svg
 
 
-async def test_reports_at_once_are_each_their_own(engine: Engine) -> None:
-    given = [document(f"<p>Text {n}.</p>", {"one": bars(f"bar {n}", "x")}, title=f"Title {n}") for n in range(6)]
+async def test_concurrent_reports_do_not_mix(engine: Engine) -> None:
+    given = [document(f"<p>Text {n}.</p>", {"one": bar_chart(f"bar {n}", "x")}, title=f"Title {n}") for n in range(6)]
     for n, pdf in enumerate(await asyncio.gather(*map(engine.pdf, given))):
-        assert f"Text {n}." in words(pdf) and f"bar {n}" in words(pdf)
+        assert f"Text {n}." in text_of(pdf) and f"bar {n}" in text_of(pdf)
         assert (data := read(pdf).metadata) is not None and data.title == f"Title {n}"
 
 
-async def test_numbers_dates_and_gaps_of_figures(engine: Engine) -> None:
-    figure = line(1, float("nan"), float("inf"), 2)
+async def test_numbers_dates_and_gaps_in_charts(engine: Engine) -> None:
+    figure = line_chart(1, float("nan"), float("inf"), 2)
     figure["data"][0]["x"] = [date(2026, 11, day) for day in (1, 2, 3, 4)]
     figure["data"].append({"mode": "text", "x": [date(2026, 11, 2)], "y": (Decimal("1.5"),), "texttemplate": "is %{y}"})
-    assert "is 1.5" in words(await engine.pdf(document(figures={"one": figure})))
+    assert "is 1.5" in text_of(await engine.pdf(document(figures={"one": figure})))
 
 
 @pytest.mark.parametrize(
@@ -170,17 +170,17 @@ async def test_numbers_dates_and_gaps_of_figures(engine: Engine) -> None:
         {"data": 3, "layout": 4},
     ],
 )
-async def test_a_figure_that_cannot_be_drawn(engine: Engine, figure: dict[str, Any]) -> None:
+async def test_a_chart_that_cannot_be_drawn(engine: Engine, figure: dict[str, Any]) -> None:
     assert await engine.pdf(document())
     pid = engine.pid
     with pytest.raises(RenderFailed, match="The chart wrong ") as failed:
-        await engine.pdf(document(figures={"good": line(1, 2), "wrong": figure}))
+        await engine.pdf(document(figures={"good": line_chart(1, 2), "wrong": figure}))
     assert not failed.value.retry
     assert await asyncio.gather(*(engine.pdf(report()) for _ in range(2)))
     assert engine.pid == pid
 
 
-async def test_a_page_that_cannot_be_written(engine: Engine) -> None:
+async def test_a_page_that_cannot_be_rendered(engine: Engine) -> None:
     def page(_: object) -> str:
         raise LookupError("no such template")
 
@@ -188,12 +188,12 @@ async def test_a_page_that_cannot_be_written(engine: Engine) -> None:
     pid = engine.pid
     for _ in range(3):
         with pytest.raises(LookupError):
-            await engine.pdf(Document("A report", {"one": Chart(line(1), 300, 200)}, page))
+            await engine.pdf(Document("A report", {"one": Chart(line_chart(1), 300, 200)}, page))
     assert await engine.pdf(report())
     assert engine.pid == pid
 
 
-async def test_an_idle_browser_ends_and_comes_back() -> None:
+async def test_an_idle_browser_exits_and_is_restarted() -> None:
     async with Engine(at_once=1, idle_seconds=0.05) as resting:
         assert resting.pid is None
         await resting.warm()

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from core.reports.document import Document
 from dispatcher.reports.pdf import Engine, RenderFailed, TimeLimit
-from tests.support.printing import document, gone, processes, small, until
+from tests.support.pdf_documents import document, gone, processes, small, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -91,7 +91,7 @@ async def test_the_browser_is_killed(engine: Engine) -> None:
         assert failed.value.retry
 
 
-async def test_the_browser_is_killed_while_it_rests(engine: Engine) -> None:
+async def test_the_browser_is_killed_while_idle(engine: Engine) -> None:
     assert engine.pid is not None
     before = engine.pid
     os.killpg(before, signal.SIGKILL)
@@ -99,7 +99,7 @@ async def test_the_browser_is_killed_while_it_rests(engine: Engine) -> None:
     assert engine.pid != before
 
 
-async def test_a_renderer_is_killed_at_work(engine: Engine) -> None:
+async def test_a_renderer_process_is_killed_while_printing(engine: Engine) -> None:
     rendering = asyncio.create_task(engine.pdf(never()))
     await until(lambda: busy(engine))
     for one in renderers(engine):
@@ -109,7 +109,7 @@ async def test_a_renderer_is_killed_at_work(engine: Engine) -> None:
     assert failed.value.retry
 
 
-async def test_a_renderer_is_killed_at_rest(engine: Engine) -> None:
+async def test_a_renderer_process_is_killed_while_idle(engine: Engine) -> None:
     before = engine.pid
     for one in renderers(engine):
         one.kill()
@@ -122,7 +122,7 @@ async def test_a_renderer_is_killed_at_rest(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("whom", ["browser", "renderers", "all"])
-async def test_it_is_stopped_at_work(engine: Engine, whom: str) -> None:
+async def test_the_browser_is_stopped_while_printing(engine: Engine, whom: str) -> None:
     began = time.monotonic()
     rendering = asyncio.create_task(engine.pdf(never(), seconds=LIMIT))
     await until(lambda: engine.printing == 1)
@@ -133,7 +133,7 @@ async def test_it_is_stopped_at_work(engine: Engine, whom: str) -> None:
     assert LIMIT <= time.monotonic() - began < LIMIT + SLACK
 
 
-async def test_it_is_stopped_at_rest(engine: Engine) -> None:
+async def test_the_browser_is_stopped_while_idle(engine: Engine) -> None:
     before = engine.pid
     stop(engine, "browser")
     with pytest.raises(TimeLimit):  # too little to find out and start another
@@ -159,7 +159,7 @@ def stop(engine: Engine, whom: str) -> None:
 
 
 @two_at_once
-async def test_a_chart_never_ends_and_takes_the_others_with_it(engine: Engine) -> None:
+async def test_a_hanging_chart_fails_the_concurrent_reports(engine: Engine) -> None:
     began = time.monotonic()
     never_ending = asyncio.create_task(engine.pdf(never(), seconds=LIMIT))
     other = asyncio.create_task(engine.pdf(never(), seconds=60))
@@ -173,7 +173,7 @@ async def test_a_chart_never_ends_and_takes_the_others_with_it(engine: Engine) -
     assert time.monotonic() - began < LIMIT + SLACK
 
 
-async def test_a_page_never_ends(engine: Engine) -> None:
+async def test_a_page_that_hangs(engine: Engine) -> None:
     rows = "<tr><td>a</td><td>b</td></tr>" * 100_000
     began = time.monotonic()
     with pytest.raises(TimeLimit):
@@ -181,7 +181,7 @@ async def test_a_page_never_ends(engine: Engine) -> None:
     assert time.monotonic() - began < LIMIT + SLACK
 
 
-async def test_a_page_never_gets_written(engine: Engine) -> None:
+async def test_a_page_whose_rendering_hangs(engine: Engine) -> None:
     release = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -197,7 +197,7 @@ async def test_a_page_never_gets_written(engine: Engine) -> None:
 
 
 @two_at_once
-async def test_a_report_that_is_not_wanted_any_more_lets_the_others_finish(engine: Engine) -> None:
+async def test_a_cancelled_report_lets_the_others_finish(engine: Engine) -> None:
     before = engine.pid
     unwanted = asyncio.create_task(engine.pdf(never()))
     await until(lambda: busy(engine))
@@ -211,7 +211,7 @@ async def test_a_report_that_is_not_wanted_any_more_lets_the_others_finish(engin
     assert engine.pid != before
 
 
-async def test_the_engine_is_closed_at_work(folder: Path) -> None:
+async def test_the_engine_is_closed_while_printing(folder: Path) -> None:
     engine = Engine()
     await engine.warm()
     rendering = asyncio.create_task(engine.pdf(never()))

@@ -15,14 +15,14 @@ import pytest
 
 from dispatcher.reports.pdf import Engine, RenderFailed, TimeLimit
 from dispatcher.reports.pdf.temp_dirs import TempDir
-from tests.support.printing import gone, processes, small
+from tests.support.pdf_documents import gone, processes, small
 from tests.support.processes import ROOT
 
 SLACK = 1.5
 """Seconds over the limit that a machine that is busy with other things may need to kill and clear."""
 
 
-async def test_what_is_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_programs_that_are_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -45,10 +45,10 @@ async def test_what_is_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 ALONE = """
 import asyncio, psutil, resource, sys, time
 from dispatcher.reports.pdf import Engine, RenderFailed
-from tests.support.printing import document, line
+from tests.support.pdf_documents import document, line_chart
 
 async def full():
-    small = document(figures={"one": line(1, 2)})
+    small = document(figures={"one": line_chart(1, 2)})
     async with Engine() as engine:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         began = time.monotonic()
@@ -92,14 +92,14 @@ def alone(what: str, folder: Path, **environment: str) -> "subprocess.Popen[str]
 
 async def test_the_disk_is_full(tmp_path: Path) -> None:
     with alone("full", tmp_path) as process:
-        said = (await asyncio.to_thread(process.communicate, timeout=40))[0].splitlines()
+        output = (await asyncio.to_thread(process.communicate, timeout=40))[0].splitlines()
     assert process.returncode == 0
-    assert said == ["failed True True", "%PDF", "%PDF"]
+    assert output == ["failed True True", "%PDF", "%PDF"]
     assert list(tmp_path.iterdir()) == []
     await gone(tmp_path)
 
 
-async def test_our_process_is_killed(tmp_path: Path) -> None:
+async def test_the_dispatcher_process_is_killed(tmp_path: Path) -> None:
     """With the browser stopped, and where nothing but the pipes tells the browser."""
     places = [tmp_path / name for name in ("stopped", "pipes")]
     for place in places:

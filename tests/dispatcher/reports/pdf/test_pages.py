@@ -60,7 +60,7 @@ def pages(printed: Mapping[str, bytes]) -> Mapping[str, list[str]]:
     }
 
 
-def test_every_page_says_period_zone_as_of_n_and_its_number(pages: Mapping[str, list[str]]) -> None:
+def test_every_page_has_period_zone_as_of_n_and_number(pages: Mapping[str, list[str]]) -> None:
     for name, texts in pages.items():
         for number, text in enumerate(texts, 1):
             assert re.search(r"Period \[\d+ \w{3} 20\d\d, 23 Nov 2026\), Europe/Copenhagen", text), (name, number)
@@ -114,13 +114,13 @@ def test_every_page_says_period_zone_as_of_n_and_its_number(pages: Mapping[str, 
         ),
     ],
 )
-def test_all_that_a_report_has_to_hold_is_there(pages: Mapping[str, list[str]], name: str, sections: list[str]) -> None:
+def test_a_report_has_all_required_content(pages: Mapping[str, list[str]], name: str, sections: list[str]) -> None:
     text = " ".join(pages[name])
     for section in sections:
         assert section in text, section
 
 
-def test_nothing_is_printed_of_what_is_not_there(pages: Mapping[str, list[str]]) -> None:
+def test_empty_sections_are_omitted(pages: Mapping[str, list[str]]) -> None:
     for name, texts in pages.items():
         assert not re.search(r"\bnan\b|\bNone\b(?! of)|\binf\b|Undefined|\{\{", " ".join(texts)), name
     for kind in KINDS:
@@ -148,7 +148,7 @@ def test_tagged_titled_bookmarked_and_in_a_language(printed: Mapping[str, bytes]
         assert all(page.mediabox.width == pytest.approx(595, abs=1) for page in reader.pages), name
 
 
-def test_charts_are_drawn_as_lines_and_tell_what_they_show(printed: Mapping[str, bytes]) -> None:
+def test_charts_are_vectors_with_alt_text(printed: Mapping[str, bytes]) -> None:
     reader = PdfReader(io.BytesIO(printed["dashboard-480"]))
     alternatives = [alt for alt in alts(reader.trailer["/Root"]["/StructTreeRoot"]) if ":" in alt]  # type: ignore[index]
     assert len(alternatives) == 13
@@ -171,7 +171,7 @@ def test_fonts_are_embedded_as_outlines(printed: Mapping[str, bytes]) -> None:
         assert any("NotoSans-Regular" in title for title in fonts), name
 
 
-def test_names_of_every_script_can_be_copied_out(pages: Mapping[str, list[str]]) -> None:
+def test_names_in_every_script_can_be_copied(pages: Mapping[str, list[str]]) -> None:
     """As sets of characters: text from right to left comes in the order in which it is drawn, and a sign that joins
     several letters as some of them."""
     text = set(normalize("NFKC", "".join(pages["dashboard-480"])))
@@ -180,7 +180,7 @@ def test_names_of_every_script_can_be_copied_out(pages: Mapping[str, list[str]])
         assert len(letters & text) >= 0.6 * len(letters), (name, letters - text)
 
 
-def test_hostile_names_are_shown_as_they_are_typed(pages: Mapping[str, list[str]]) -> None:
+def test_hostile_names_are_shown_verbatim(pages: Mapping[str, list[str]]) -> None:
     for kind in KINDS:
         text = "".join(pages[f"{kind}-hostile"]).replace(" ", "")
         assert "<script>alert(1)</script>" in text
@@ -190,7 +190,7 @@ def test_hostile_names_are_shown_as_they_are_typed(pages: Mapping[str, list[str]
         assert "\u202e" not in text
 
 
-def test_no_heading_stands_alone_at_the_foot_of_a_page(printed: Mapping[str, bytes]) -> None:
+def test_no_heading_is_alone_at_the_bottom_of_a_page(printed: Mapping[str, bytes]) -> None:
     for name, pdf in printed.items():
         reader = PdfReader(io.BytesIO(pdf))
         for one in outline(reader.outline):

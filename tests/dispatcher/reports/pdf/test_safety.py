@@ -12,7 +12,7 @@ import pytest_asyncio
 from core.reports.charts.plain import plain
 from dispatcher.reports.pdf import Engine, RenderFailed
 from dispatcher.reports.pdf.sanitize_svg import clean
-from tests.support.printing import bars, document, line, read, words
+from tests.support.pdf_documents import bar_chart, document, line_chart, read, text_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,11 +77,11 @@ async def listener() -> AsyncIterator[Listener]:
         '<iframe src="javascript:\'{secret}\'"></iframe><portal src="{file}/secret.html"></portal>',
     ],
 )
-async def test_nothing_of_a_page_is_run_or_read(engine: Engine, secret: str, markup: str) -> None:
+async def test_pages_run_no_script_and_read_no_file(engine: Engine, secret: str, markup: str) -> None:
     pdf = await engine.pdf(document("<h1>Before</h1>" + markup.format(file=secret, secret=SECRET) + "<h2>After</h2>"))
-    assert SECRET not in words(pdf)
+    assert SECRET not in text_of(pdf)
     assert SECRET.encode() not in pdf
-    assert "Before" in words(pdf)
+    assert "Before" in text_of(pdf)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ async def test_nothing_of_a_page_is_run_or_read(engine: Engine, secret: str, mar
         '<script src="{url}/a.js"></script><script>fetch("{url}")</script>',
     ],
 )
-async def test_nothing_of_a_page_reaches_a_network(engine: Engine, listener: Listener, markup: str) -> None:
+async def test_pages_reach_no_network(engine: Engine, listener: Listener, markup: str) -> None:
     assert await engine.pdf(document(markup.format(url=listener.url)))
 
 
-async def test_a_policy_of_the_page_cannot_come_before_ours(engine: Engine, secret: str, listener: Listener) -> None:
+async def test_a_page_cannot_precede_our_policy(engine: Engine, secret: str, listener: Listener) -> None:
     given = document()
 
     def page(_: object) -> str:
@@ -111,12 +111,12 @@ async def test_a_policy_of_the_page_cannot_come_before_ours(engine: Engine, secr
         )
 
     pdf = await engine.pdf(type(given)("A report", {}, page))
-    assert SECRET not in words(pdf)
-    assert "Shown" in words(pdf)
+    assert SECRET not in text_of(pdf)
+    assert "Shown" in text_of(pdf)
 
 
-async def test_nothing_of_a_figure_reaches_a_network(engine: Engine, secret: str, listener: Listener) -> None:
-    figure = line(1, 3, 2)
+async def test_charts_reach_no_network(engine: Engine, secret: str, listener: Listener) -> None:
+    figure = line_chart(1, 3, 2)
     picture = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "sizex": 1, "sizey": 1}
     figure["layout"] = {
         "images": [{"source": f"{listener.url}/a.png", **picture}, {"source": f"{secret}/secret.svg", **picture}],
@@ -141,8 +141,8 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-async def test_plain_text_is_shown_as_typed_wherever_a_figure_has_text(engine: Engine, text: str) -> None:
-    figure = bars(plain(text), "other")
+async def test_plain_text_is_shown_verbatim_in_charts(engine: Engine, text: str) -> None:
+    figure = bar_chart(plain(text), "other")
     figure["data"][0]["texttemplate"] = plain(text)
     figure["layout"] |= {
         "title": {"text": plain(text)},
@@ -151,7 +151,7 @@ async def test_plain_text_is_shown_as_typed_wherever_a_figure_has_text(engine: E
     given = document(f"<p>{escape(text)}</p>", {"one": figure})
     pdf = await engine.pdf(given)
     # On the axis, on two bars, in the title, in the annotation, and on the page; a reader guesses at spaces.
-    assert words(pdf).replace(" ", "").count(text.replace(" ", "")) == 6
+    assert text_of(pdf).replace(" ", "").count(text.replace(" ", "")) == 6
     assert all("/Annots" not in page for page in read(pdf).pages)
 
 
@@ -159,8 +159,8 @@ async def test_plain_text_drops_what_no_page_can_show(engine: Engine) -> None:
     assert plain("a\x00b\x1b[1m\u202edc\ud800\n\t e") == "ab[1mdc e"
     assert plain("0123456789", longest=5) == "0123…"
     assert plain("&&&&&&", longest=3) == "&amp;&amp;…"
-    pdf = await engine.pdf(document(figures={"one": bars(plain("a\x00\x0b\ufffe\ud800z"), "b")}))
-    assert "az" in words(pdf)
+    pdf = await engine.pdf(document(figures={"one": bar_chart(plain("a\x00\x0b\ufffe\ud800z"), "b")}))
+    assert "az" in text_of(pdf)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ async def test_plain_text_drops_what_no_page_can_show(engine: Engine) -> None:
         ('<clipPath id="a"/><g clip-path="url(#a)"/>', '<clipPath id="n-0" /><g clip-path="url(#n-0)" />'),
     ],
 )
-async def test_only_what_draws_is_left_of_an_svg(inside: str, left: str) -> None:
+async def test_only_drawing_elements_remain_in_an_svg(inside: str, left: str) -> None:
     cleaned = clean(f"{SVG}{inside}</svg>", "n")
     assert cleaned[cleaned.index(">") + 1 if left else 0 :].removesuffix("</svg>") == left or not left
     if not left:
@@ -201,6 +201,6 @@ async def test_only_what_draws_is_left_of_an_svg(inside: str, left: str) -> None
         f'<!DOCTYPE svg [<!ENTITY a "b">]>{SVG}<text>&a;</text></svg>',
     ],
 )
-async def test_what_is_no_svg_is_refused(given: str) -> None:
+async def test_invalid_svg_is_refused(given: str) -> None:
     with pytest.raises(RenderFailed, match="n came back"):
         clean(given, "n")

@@ -1,4 +1,4 @@
-"""What is installed and set: Python, the locked packages, Prefect, the settings, a place for the state."""
+"""Checks of the installation: Python, the locked packages, Prefect, the settings, Node, the state directory."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import deployments
 from core.errors import BadSettings
 from core.settings import PREFIX, Settings, load
-from deployments.check.finding import SET_UP, Finding, Findings, first_line, run
+from deployments.check.findings import SET_UP, Finding, Findings, run, short_message
 
 ROOT = Path(deployments.__file__).resolve().parent.parent
 _SHOWN = 5
@@ -30,7 +30,7 @@ def python() -> Findings:
 
 
 def packages() -> Findings:
-    """Whether what is locked is what is installed."""
+    """Whether the installed packages are the locked ones."""
     from packaging.requirements import Requirement
 
     lock = ROOT / "requirements.lock"
@@ -45,7 +45,7 @@ def packages() -> Findings:
         try:
             have = importlib.metadata.version(one.name)
         except importlib.metadata.PackageNotFoundError:
-            wrong.append(f"{one.name} is not there")
+            wrong.append(f"{one.name} is not installed")
             continue
         if not one.specifier.contains(have, prereleases=True):
             wrong.append(f"{one.name} is {have}, locked {str(one.specifier).lstrip('=')}")
@@ -57,7 +57,7 @@ def packages() -> Findings:
 
 
 def prefect() -> Findings:
-    """Whether Prefect can be imported, at the version we are made for."""
+    """Whether Prefect can be imported, at the pinned version."""
     pinned = next(
         (
             line.split("==")[1].split(";")[0].strip()
@@ -69,7 +69,7 @@ def prefect() -> Findings:
     try:
         from prefect import __version__ as have
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything
-        yield Finding("missing", f"it cannot be imported: {first_line(error)}", f"Install it as locked: {SET_UP}")
+        yield Finding("missing", f"it cannot be imported: {short_message(error)}", f"Install it as locked: {SET_UP}")
         return
     if pinned and have != pinned:
         yield Finding("missing", f"it is {have}, pinned {pinned}", f"Install it as locked: {SET_UP}")
@@ -94,11 +94,11 @@ def settings() -> Findings:
         near = get_close_matches(name, known, 1)
         yield Finding("warn", f"{name} is no setting of ours", f"Is {near[0]} meant?" if near else "")
     if not strange:
-        yield Finding("ok", f"{len(read.model_fields_set)} set, the rest as they come")
+        yield Finding("ok", f"{len(read.model_fields_set)} set, the rest by default")
 
 
 def node() -> Findings:
-    """Whether the tests can run their clients."""
+    """Whether Node, which the tests' clients need, is installed."""
     lacking = [name for name in ("node", "npm") if shutil.which(name) is None]
     if lacking:
         get = "Debian, Ubuntu: apt-get install nodejs npm; macOS: brew install node"
@@ -114,11 +114,11 @@ def tokens(given: Settings) -> Findings:
     except BadSettings as error:
         if given.database_url:
             get = "greenroom up makes one; any other deployment needs its own: openssl rand -hex 32"
-            yield Finding("warn", first_line(error), get)
+            yield Finding("warn", short_message(error), get)
         else:
             yield Finding("ok", "no secret yet: greenroom up makes one")
     else:
-        yield Finding("ok", f"keys of {given.jwks_url}" if given.jwks_url else "there is a secret")
+        yield Finding("ok", f"keys of {given.jwks_url}" if given.jwks_url else "a secret is set")
 
 
 def state(folder: Path) -> Findings:
@@ -131,5 +131,5 @@ def state(folder: Path) -> Findings:
         yield Finding("missing", f"{there} cannot be written to: {error.strerror}", get)
     else:
         yield Finding(
-            "ok", f"{folder.absolute()} {'can be written to' if there == folder.absolute() else 'can be made'}"
+            "ok", f"{folder.absolute()} {'can be written to' if there == folder.absolute() else 'can be created'}"
         )

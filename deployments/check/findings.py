@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check, and helpers for checks."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ SET_UP = "deployments/setup.sh"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; ``get`` is what to do about it."""
+    """The result of one check; ``fix`` is what to do about it."""
 
     state: Literal["ok", "warn", "missing"]
-    says: str
-    get: str = ""
+    message: str
+    fix: str = ""
 
 
 Findings = Iterator[Finding]
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+def short_message(error: BaseException) -> str:
+    """The first line of an error's message."""
     return f"{str(error).strip() or type(error).__name__}".splitlines()[0]
 
 
 def run(*command: str) -> str:
-    """What a program prints."""
+    """A program's standard output."""
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()  # noqa: S603

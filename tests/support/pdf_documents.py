@@ -20,7 +20,7 @@ from dispatcher.reports.pdf import FONTS
 STYLE = f"@page{{size:A4;margin:16mm}} body{{font-family:{FONTS};font-size:10px}} .chart{{break-inside:avoid}}"
 
 
-def bars(*names: str) -> dict[str, Any]:
+def bar_chart(*names: str) -> dict[str, Any]:
     """A figure of bars, each with its name."""
     return {
         "data": [{"type": "bar", "orientation": "h", "y": list(names), "x": list(range(1, len(names) + 1))}],
@@ -28,7 +28,7 @@ def bars(*names: str) -> dict[str, Any]:
     }
 
 
-def line(*values: float) -> dict[str, Any]:
+def line_chart(*values: float) -> dict[str, Any]:
     """A figure with a line, which plotly clips by a path with an id."""
     return {"data": [{"type": "scatter", "x": list(range(len(values))), "y": list(values)}], "layout": {}}
 
@@ -51,7 +51,7 @@ def read(pdf: bytes) -> PdfReader:
     return PdfReader(BytesIO(pdf), strict=True)
 
 
-def words(pdf: bytes) -> str:
+def text_of(pdf: bytes) -> str:
     """All of its text, in one line; letters that have more than one code, by the common one."""
     return unicodedata.normalize("NFKC", " ".join(" ".join(page.extract_text() for page in read(pdf).pages).split()))
 
@@ -73,7 +73,7 @@ def _all() -> Iterator[psutil.Process]:
 
 def small() -> Document:
     """One that takes no time."""
-    return document(figures={"one": line(1, 2)})
+    return document(figures={"one": line_chart(1, 2)})
 
 
 async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:

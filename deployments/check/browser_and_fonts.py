@@ -1,38 +1,38 @@
-"""What prints reports: a browser that starts, and fonts for names in every script."""
+"""Checks of what printing reports needs: a browser that starts, and fonts for names in every script."""
 
 import shutil
 import subprocess
 
 from core.errors import BadSettings
-from deployments.check.finding import Finding, Findings, first_line, run
+from deployments.check.findings import Finding, Findings, run, short_message
 
 
 def browser() -> Findings:
-    """Whether there is a browser, and it can be run."""
+    """Whether there is a browser, and whether it can be run."""
     from dispatcher.reports.pdf.errors import RenderFailed
-    from dispatcher.reports.pdf.find_browser import HOW, find_browser
+    from dispatcher.reports.pdf.find_browser import HOW_TO_INSTALL, find_browser
 
     try:
         found = find_browser()
     except BadSettings:
-        return  # told by the settings
+        return  # the check of the settings reports it
     except RenderFailed as error:
-        yield Finding("missing", first_line(error))
+        yield Finding("missing", short_message(error))
         return
     if found is None:
-        yield Finding("warn", "there is none, so that reports are CSV only", HOW)
+        yield Finding("warn", "none found: reports are available as CSV only", HOW_TO_INSTALL)
         return
     try:
         version = run(str(found), "--version")
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        yield Finding("missing", f"{found} cannot be run: {said.strip().splitlines()[-1]}", HOW)
+        output = getattr(error, "stderr", None) or str(error)
+        yield Finding("missing", f"{found} cannot be run: {output.strip().splitlines()[-1]}", HOW_TO_INSTALL)
     else:
         yield Finding("ok", f"{version or found}, prints reports")
 
 
 def fonts() -> Findings:
-    """Whether names in every script have letters."""
+    """Whether fonts for every script are installed."""
     from core.reports.charts.fonts import FAMILIES, PACKAGES
 
     lister = shutil.which("fc-list") or shutil.which("fc-list", path="/usr/bin:/opt/homebrew/bin")

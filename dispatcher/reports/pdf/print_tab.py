@@ -12,7 +12,7 @@ from dispatcher.reports.pdf.errors import RenderFailed
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 STYLE = f"html{{font-family:{FONTS};font-variant-ligatures:none}}"
-"""Where the page says nothing else. A ligature is found by no search for its letters."""
+"""The page's own style takes precedence. Without ligatures, so that a search for their letters finds the text."""
 _NODE = re.compile(rb"\(node(\d{8})\)")
 
 
@@ -29,7 +29,7 @@ class PrintTab:
         session = await browser.open_tab()
         await call("Emulation.setScriptExecutionDisabled", session, value=True)
         await call("Page.enable", session)
-        # The page's policy allows nothing that would ask a network; this holds should it ever.
+        # The page's policy allows no network request; this blocks them a second time.
         await call("Network.enable", session)
         await call("Network.setBlockedURLs", session, urls=["http://*", "https://*", "file://*", "ftp://*", "ws*://*"])
         return cls(browser, session)
@@ -38,12 +38,14 @@ class PrintTab:
         """The PDF: tagged, titled, with an outline of the headings."""
         call, event = self._browser.devtools.call, self._browser.devtools.event
         try:
-            # A new document each: the last one's policy and memory go with it.
+            # A new document for each page, so that the last one's policy and memory are released.
             blank = event("Page.loadEventFired", self._session)
             frame = (await call("Page.navigate", self._session, url="about:blank"))["frameId"]
             await blank
             loaded = event("Page.loadEventFired", self._session)
-            await call("Page.setDocumentContent", self._session, frameId=frame, html=_guarded(page, title, language))
+            await call(
+                "Page.setDocumentContent", self._session, frameId=frame, html=_with_policy(page, title, language)
+            )
             await loaded
             answer = await call(
                 "Page.printToPDF",
@@ -59,9 +61,9 @@ class PrintTab:
         return await asyncio.to_thread(_read, answer["data"])
 
 
-def _guarded(page: str, title: str, language: str) -> str:
-    """The page behind a head of ours: its own ``<html>`` and ``<head>`` are then read as parts of that one, so that
-    nothing of it comes before the policy, and language and title are always there."""
+def _with_policy(page: str, title: str, language: str) -> str:
+    """The page after our own ``<head>``: the parser merges the page's ``<html>`` and ``<head>`` into it, so that
+    nothing of the page comes before the policy, and language and title are always set."""
     return (
         f'<!doctype html><html lang="{html.escape(language)}"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{html.escape(title)}</title>'
@@ -70,7 +72,7 @@ def _guarded(page: str, title: str, language: str) -> str:
 
 
 def _read(data: str) -> bytes:
-    """The bytes, with the structure's ids counted from 1: the browser's own go on from page to page."""
+    """The bytes, with the structure's ids renumbered from 1: the browser's continue from document to document."""
     pdf = base64.b64decode(data)
     known = {old: b"(node%08d)" % new for new, old in enumerate(sorted(set(_NODE.findall(pdf))), start=1)}
     return _NODE.sub(lambda found: known[found[1]], pdf)

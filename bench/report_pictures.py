@@ -1,9 +1,9 @@
-"""Every page of the three PDF reports of the demo data as Chromium prints it: the pictures of docs/reference/reports.
+"""Every page of the three PDF reports of the demo data, as Chromium prints it: the pictures of docs/reference/reports.
 
-``python -m bench.report_looks [FOLDER]`` (default docs/reference/reports) loads the demo into a database of its own,
-gathers and prints each report as the dispatcher does, and turns the pages into PNG with poppler's ``pdftoppm``;
-``pngquant`` makes the files smaller where it is installed. It says what each report took, and fails where one is larger
-than 500 KB.
+``python -m bench.report_pictures [FOLDER]`` (default docs/reference/reports) loads the demo into a database of its own,
+renders each report as the dispatcher does, and converts the pages to PNG with poppler's ``pdftoppm``; ``pngquant``
+makes the files smaller where it is installed. It prints the time of each report, and fails if one is larger than
+500 KB.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ def pictures(name: str, pdf: bytes, folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the pictures, and say how large each is."""
+    """Make the pictures, and print the size of each."""
     os.environ.setdefault("GREENROOM_JWT_SECRET", "of the pictures only, thirty-two and more")
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "reference" / "reports"
     folder.mkdir(parents=True, exist_ok=True)

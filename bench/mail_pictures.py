@@ -1,6 +1,6 @@
 """Every kind of mail as Chromium shows it, at 360 and 800 pixels, light and dark: the pictures of docs/reference/mail.
 
-``python -m bench.mail_looks [FOLDER]`` (default docs/reference/mail) needs Debian's ``chromium-headless-shell`` or
+``python -m bench.mail_pictures [FOLDER]`` (default docs/reference/mail) needs Debian's ``chromium-headless-shell`` or
 BROWSER_PATH; ``pngquant`` makes the files smaller where it is installed.
 """
 
@@ -89,7 +89,7 @@ def samples() -> dict[str, Draft]:
 
 
 class Tab:
-    """One tab of a browser, spoken to in the DevTools protocol."""
+    """One tab of a browser, controlled over the DevTools protocol."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number, self._session = socket, 0, ""
@@ -99,8 +99,8 @@ class Tab:
 
     def __call__(self, method: str, **parameters: Any) -> Any:
         self._number += 1
-        asked = {"id": self._number, "method": method, "params": parameters}
-        self._socket.send(json.dumps(asked | ({"sessionId": self._session} if self._session else {})))
+        request = {"id": self._number, "method": method, "params": parameters}
+        self._socket.send(json.dumps(request | ({"sessionId": self._session} if self._session else {})))
         while (answer := json.loads(self._socket.recv(timeout=30))).get("id") != self._number:
             pass
         if "error" in answer:
@@ -122,7 +122,7 @@ class Tab:
 
 @contextmanager
 def browser() -> Iterator[Tab]:
-    """A headless Chromium with one tab, ended with the block."""
+    """A headless Chromium with one tab, ended when the block ends."""
     installed = (found for name in BROWSERS if (found := shutil.which(name)))
     program = os.environ.get("BROWSER_PATH") or next(installed, None)
     if program is None:
@@ -130,7 +130,7 @@ def browser() -> Iterator[Tab]:
     with tempfile.TemporaryDirectory() as profile:
         options = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run")
         command = [program, *options, f"--user-data-dir={profile}"]
-        # Debian's program is a script that starts the browser: its whole group is ended, or the browser stays
+        # Debian's program is a script that starts the browser: its group is ended, else the browser would stay
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
             assert process.stderr
@@ -143,7 +143,7 @@ def browser() -> Iterator[Tab]:
 
 
 def main() -> None:
-    """Make the pictures, and say how large each is."""
+    """Make the pictures, and print the size of each."""
     os.environ.setdefault("GREENROOM_JWT_SECRET", "of the pictures only, thirty-two and more")
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "reference" / "mail"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Captured mails, read from their files: whoever wrote them, nothing in them is believed."""
+"""Captured mails, read from their files. Anybody may have written them, so nothing in them is trusted."""
 
 import codecs
 import os
@@ -19,13 +19,13 @@ from core.emails.addresses import one_line
 from core.emails.mime import filename
 
 LARGEST = 32 * 1024 * 1024
-"""Bytes of a mail that is taken apart; of a larger one the headers are shown, and its source is to be had."""
+"""Bytes of a mail that is parsed; of a larger one only the headers are shown, and its source can be downloaded."""
 HEAD = 64 * 1024
 """Bytes in which the headers have to be."""
 CONTAINERS = 100
-"""Parts within parts; a mail that has more was made to cost whoever reads it."""
+"""Nested parts; a mail that has more was made to make parsing expensive."""
 COST = 10_000_000
-"""Parts within parts times lines, since the parser looks at each line once for each part around it: a second or so."""
+"""Nested parts times lines, since the parser reads each line once for each part around it: a second or so."""
 SHOWN = 1_000_000
 """Characters of a text that are shown."""
 
@@ -42,7 +42,7 @@ class MailNotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CapturedEnvelope:
-    """What a list shows of a mail; ``sender`` and ``recipients`` are those that SMTP was told."""
+    """What a list shows of a mail; ``sender`` and ``recipients`` are those of the SMTP envelope."""
 
     name: str
     captured_at: datetime
@@ -54,7 +54,7 @@ class CapturedEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class CapturedFile:
-    """An attachment, its name fit for a disk, its type as the mail claims it."""
+    """An attachment, its name made safe for a file system, its type as the mail claims it."""
 
     name: str
     claimed_type: str
@@ -63,7 +63,7 @@ class CapturedFile:
 
 @dataclass(slots=True)
 class CapturedMail:
-    """A mail taken apart. ``problem`` says why it could not be, wholly."""
+    """A parsed mail. ``problem`` says why it could not be parsed completely."""
 
     envelope: CapturedEnvelope
     headers: list[tuple[str, str]]
@@ -78,7 +78,7 @@ class CapturedMail:
 def newest(
     folder: Path, *, before: str | None = None, limit: int = 50
 ) -> tuple[Sequence[CapturedEnvelope], str | None]:
-    """The newest mails, or the newest before the named one; and what to name for those before them, if there are."""
+    """The newest mails, or the newest before the named one; and the name to pass for the next page, if there is one."""
     try:
         names = sorted((entry.name for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)), reverse=True)
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def newest(
         try:
             content, size = _read(folder, name, HEAD)
         except MailNotFound:
-            continue  # taken away meanwhile, or no file at all
+            continue  # removed meanwhile, or not a regular file
         if len(found) == limit:
             return found, names[at - 1]
         found.append(_envelope(name, size, _headers(content)))
@@ -98,7 +98,7 @@ def newest(
 
 
 def read(folder: Path, name: str) -> CapturedMail:
-    """The mail of this name, taken apart as far as it goes. Raises Gone."""
+    """The mail of this name, parsed as far as possible. Raises MailNotFound."""
     source, size = _read(folder, name, None)
     head = _headers(source)
     shown = [(one_line(key, 60), _decoded(value)) for key, value in islice(head.raw_items(), 200)]
@@ -112,16 +112,16 @@ def read(folder: Path, name: str) -> CapturedMail:
             for part in _leaves(message_from_bytes(source)):
                 _classify(mail, part)
         except Exception as error:  # noqa: BLE001 - the standard library has many ways to fail on what is no mail
-            mail.problem = f"It could not be taken apart wholly ({type(error).__name__}); its source is all there."
+            mail.problem = f"It could not be parsed completely ({type(error).__name__}); its source is complete."
     return mail
 
 
 def _read(folder: Path, name: str, most: int | None) -> tuple[bytes, int]:
-    """The file's first bytes, and how many it has. Raises Gone for what is no plain file of a mail's name."""
+    """The file's first bytes, and its size. Raises MailNotFound for what is not a regular file with a mail's name."""
     if not _NAME.fullmatch(name):
         raise MailNotFound(name)
     try:
-        # neither waits for a pipe's writer nor follows a link out of the folder
+        # waits for no pipe's writer and follows no symbolic link out of the folder
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         raise MailNotFound(name) from None
@@ -134,25 +134,25 @@ def _read(folder: Path, name: str, most: int | None) -> tuple[bytes, int]:
 
 
 def _headers(content: bytes) -> "Message[str, str]":
-    # The older policy: the newer one takes addresses apart, and fails on, or is slow with, what strangers write there.
+    # The older policy: the newer one parses addresses, and fails or is slow on hostile ones.
     return BytesHeaderParser().parsebytes(content[:HEAD])
 
 
 def _envelope(name: str, size: int, head: "Message[str, str]") -> CapturedEnvelope:
     named = _NAME.fullmatch(name)
-    assert named  # noqa: S101 - _read has looked
+    assert named  # noqa: S101 - _read has checked it
     try:
         at = datetime.strptime(named[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
     except ValueError:
         at = datetime.fromtimestamp(0, UTC)
-    # the first of each: the envelope's are written before what the mail says of itself
-    said = {key.lower(): value for key, value in reversed(list(head.raw_items()))}
-    subject, sender, to = (_decoded(said.get(key, "")) for key in ("subject", "x-envelope-from", "x-envelope-to"))
+    # the first of each: the envelope's headers are written before the mail's own
+    first = {key.lower(): value for key, value in reversed(list(head.raw_items()))}
+    subject, sender, to = (_decoded(first.get(key, "")) for key in ("subject", "x-envelope-from", "x-envelope-to"))
     return CapturedEnvelope(name, at, size, subject, sender, to)
 
 
 def _decoded(value: object) -> str:
-    """A header's text, its encoded words decoded as far as they go, as one line."""
+    """A header's text as one line, its encoded words decoded as far as possible."""
     raw = _whole(str(value)[:4000])
     try:
         pieces = [_characters(p, c) if isinstance(p, bytes) else p for p, c in decode_header(raw)]
@@ -162,10 +162,10 @@ def _decoded(value: object) -> str:
 
 
 def _whole(value: str) -> str:
-    """The text, bytes that the parser hid in it read as UTF-8."""
+    """The text, with the raw bytes that the parser kept as surrogates read as UTF-8."""
     try:
         return value.encode(errors="surrogateescape").decode(errors="replace")
-    except UnicodeEncodeError:  # half of a pair, of the mail's own
+    except UnicodeEncodeError:  # a lone surrogate of the mail's own
         return value.encode(errors="replace").decode()
 
 
@@ -192,7 +192,7 @@ def _inside(part: "Message[str, str]") -> "list[Message[str, str]] | None":
 
 
 def _classify(mail: CapturedMail, part: "Message[str, str]") -> None:
-    """Put a part where a mail program would."""
+    """Store a part as what a mail program would show it as."""
     kind, called, content = part.get_content_type(), part.get_filename(), _content(part)
     attached = called is not None or part.get_content_disposition() == "attachment"
     if kind == "text/calendar" and mail.calendar is None:
