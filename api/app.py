@@ -20,6 +20,7 @@ from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend
 from api.realtime.unread import UnreadCounter
 from api.requests import RequestLog
+from core.jwks import key_set
 from core.settings import Settings, settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def create_app(config: Settings | None = None) -> FastAPI:
     """The application for these settings (absent: the process's)."""
     config = config or settings()
     config.secret()  # without one no token can be checked: the start fails, and not the first request
+    if config.jwks_url and not config.jwt_secret:
+        key_set(config.jwks_url).start()
     hub, backend = Hub(), OutboxBackend(config.database())
     unread = UnreadCounter(hub)
 

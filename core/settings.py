@@ -1,19 +1,28 @@
 """Every setting of Greenroom, typed, from ``GREENROOM_*`` variables and ``.env``."""
 
 import json
+import os
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import BadSettings
 
 PREFIX = "GREENROOM_"
+EXAMPLE_SECRET = "at-least-32-characters-of-randomness"  # noqa: S105 - to be refused
+FEWEST_CHARACTERS = 8
+"""Different ones of a secret: 32 random hexadecimal digits have fewer once in 28 million times."""
+ALSO_KNOWN = ("POOL", "POOL_TYPE", "POOL_IMAGE", "POOL_COMMAND", "POOL_SECRET", "STACK", "PART")
+"""Names that are read elsewhere: by prefect.yaml and ``greenroom worker``, and by the local stack, which marks its
+parts with them."""
 
 
 class Settings(BaseSettings):
@@ -35,6 +44,12 @@ class Settings(BaseSettings):
     session_url: str | None = Field(None, description="where people open a session, with {id}; absent: the board")
     jwt_secret: str | None = Field(None, min_length=32, repr=False, description="HS256 secret of the tokens")
     jwks_url: str | None = Field(None, description="an outside issuer's keys, instead of JWT_SECRET")
+    jwt_issuer: str | None = Field(
+        None, min_length=1, validate_default=True, description="the iss that tokens must have; needed with JWKS_URL"
+    )
+    jwt_audience: str | None = Field(
+        None, min_length=1, validate_default=True, description="the aud that tokens must have; needed with JWKS_URL"
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that may open a socket; absent: the server's own and any port of localhost"
     )
@@ -123,6 +138,24 @@ class Settings(BaseSettings):
                 raise ValueError("names a user or a password, and not both")
         return value
 
+    @field_validator("jwt_secret", "link_secret")
+    @classmethod
+    def _hard_to_guess(cls, value: str | None) -> str | None:
+        if value is not None and value.strip() == EXAMPLE_SECRET:
+            raise ValueError("is the example's own, which everybody knows; make one with: openssl rand -base64 48")
+        if value is not None and len(set(value)) < FEWEST_CHARACTERS:
+            raise ValueError(
+                f"has fewer than {FEWEST_CHARACTERS} different characters; make one with: openssl rand -base64 48"
+            )
+        return value
+
+    @field_validator("jwt_issuer", "jwt_audience")
+    @classmethod
+    def _whose_tokens(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("jwks_url") and not info.data.get("jwt_secret"):
+            raise ValueError("is needed with JWKS_URL: else every token of that issuer, made for whomever, would do")
+        return value
+
     @field_validator("mail_from")
     @classmethod
     def _sender(cls, value: str) -> str:
@@ -201,12 +234,28 @@ def load() -> Settings:
     Raises BadSettings with the name of every invalid setting and the reason.
     """
     try:
+        unknown = _unknown_names()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings({".env": f"cannot be read: {error}"}) from None
+    if unknown:
+        raise BadSettings(unknown)
+    try:
         return Settings()
     except ValidationError as error:
         wrong = [dict(e) for e in error.errors() if e["type"] != "default_factory_not_called"]  # caused by another
         raise BadSettings({_name(e): _reason(e) for e in wrong}) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings({".env": f"cannot be read: {error}"}) from None
+
+
+def _unknown_names() -> dict[str, str]:
+    """Every GREENROOM_… name of the environment and of ``.env`` that nothing reads, with the nearest that something
+    does: a misspelt limit would be no limit."""
+    known = [PREFIX + name for name in (*(field.upper() for field in Settings.model_fields), *ALSO_KNOWN)]
+    given = {*os.environ, *dotenv_values(".env")}
+    found: dict[str, str] = {}
+    for name in sorted(name for name in given if name.upper().startswith(PREFIX) and name.upper() not in known):
+        near = get_close_matches(name.upper(), known, n=1, cutoff=0.5)
+        found[name] = f"is no setting{f'; did you mean {near[0]}?' if near else ''}"
+    return found
 
 
 def _name(error: dict[str, Any]) -> str:

@@ -61,10 +61,9 @@ async def connect(connection: StompConnection, frame: Frame) -> None:
             await connection.hub.started.wait()
     except TimeoutError:
         raise Unavailable("The log of pushes cannot be read yet; try again.") from None
-    # In a thread: an external issuer's keys may have to be fetched.
-    claims = await run_in_threadpool(tokens.verify, token)
+    claims = tokens.verify(token)
     connection.join(claims.sub)
-    viewer, until = await _in_transaction(lambda db: tokens.sign_in(db, token))
+    viewer, until = await _in_transaction(lambda db: tokens.viewer_of(db, claims))
     connection.signed_in(viewer, until)
     connection.answer(
         "CONNECTED",
@@ -238,7 +237,8 @@ async def _renew(connection: StompConnection, frame: Frame) -> None:
     token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str):
         raise NotSignedIn('Send {"token": "…"} to /app/token.')
-    viewer, until = await _in_transaction(lambda db: tokens.sign_in(db, token))
+    claims = tokens.verify(token)
+    viewer, until = await _in_transaction(lambda db: tokens.viewer_of(db, claims))
     if viewer.id != _viewer(connection).id:
         raise Forbidden("A connection keeps its user; open another one for another user.")
     connection.signed_in(viewer, until)

@@ -1,12 +1,10 @@
 """Checks of the installation: Python, the locked packages, Prefect, the settings, Node, the state directory."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
 import tempfile
-from difflib import get_close_matches
 from pathlib import Path
 
 import deployments
@@ -79,22 +77,13 @@ def prefect() -> Findings:
 
 def settings() -> Findings:
     """Whether the settings are right, and every name of them known."""
-    from dotenv import dotenv_values
-
     try:
         read = load()
     except BadSettings as error:
         for name, reason in error.reasons.items():
             yield Finding("missing", f"{name}: {reason}", "Set it right in the environment or in .env")
         return
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    given = {*os.environ, *(dotenv_values(".env") if Path(".env").is_file() else ())}
-    strange = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
-    for name in strange:
-        near = get_close_matches(name, known, 1)
-        yield Finding("warn", f"{name} is no setting of ours", f"Is {near[0]} meant?" if near else "")
-    if not strange:
-        yield Finding("ok", f"{len(read.model_fields_set)} set, the rest by default")
+    yield Finding("ok", f"{len(read.model_fields_set)} set, the rest by default")
 
 
 def node() -> Findings:

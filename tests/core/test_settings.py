@@ -68,6 +68,10 @@ BAD = [
     ("JWKS_URL", "file:///etc/passwd", "http://"),
     ("JWT_SECRET", "hunter2", "32"),
     ("JWT_SECRET", "", "32"),
+    ("JWT_SECRET", "at-least-32-characters-of-randomness", "example"),
+    ("LINK_SECRET", "at-least-32-characters-of-randomness", "example"),
+    ("JWT_SECRET", "hunter2" * 6 + "h", "different characters"),
+    ("LINK_SECRET", "abcabcabcabcabcabcabcabcabcabcabcabc", "different characters"),
     ("ALLOWED_ORIGINS", "https://a.example, b.example", "b.example"),
     ("ALLOWED_ORIGINS", "https://a.example/path", "origin"),
     ("TIMEZONE", "Mars/Base", "IANA"),
@@ -120,6 +124,23 @@ def test_dot_env_is_read_and_the_environment_wins(tmp_path: Path, nothing_set: p
     (tmp_path / ".env").write_text("GREENROOM_PORT=eighty\n")
     nothing_set.delenv("GREENROOM_PORT")
     error_message(greenroom(tmp_path, "token", "--demo"), 2, "GREENROOM_PORT", "integer", "eighty")
+
+
+def test_a_name_that_nothing_reads_stops_every_command_with_the_nearest(tmp_path: Path) -> None:
+    ended = greenroom(tmp_path, "token", "--demo", DATABASE_URL=NOWHERE, JWT_SECRET=SECRET, WS_SUBSCRIPTION="5")
+    error_message(ended, 2, "GREENROOM_WS_SUBSCRIPTION", "no setting", "did you mean GREENROOM_WS_SUBSCRIPTIONS?")
+    (tmp_path / ".env").write_text("GREENROOM_ZZZZZZZZ=1\nZZZ=1\n")
+    error_message(greenroom(tmp_path, "migrate", DATABASE_URL=NOWHERE), 2, "GREENROOM_ZZZZZZZZ: is no setting")
+
+
+def test_an_outside_issuer_needs_its_name_and_our_audience(nothing_set: pytest.MonkeyPatch) -> None:
+    nothing_set.setenv("GREENROOM_JWKS_URL", "https://issuer.example.com/jwks.json")
+    with pytest.raises(BadSettings) as error:
+        core_settings.load()
+    assert error.value.reasons.keys() == {"GREENROOM_JWT_ISSUER", "GREENROOM_JWT_AUDIENCE"}
+    nothing_set.setenv("GREENROOM_JWT_ISSUER", "https://issuer.example.com")
+    nothing_set.setenv("GREENROOM_JWT_AUDIENCE", "greenroom")
+    assert core_settings.load().jwt_audience == "greenroom"
 
 
 def test_without_a_way_to_check_tokens_the_api_refuses_to_start(tmp_path: Path) -> None:

@@ -73,9 +73,19 @@ WRONG: dict[str, Callable[[Clients], str]] = {
     "not yet valid": lambda a: jwt.encode(claims(a, nbf=datetime.now(UTC) + timedelta(hours=1)), SECRET),
     "no expiry": lambda a: jwt.encode(claims(a, exp=None), SECRET),
     "an expiry that is no number": lambda a: jwt.encode(claims(a, exp="tomorrow"), SECRET),
-    "an expiry beyond every calendar": lambda a: jwt.encode(claims(a, exp=1e300), SECRET),
+    "an expiry that is true": lambda a: jwt.encode(claims(a, exp=True), SECRET),
     "no user": lambda a: jwt.encode(claims(a, sub=None), SECRET),
     "a name as the user": lambda a: jwt.encode(claims(a, sub="admin"), SECRET),
+    "user true": lambda a: jwt.encode(claims(a, sub=True), SECRET),
+    "user 1.0": lambda a: jwt.encode(claims(a, sub=float(a.people.ids["admin"])), SECRET),
+    "a space before the user": lambda a: jwt.encode(claims(a, sub=f" {a.people.ids['admin']}"), SECRET),
+    "a line end after the user": lambda a: jwt.encode(claims(a, sub=f"{a.people.ids['admin']}\n"), SECRET),
+    "a plus before the user": lambda a: jwt.encode(claims(a, sub=f"+{a.people.ids['admin']}"), SECRET),
+    "a zero before the user": lambda a: jwt.encode(claims(a, sub=f"0{a.people.ids['admin']}"), SECRET),
+    "the user in other digits": lambda a: jwt.encode(claims(a, sub=arabic(a.people.ids["admin"])), SECRET),
+    "a version that is true": lambda a: jwt.encode(claims(a, ver=True), SECRET),
+    "made in twenty seconds": lambda a: jwt.encode(claims(a, iat=datetime.now(UTC) + timedelta(seconds=20)), SECRET),
+    "valid in twenty seconds": lambda a: jwt.encode(claims(a, nbf=datetime.now(UTC) + timedelta(seconds=20)), SECRET),
     "user 0": lambda a: jwt.encode(claims(a, sub="0"), SECRET),
     "a user beyond bigint": lambda a: jwt.encode(claims(a, sub=str(2**63)), SECRET),
     "a user who is not there": lambda a: jwt.encode(claims(a, sub=str(2**62)), SECRET),
@@ -93,6 +103,26 @@ WRONG: dict[str, Callable[[Clients], str]] = {
     "a bottomless header": lambda a: forged(b'{"alg":"HS256","a":' + b"[" * 5000 + b"]" * 5000 + b"}", plain(a)),
     "bottomless claims": lambda _: forged(b'{"alg":"HS256"}', b"[" * 5000 + b"]" * 5000),
 }
+
+
+def arabic(number: int) -> str:
+    """The number in Arabic-Indic digits, which int() reads, too."""
+    return "".join(chr(0x660 + int(digit)) for digit in str(number))
+
+
+@pytest.mark.parametrize(
+    "exp", [20_000_000_001, 253_402_300_800, 1e300, 10**400], ids=["2603", "10000", "a float", "400 digits"]
+)
+def test_an_expiry_far_away_is_one_whatever_its_size(clients: Clients, exp: float) -> None:
+    text = str(exp) if isinstance(exp, int) else repr(exp)
+    body = f'{{"sub": "{clients.people.ids["admin"]}", "ver": 1, "exp": {text}}}'
+    good = forged(b'{"alg":"HS256"}', body.encode())
+    json_body(get_me(clients.api, f"Bearer {good}"))
+
+
+def test_a_clock_a_little_ahead_of_ours_is_forgiven(clients: Clients) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=8)
+    json_body(get_me(clients.api, f"Bearer {jwt.encode(claims(clients, iat=soon, nbf=soon), SECRET)}"))
 
 
 def plain(clients: Clients) -> bytes:
