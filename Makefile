@@ -2,8 +2,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 RUN := .venv/bin/
+# A file's tests stay together, as they share servers; the longest files come first, see tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help up test check lint format bench soak lock clean
+.PHONY: help up test quick check lint format bench soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,7 +21,11 @@ test: .venv/.installed ## lint, types, layers, then every test on real parts
 	@deployments/setup.sh node
 	@deployments/setup.sh browser needed
 	@$(MAKE) --no-print-directory lint
-	@$(RUN)pytest -m "soak or not soak" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN)pytest -m "soak or not soak" $(TWO)
+
+quick: .venv/.installed ## lint, types, layers, and every test that needs no server but PostgreSQL: under two minutes
+	@$(MAKE) --no-print-directory lint
+	@$(RUN)pytest -m "not servers and not soak" $(TWO)
 
 check: .venv/.installed ## print what is missing on this machine and how to install it
 	@$(RUN)greenroom check

@@ -1,5 +1,6 @@
 """The import layers hold, and their check fails for a planted violation."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,20 @@ def test_a_planted_violation_fails(copy: Path, file: str, line: str) -> None:
         path.write_text(kept)
     assert result.returncode == 1, result.stdout
     assert "BROKEN" in result.stdout
+
+
+def test_no_test_module_is_imported() -> None:
+    """What tests share is in tests/support: a test module that others import can be neither moved nor run alone."""
+    other = re.compile(
+        r"^\s*(?:from|import)\s+tests\.(?!support\b)\S*.*|^\s*from\s+tests\s+import\s+(?!support\b).*", re.M
+    )
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for folder in ("tests", "bench")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (lines := other.findall(path.read_text()))
+    }
+    assert found == {}
 
 
 def test_models_and_migrations_agree(database: str) -> None:

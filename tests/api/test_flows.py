@@ -158,11 +158,12 @@ def test_every_run_is_on_some_page(prefect: PrefectProcess, clients: Clients) ->
     assert wanted <= found
 
 
-async def test_pausing_and_resuming_a_deployment(clients: Clients) -> None:
+async def test_pausing_and_resuming_a_deployment(prefect: PrefectProcess, clients: Clients) -> None:
+    ours = deployments(prefect).keys()
     for paused in (True, False):
         changed = json_body(
             await asyncio.to_thread(clients.admin.patch, f"/api/flows/{SWEEP}", json={"paused": paused})
         )
         assert changed["paused"] is paused
         flows = json_body(await asyncio.to_thread(clients.recruiter.get, "/api/flows"))["items"]
-        assert {flow["name"] for flow in flows if flow["paused"]} == ({SWEEP} if paused else set())
+        assert {flow["name"] for flow in flows if flow["paused"]} & ours == ({SWEEP} if paused else set())

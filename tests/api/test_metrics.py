@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from core import emails
 from core.clock import utcnow
@@ -18,20 +17,8 @@ from core.events import SessionUpdated
 from tests.support import factories as make
 from tests.support import processes
 from tests.support.processes import Api, Database, JsClient, PostgresServer, eventually, token
+from tests.support.prometheus import Samples, measured
 from tests.support.stomp_client import Client, flow_state, publish
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def measured(api: Api) -> Samples:
-    """Every sample by its name and labels."""
-    answer = httpx.get(f"{api.url}/metrics", trust_env=False, timeout=20)
-    assert answer.status_code == 200
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
 
 
 def test_requests_and_sockets_are_counted_without_client_input(api: Api, js_clients: Path) -> None:

@@ -16,9 +16,9 @@ from core.db import transaction
 from core.events import FlowState
 from core.results import COUNTS
 from dispatcher import flow_states
-from tests.api.test_metrics import Samples, measured
 from tests.support import processes
 from tests.support.processes import Api, eventually
+from tests.support.prometheus import Samples, measured
 
 SWEEP, NET = "update-session-statuses", "process-pending-notifications"
 

@@ -15,6 +15,8 @@ from deployments.check import installation
 from tests.support import processes
 from tests.support.processes import ROOT, SECRET, PostgresServer, free_port
 
+pytestmark = pytest.mark.servers
+
 PORTS = {"GREENROOM_PORT": "the API", "PREFECT_SERVER_API_PORT": "Prefect's server", "GREENROOM_CAPTURE_PORT": "mail"}
 
 

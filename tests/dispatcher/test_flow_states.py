@@ -76,11 +76,9 @@ async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, d
     """kill -9 while a run is under way: it goes on when the server is back, and every state is pushed once."""
     async with watching(prefect):
         await pushed_once(prefect, run_of(await watched(return_state=True)))
-        before = len([data for data in pushed() if data["state"] == "RUNNING"])
+        back, name = asyncio.Event(), f"waits {uuid4()}"
 
-        back = asyncio.Event()
-
-        @flow(name="watched")
+        @flow(name=name)
         async def waits() -> None:
             await back.wait()
 
@@ -88,7 +86,7 @@ async def test_a_killed_prefect_server_costs_no_state(prefect: PrefectProcess, d
             return await waits(return_state=True)
 
         running = asyncio.create_task(run())
-        await until(lambda: [d for d in pushed() if d["state"] == "RUNNING"][before:], "the run has begun")
+        await until(lambda: [d for d in pushed() if (d["flow"], d["state"]) == (name, "RUNNING")], "the run has begun")
         await asyncio.to_thread(prefect.end)
         await asyncio.to_thread(prefect.start)
         back.set()

@@ -21,11 +21,11 @@ from core.clock import utcnow
 from core.db import transaction
 from core.locks import WORK_CHANNEL
 from dispatcher import main
-from tests.core.reminders.test_sending import people, soon, statuses
 from tests.support import prefect_server, processes
 from tests.support.flow_runs import pushed_once, run_of, until, watched
 from tests.support.prefect_server import PrefectProcess
 from tests.support.processes import eventually
+from tests.support.reminders import people, soon, statuses
 
 
 def holders(database: str) -> list[int]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -81,17 +80,6 @@ def disturbed(kind: str, process: BaseProcess, url: str, after: float) -> None:
     assert process.exitcode is not None
 
 
-def final_rows(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """As it is but for mails whose process was killed between the final dot and the answer.
-
-    They are uncertain, and told to admins; nobody can do better, and everything else has to be as without a kill.
-    """
-    mails = [(*row[:4], "sent" if row[4] == "uncertain" else row[4], *row[5:]) for row in found["emails"]]
-    notices = [row for row in found["notifications"] if not row[0].startswith("mail/")]
-    announced = [row for row in found["announced"] if row[0] != "/topic/notifications"]
-    return found | {"emails": mails, "notifications": notices, "announced": announced}
-
-
 @pytest.mark.parametrize("kind", ["process", "connections"])
 @pytest.mark.parametrize("job", job_data.JOBS)
 def test_killed_processes_do_not_change_the_outcome(
@@ -116,7 +104,7 @@ def test_killed_processes_do_not_change_the_outcome(
                 db.execute("UPDATE emails SET lease_until = now() - interval '1 s' WHERE status = 'sending'")
         job_data.JOBS[job](stage.now)
         found = job_data.contents(url)
-        assert final_rows(found) == final_rows(undisturbed)
+        assert job_data.final_rows(found) == job_data.final_rows(undisturbed)
         if job != "process-pending-notifications":
             assert found == undisturbed
         with psycopg.connect(url) as db:

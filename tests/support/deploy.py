@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+from dispatcher.janitor import TAG
 from tests.support.prefect_server import AUTH, PrefectProcess
 from tests.support.processes import ROOT
 
@@ -20,9 +21,9 @@ def deploy(prefect: PrefectProcess, **variables: str) -> dict[str, dict[str, Any
 
 
 def deployments(prefect: PrefectProcess) -> dict[str, dict[str, Any]]:
-    """What the server says of each deployment now."""
-    with prefect.http() as http:
-        return {one["name"]: one for one in http.post("/deployments/filter", json={}).json()}
+    """What the server says of each deployment of prefect.yaml now; other tests' own are left out."""
+    found = prefect.found("deployments", deployments={"tags": {"all_": [TAG]}})
+    return {one["name"]: one for one in found}
 
 
 def withdraw(prefect: PrefectProcess) -> None:

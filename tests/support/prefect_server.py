@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -25,6 +26,8 @@ from tests.support.processes import PostgresServer, eventually, free_port
 AUTH = "tests:of the flows"
 LATE_SECONDS = 3
 """After which a run that nobody took is late; Prefect's default is 15."""
+PAGE = 200
+"""How many runs, deployments or artifacts the server gives at once, at most."""
 
 
 class PrefectProcess:
@@ -34,6 +37,7 @@ class PrefectProcess:
         self._folder = folder
         self._port = free_port()
         self._environment = os.environ | {
+            "PREFECT_API_URL": self.url,
             "PREFECT_HOME": str(folder),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
             "PREFECT_SERVER_API_AUTH_STRING": AUTH,
@@ -56,6 +60,22 @@ class PrefectProcess:
         """A client of its REST API, signed in."""
         user, _, password = AUTH.partition(":")
         return httpx.Client(base_url=self.url, auth=(user, password), timeout=10, trust_env=False)
+
+    def found(self, kind: str, **filters: Any) -> list[dict[str, Any]]:
+        """Every one of this kind (``flow_runs``, ``deployments``, ``artifacts``) that the filters let through.
+
+        Other tests of the same process have used the server before, so a filter has to name what the caller made.
+        """
+        order = {"flow_runs": "ID_DESC", "deployments": "NAME_ASC", "artifacts": "ID_DESC"}[kind]
+        by_id: dict[str, dict[str, Any]] = {}
+        offset, full = 0, True
+        with self.http() as http:
+            while full:
+                page = {**filters, "sort": order, "limit": PAGE, "offset": offset}
+                rows: list[dict[str, Any]] = http.post(f"/{kind}/filter", json=page).raise_for_status().json()
+                by_id |= {row["id"]: row for row in rows}
+                offset, full = offset + PAGE, len(rows) == PAGE
+        return list(by_id.values())
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -7,12 +7,11 @@ import os
 import queue
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,10 +26,13 @@ from core import db as core_db
 from core import settings as core_settings
 from core.migrations import migrate
 from core.tokens import create_token
+from deployments.local import ports
 from deployments.local import postgres as embedded
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of the tests, long enough for HS256"
+NOBODY_THERE = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "GREENROOM_CAPTURE_PORT": "9"}
+"""Where a test that starts no server finds none: the defaults may be those of a stack that runs beside the tests."""
 PATIENCE = 60.0
 """Seconds to wait for a condition before the test fails."""
 
@@ -45,10 +47,8 @@ def eventually(condition: Callable[[], Any], what: str, *, seconds: float = PATI
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on, and that no outgoing connection takes until a server does."""
+    return ports.free()
 
 
 def use_database(url: str) -> None:
@@ -94,19 +94,8 @@ _FAST = ("max_connections=200", "fsync=off", "full_page_writes=off", "synchronou
 def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[PostgresServer]:
     """An embedded PostgreSQL with a migrated template; ``durable`` as the local stack runs it, for what is measured."""
     (folder / "run").mkdir()
-    server, _ = asyncio.run(embedded.prepare(folder, say=lambda _: None))
-    account: dict[str, Any] = {}
-    if server.user is not None:
-        account = {"user": server.user.uid, "group": server.user.gid, "extra_groups": []}
-    process = subprocess.Popen(
-        [*server.command(), *(() if durable else (f"-c{option}" for option in _FAST))],
-        **account,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    server, process = _postgres(folder, () if durable else _FAST)
     try:
-        eventually(lambda: server.ready(process.pid), "PostgreSQL accepts connections")
         found = PostgresServer(server.url("postgres"), "template_greenroom")
         with psycopg.connect(found.url, autocommit=True) as admin:
             admin.execute("CREATE DATABASE template_greenroom")
@@ -115,6 +104,30 @@ def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[Postgres
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
+
+
+def _postgres(folder: Path, options: Sequence[str]) -> tuple[embedded.Postgres, "subprocess.Popen[bytes]"]:
+    """The server, ready; started again on another port when somebody was quicker to take the one it had chosen."""
+    log = folder / "postgres.log"
+    for _ in range(5):
+        server, _ = asyncio.run(embedded.prepare(folder, say=lambda _: None))
+        account: dict[str, Any] = {}
+        if server.user is not None:
+            account = {"user": server.user.uid, "group": server.user.gid, "extra_groups": []}
+        command = [*server.command(), *(f"-c{option}" for option in options)]
+        with log.open("ab") as out:
+            process = subprocess.Popen(command, **account, start_new_session=True, stdout=out, stderr=out)
+        if _comes(server, process):
+            return server, process
+        if "could not create any TCP/IP sockets" not in log.read_text():
+            break
+    raise AssertionError(f"PostgreSQL does not start:\n{log.read_text()[-3000:]}")
+
+
+def _comes(server: embedded.Postgres, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until it accepts connections, or has ended."""
+    eventually(lambda: process.poll() is not None or server.ready(process.pid), "PostgreSQL accepts connections")
+    return process.poll() is None
 
 
 @contextmanager
@@ -173,14 +186,16 @@ def api_process(database_url: str, folder: Path, **settings: str | None) -> Iter
     """``greenroom api`` on a free port; extra settings by their names without the prefix, None for not set."""
     port = int(settings.get("PORT") or free_port())
     wanted = {
+        "CAPTURE_PORT": NOBODY_THERE["GREENROOM_CAPTURE_PORT"],
         "DATABASE_URL": database_url,
         "PORT": str(port),
         "JWT_SECRET": SECRET,
         "STATE_DIR": str(folder),
         **settings,
     }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
-    environment |= {f"GREENROOM_{name}": value for name, value in wanted.items() if value is not None}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+    given = {f"GREENROOM_{name}": value for name, value in wanted.items() if value is not None}
+    environment = {"PREFECT_API_URL": NOBODY_THERE["PREFECT_API_URL"]} | kept | given
     log = folder / "api.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

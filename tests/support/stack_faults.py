@@ -15,7 +15,6 @@ from typing import Any
 import psycopg
 
 from core import reports
-from tests.flows.test_faults import final_rows
 from tests.support import job_data
 from tests.support.local_stack import PATIENCE, StackAdmin
 from tests.support.processes import PostgresServer, eventually, own_database, use_database
@@ -41,9 +40,7 @@ DAILY = "generate-daily-reports"
 
 @contextmanager
 def paused(stack: Stack) -> Iterator[StackAdmin]:
-    """The stack, up and with its schedules paused: what runs is what the test starts."""
-    if stack.process is None or stack.process.poll() is not None:
-        stack.start()
+    """The stack with its schedules paused: what runs is what the test starts."""
     admin = StackAdmin(stack, "admin@demo.example")
     for job in job_data.JOBS:
         admin.request("PATCH", f"/api/flows/{job}", {"paused": True})
@@ -111,7 +108,7 @@ def work(jobs: list[str], now: datetime) -> None:
 
 def comparable(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Without what becomes of reports that were asked for, and what admins are told of the kills."""
-    kept = final_rows(found)
+    kept = job_data.final_rows(found)
     return kept | {
         "reports": [key for key, _ in kept["reports"]],
         "notifications": [row for row in kept["notifications"] if not row[0].startswith(("job/", "report/"))],

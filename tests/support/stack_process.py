@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,8 +43,13 @@ class Stack:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.up:
             self.stop()
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
@@ -83,6 +89,11 @@ class Stack:
         assert self.process is not None
         self.process.send_signal(by)
         return self.process.wait(60)
+
+    def forget(self) -> None:
+        """Stop it, and leave no state: the next start is a first one, with the demo's data."""
+        self.stop()
+        shutil.rmtree(self.state_dir)
 
     @property
     def url(self) -> str:

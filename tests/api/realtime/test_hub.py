@@ -1,7 +1,6 @@
 """Routing in one process: any subscriptions, any rows."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,40 +9,15 @@ from hypothesis import strategies as st
 
 from api.realtime.hub import Hub, Subscription
 from api.realtime.relay import Position
-from api.realtime.stomp import SERVER, Frame, Parser
+from api.realtime.stomp import SERVER, Parser
 from core.events import ACCOUNTS
 from core.models import Role
 from core.outbox import PushMessage
+from tests.support.hub import Consumer, subscription
 
 KEYS = ("/topic/sessions", "/topic/flows", "/topic/notifications", "/user/7/queue/notifications")
 ROLES: tuple[Role, ...] = ("admin", "recruiter", "candidate")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(eq=False)
-class Consumer:
-    """Keeps what it is given."""
-
-    frames: list[bytes] = field(default_factory=list)
-    accounts: list[tuple[int, Role]] = field(default_factory=list)
-
-    def deliver(self, frame: bytes) -> None:
-        self.frames.append(frame)
-
-    def account_changed(self, token_version: int, role: Role) -> None:
-        self.accounts.append((token_version, role))
-
-    def messages(self) -> list[Frame]:
-        return list(Parser(0, commands=SERVER).feed(b"".join(self.frames)))
-
-    def ids(self) -> list[int]:
-        return [int(one.headers["message-id"]) for one in self.messages()]
-
-
-def subscription(
-    consumer: Consumer, key: str, id_: str = "s", role: Role = "admin", version: str = "1.2", ack: bool = False
-) -> Subscription:
-    return Subscription(consumer, id_, key, key, role, version, explicit_ack=ack)
 
 
 subscribing = st.tuples(

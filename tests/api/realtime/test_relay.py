@@ -17,7 +17,7 @@ from api.realtime import hub as hub_module
 from api.realtime import relay
 from api.realtime.hub import Hub
 from api.realtime.relay import OutboxBackend, Position
-from tests.api.realtime.test_hub import Consumer, subscription
+from tests.support.hub import Consumer, subscription
 from tests.support.processes import PostgresServer, use_database
 from tests.support.stomp_client import flow_state, publish, until
 

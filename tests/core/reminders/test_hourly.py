@@ -7,7 +7,7 @@ from sqlalchemy import text
 from core import reminders
 from core.clock import utcnow
 from core.db import transaction
-from tests.core.reminders.test_sending import people, soon
+from tests.support.reminders import people, soon
 
 
 def test_what_missed_its_window_since_the_last_completed_run_is_reported(database: str) -> None:

@@ -20,12 +20,11 @@ from core.locks import WORK_CHANNEL
 from core.models import Candidate, Reminder
 from core.people import CandidatePatch, UserPatch
 from core.sessions import NewSession, NewStatus
-from tests.core.reminders.test_races import held
-from tests.core.reminders.test_sending import FAR, booked, minutes, planned, statuses, windows
-from tests.core.reminders.test_sending import people as some_people
 from tests.support import factories
 from tests.support.factories import People
 from tests.support.processes import eventually
+from tests.support.reminders import FAR, booked, held, minutes, planned, statuses, windows
+from tests.support.reminders import people as some_people
 
 DAY, HOUR = 24 * 60, 60
 

@@ -1,8 +1,7 @@
 """Reminders under way while the session is cancelled, rescheduled or begun: real transactions, whoever comes first."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import text
@@ -13,34 +12,8 @@ from core.db import transaction
 from core.reminders import sending
 from core.results import JobResult
 from core.sessions import NewStatus, SessionPatch
-from tests.core.reminders.test_sending import mails, minutes, notified, people, planned, soon, statuses
 from tests.support.processes import eventually
-
-
-@contextmanager
-def held(work: Callable[[Any], None]) -> Iterator[Callable[[], None]]:
-    """A transaction of another thread that has done its work and waits; call what is given to let it commit."""
-    ready, go = threading.Event(), threading.Event()
-
-    def run() -> None:
-        with transaction() as db:
-            work(db)
-            db.flush()
-            ready.set()
-            assert go.wait(20)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(20)
-
-    def commit() -> None:
-        go.set()
-        thread.join(20)
-
-    try:
-        yield commit
-    finally:
-        commit()
+from tests.support.reminders import held, mails, minutes, notified, people, planned, soon, statuses
 
 
 def test_a_cancel_before_sending_prevents_it(database: str) -> None:

@@ -11,8 +11,8 @@ from core.db import transaction
 from core.emails.queue.suppressions import suppress
 from core.models import Candidate, Notification
 from core.sessions import SessionPatch
-from tests.core.reminders.test_sending import mails, minutes, notified, people, planned, soon, statuses, windows
 from tests.support.factories import People
+from tests.support.reminders import mails, minutes, notified, people, planned, soon, statuses, windows
 
 
 def cannot_sign_in(who: People) -> str:

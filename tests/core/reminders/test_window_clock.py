@@ -10,7 +10,7 @@ from core import reminders
 from core.clock import utcnow
 from core.db import transaction
 from core.models import Reminder
-from tests.core.reminders.test_sending import booked, mails, minutes, notified, people, planned, soon, statuses, windows
+from tests.support.reminders import booked, mails, minutes, notified, people, planned, soon, statuses, windows
 
 MISSED = ("skipped", "missed its window")
 

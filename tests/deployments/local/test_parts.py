@@ -18,19 +18,9 @@ import pytest
 from deployments.local import ports, postgres, processes, state
 from deployments.local.screen import Screen
 from deployments.local.supervisor import NotReady, Part, Supervisor
+from tests.support.supervised import SLEEP, child
 
-# writes its id when it is up; then does what the test says
-CHILD = """
-import os, pathlib, signal, subprocess, sys, time
-here = pathlib.Path(sys.argv[1])
-with (here / "starts").open("a") as starts:
-    starts.write(f"{time.monotonic()}\\n")
-THEN
-(here / "up.new").write_text(str(os.getpid()))
-(here / "up.new").rename(here / "up")
-LAST
-"""
-SLEEP = "time.sleep(600)"
+pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
@@ -49,17 +39,6 @@ async def supervisor(state_dir: Path, output: io.StringIO) -> AsyncIterator[Supe
     supervisor = Supervisor(state_dir, Screen(output), back_off=(0.05, 0.3, 0.6))
     yield supervisor
     await supervisor.stop()
-
-
-def child(folder: Path, then: str = "", last: str = SLEEP, **more: object) -> Part:
-    """A part that is ready when the process that is asked about has written its id."""
-
-    async def ready(pid: int) -> bool:
-        return (folder / "up").exists() and (folder / "up").read_text() == str(pid)
-
-    code = CHILD.replace("THEN", then).replace("LAST", last)
-    env = {"PATH": os.defpath}
-    return Part("child", [sys.executable, "-c", code, str(folder)], env, ready, **more)  # type: ignore[arg-type]
 
 
 async def until(true: Callable[[], bool], seconds: float = 20) -> None:
@@ -163,7 +142,7 @@ async def test_a_failing_step_reports_the_reason(supervisor: Supervisor) -> None
 SUPERVISOR = """
 import asyncio, pathlib, sys
 sys.path[:0] = {path!r}
-from tests.deployments.local.test_parts import child
+from tests.support.supervised import child
 from deployments.local.screen import Screen
 from deployments.local.supervisor import Supervisor
 async def main():

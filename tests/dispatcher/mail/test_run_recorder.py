@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dispatcher.prefect_api import PrefectServer
 from flows.emails import send_emails
 from tests.support import processes
 from tests.support.mail_sending import queued, statuses
-from tests.support.prefect_server import AUTH, PrefectProcess
+from tests.support.prefect_server import AUTH, PAGE, PrefectProcess
 from tests.support.smtp_server import Running, serving
 
 
@@ -37,18 +38,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_recorder, "AGAIN_SECONDS", 0.5)
 
 
-def runs(prefect: PrefectProcess) -> list[dict[str, Any]]:
-    """The runs of send-emails, oldest first."""
-    with prefect.http() as http:
-        body = {"flows": {"name": {"any_": [FLOW]}}, "sort": "START_TIME_ASC"}
-        found: list[dict[str, Any]] = http.post("/flow_runs/filter", json=body).json()
-        return found
+def runs(prefect: PrefectProcess, since: datetime) -> list[dict[str, Any]]:
+    """The runs of send-emails that were made since then, oldest first."""
+    made = {"expected_start_time": {"after_": since.isoformat()}}
+    found = prefect.found("flow_runs", flows={"name": {"any_": [FLOW]}}, flow_runs=made)
+    return sorted(found, key=lambda run: str(run["expected_start_time"]))
 
 
-def ended(prefect: PrefectProcess, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs that are over, and were not there before."""
-    known = {run["id"] for run in before}
-    return [run for run in runs(prefect) if run["id"] not in known and run["state_type"] in ("COMPLETED", "CRASHED")]
+def ended(prefect: PrefectProcess, since: datetime) -> list[dict[str, Any]]:
+    """Those of them that are over."""
+    return [run for run in runs(prefect, since) if run["state_type"] in ("COMPLETED", "CRASHED")]
 
 
 def shown(prefect: PrefectProcess, run: dict[str, Any]) -> dict[str, Any]:
@@ -71,11 +70,11 @@ async def burst(prefect: PrefectProcess, server: Running, mails: int, *, until: 
 
 
 async def test_a_burst_is_one_run_that_says_what_was_done(prefect: PrefectProcess, database: str) -> None:
-    before = runs(prefect)
+    since = utcnow()
     with serving() as server:
-        await burst(prefect, server, 30, until=lambda: len(ended(prefect, before)) == 1)
-        await burst(prefect, server, 3, until=lambda: len(ended(prefect, before)) == 2)
-    first, second = ended(prefect, before)
+        await burst(prefect, server, 30, until=lambda: len(ended(prefect, since)) == 1)
+        await burst(prefect, server, 3, until=lambda: len(ended(prefect, since)) == 2)
+    first, second = ended(prefect, since)
     assert first["name"].startswith("send-emails/20")
     assert (first["state_name"], first["tags"]) == ("Completed", ["burst"])
     assert first["state"]["message"] == "Found 30, done 30, skipped 0, failed 0 (sent 30)."
@@ -86,10 +85,27 @@ async def test_a_burst_is_one_run_that_says_what_was_done(prefect: PrefectProces
     assert first["start_time"] <= first["end_time"]
 
 
+def test_a_new_run_is_seen_however_many_were_recorded_before(prefect: PrefectProcess) -> None:
+    """Tests that share the server record bursts too, and it gives 200 runs at once."""
+    since = utcnow()
+    with prefect.http() as http, ThreadPoolExecutor(4) as many:
+        flow_id = http.post("/flows/", json={"name": FLOW}).raise_for_status().json()["id"]
+        run = {"flow_id": flow_id, "state": {"type": "COMPLETED"}}
+
+        def made(_: int) -> str:
+            return str(http.post("/flow_runs/", json=run).raise_for_status().json()["id"])
+
+        others = set(many.map(made, range(PAGE + 5)))
+        before_the_newest = utcnow()
+        newest = made(0)
+    assert {one["id"] for one in ended(prefect, since)} == others | {newest}
+    assert [one["id"] for one in ended(prefect, before_the_newest)] == [newest]
+
+
 async def test_while_prefect_is_away_mail_goes_out_and_is_told_afterwards(
     prefect: PrefectProcess, database: str
 ) -> None:
-    before = runs(prefect)
+    since = utcnow()
     ids, tally = await asyncio.to_thread(queued, 5), Tally()
     with serving() as server:
         ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), tally=tally)
@@ -103,7 +119,7 @@ async def test_while_prefect_is_away_mail_goes_out_and_is_told_afterwards(
             assert await asyncio.to_thread(statuses, ids) == ["sent"] * 13
             await asyncio.to_thread(prefect.start)
             told = await asyncio.to_thread(
-                processes.eventually, lambda: ended(prefect, before), "the gap is told", seconds=60
+                processes.eventually, lambda: ended(prefect, since), "the gap is told", seconds=60
             )
     assert sum(shown(prefect, run)["done"] for run in told) == 13
     assert "Told afterwards, since Prefect's server was away" in told[0]["state"]["message"]
@@ -112,13 +128,13 @@ async def test_while_prefect_is_away_mail_goes_out_and_is_told_afterwards(
 async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
     prefect: PrefectProcess, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = runs(prefect)
+    since = utcnow()
     async with PrefectServer(prefect.url, AUTH) as api:
         left = await api.begin(FLOW, name="left behind", key="left behind", tags=[run_recorder.TAG])
     monkeypatch.setattr(run_recorder, "FORSAKEN", timedelta(seconds=-1))
     with serving() as server:
-        await burst(prefect, server, 1, until=lambda: len(ended(prefect, before)) >= 2)
-    states = {run["id"]: run["state_type"] for run in ended(prefect, before)}
+        await burst(prefect, server, 1, until=lambda: len(ended(prefect, since)) >= 2)
+    states = {run["id"]: run["state_type"] for run in ended(prefect, since)}
     assert states.pop(str(left)) == "CRASHED"
 
 
@@ -157,15 +173,15 @@ def dispatcher(prefect: PrefectProcess, database: str, smtp: int, log: Path) -> 
 def test_the_dispatcher_sends_on_commit_and_stops_when_told(
     prefect: PrefectProcess, database: str, tmp_path: Path
 ) -> None:
-    before, log = runs(prefect), tmp_path / "log"
+    since, log = utcnow(), tmp_path / "log"
     with serving() as server, dispatcher(prefect, database, server.port, log) as process:
         first = queued(1)
         processes.eventually(lambda: statuses(first) == ["sent"], "it sends what it finds", seconds=60)
         later = queued(3)  # nothing was due any more: only the NOTIFY of this commit can have woken it
         processes.eventually(lambda: statuses(later) == ["sent"] * 3, "it sends what is committed")
-        processes.eventually(lambda: runs(prefect)[len(before) :], "the burst is recorded", seconds=60)
+        processes.eventually(lambda: runs(prefect, since), "the burst is recorded", seconds=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    [run] = ended(prefect, before)  # it was said at the stop what the burst had come to
+    [run] = ended(prefect, since)  # it was said at the stop what the burst had come to
     assert shown(prefect, run)["done"] == 4
     assert "Traceback" not in log.read_text()

@@ -34,6 +34,8 @@ from tests.support.factories import People
 from tests.support.processes import eventually
 from tests.support.report_queue import claim, content, days, last_push, mailed, pushed, request_report, row, time_passes
 
+pytestmark = pytest.mark.servers
+
 
 @pytest.fixture
 def people(database: str) -> People:

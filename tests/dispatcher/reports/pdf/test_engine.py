@@ -21,7 +21,7 @@ from core.settings import settings
 from dispatcher.reports.pdf import FONTS, Engine, RenderFailed, find_browser
 from tests.support.pdf_documents import bar_chart, document, line_chart, processes, read, text_of, undated
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 
 NAMES = (
     "Zoë Ångström",

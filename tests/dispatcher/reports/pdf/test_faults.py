@@ -19,7 +19,7 @@ from core.reports.document import Document
 from dispatcher.reports.pdf import Engine, RenderFailed, TimeLimit
 from tests.support.pdf_documents import document, gone, processes, small, until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 
 NEVER = {"data": [], "layout": {"annotations": [{"text": f"note {n}", "x": n, "y": n} for n in range(15_000)]}}
 """A figure that plotly is at for minutes."""

@@ -18,6 +18,8 @@ from dispatcher.reports.pdf.temp_dirs import TempDir
 from tests.support.pdf_documents import gone, processes, small
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.servers
+
 SLACK = 1.5
 """Seconds over the limit that a machine that is busy with other things may need to kill and clear."""
 

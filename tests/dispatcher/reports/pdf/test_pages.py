@@ -15,6 +15,8 @@ from core.reports.document import Document
 from dispatcher.reports.pdf import Engine
 from tests.support import report_samples as samples
 
+pytestmark = pytest.mark.servers
+
 LONG = "Wolfeschlegelsteinhausenbergerdorff" * 4
 KINDS = ("dashboard", "interview", "candidate")
 

@@ -14,7 +14,7 @@ from dispatcher.reports.pdf import Engine, RenderFailed
 from dispatcher.reports.pdf.sanitize_svg import clean
 from tests.support.pdf_documents import bar_chart, document, line_chart, read, text_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 
 SECRET = "SecretOfThisMachine"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9" height="9">'
