@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import BadSettings
@@ -31,8 +33,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     database_url: str | None = Field(None, description="PostgreSQL to use; absent: the embedded server")
+    smtp_token_file: Path | None = Field(
+        None, description="file with the OAuth access token to log in with (XOAUTH2); SMTP_URL names the user alone"
+    )
     smtp_url: str | None = Field(
-        None, description="smtp://, smtp+starttls:// or smtps:// server to use; absent: the capture server"
+        None,
+        validate_default=True,
+        description="smtp://, smtp+starttls:// or smtps:// server to use; absent: the capture server",
     )
     email_concurrency: int = Field(5, ge=2, le=5, description="SMTP connections of a dispatcher")
     email_rate: float = Field(0, ge=0, description="mails a second, of all dispatchers together; 0: any number")
@@ -127,15 +134,41 @@ class Settings(BaseSettings):
             _check_conninfo(value)
         return value
 
+    @field_validator("smtp_token_file")
+    @classmethod
+    def _token_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                found, token = value.stat(), value.read_text("latin-1").strip()
+            except OSError as error:
+                raise ValueError(f"cannot be read: {error.strerror}") from None
+            # a group's read bit is needed where the file is somebody else's, as a mounted secret is
+            others = stat.S_IROTH | (stat.S_IRGRP if found.st_uid == os.geteuid() else 0)
+            if found.st_mode & others:
+                raise ValueError("can be read by others; chmod 600 it")
+            if not token or not token.isascii() or not token.isprintable():
+                raise ValueError("holds no token")
+        return value
+
     @field_validator("smtp_url")
     @classmethod
-    def _smtp(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = urlsplit(value)
-            if not parts.hostname or parts.path.strip("/") or parts.query or parts.port == 0:
-                raise ValueError("must be a server like smtp+starttls://user:password@mail.example.com:587")
-            if (parts.username is None) != (parts.password is None):
+    def _smtp(cls, value: str | None, info: ValidationInfo) -> str | None:
+        token_file = info.data.get("smtp_token_file")
+        if value is None:
+            if token_file is not None:
+                raise _wrong("smtp_token_file", "needs SMTP_URL")
+            return value
+        parts = urlsplit(value)
+        if not parts.hostname or parts.path.strip("/") or parts.query or parts.port == 0:
+            raise ValueError("must be a server like smtp+starttls://user:password@mail.example.com:587")
+        if token_file is None:
+            # not where a token file was set and is wrong: that is said already
+            if (parts.username is None) != (parts.password is None) and "smtp_token_file" in info.data:
                 raise ValueError("names a user or a password, and not both")
+        elif parts.scheme == "smtp":
+            raise _wrong("smtp_token_file", "needs TLS: an SMTP_URL that begins with smtps:// or smtp+starttls://")
+        elif not parts.username or parts.password is not None:
+            raise _wrong("smtp_token_file", "needs an SMTP_URL that names the user alone, like smtps://user@host")
         return value
 
     @field_validator("jwt_secret", "link_secret")
@@ -213,6 +246,11 @@ _PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=\?)[^\"]+")
 """Where a URL may hold a password: before the host, or in the query, where its name may be misspelt."""
 
 
+def _wrong(setting: str, reason: str) -> PydanticCustomError:
+    """An error of another setting than the one that is being validated."""
+    return PydanticCustomError("wrong", "{reason}", {"setting": setting, "reason": reason})
+
+
 def _check_conninfo(url: str) -> None:
     import psycopg  # noqa: PLC0415 - the local stack's supervisor stays free of database drivers
 
@@ -259,7 +297,7 @@ def _unknown_names() -> dict[str, str]:
 
 
 def _name(error: dict[str, Any]) -> str:
-    field = str(error["loc"][0]).upper()
+    field = str(error.get("ctx", {}).get("setting", error["loc"][0])).upper()
     return field if field.startswith("PREFECT_") else PREFIX + field
 
 

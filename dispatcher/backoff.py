@@ -20,7 +20,12 @@ class Backoff:
         """The last attempt succeeded: the next wait is the shortest again."""
         self._next = 0.1
 
+    def delay(self) -> float:
+        """Seconds to wait now: longer than the last time."""
+        seconds = self._next * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
+        self._next = min(self._next * 2, self._most)
+        return seconds
+
     async def sleep(self) -> None:
         """Wait, longer than the last time."""
-        await asyncio.sleep(self._next * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
-        self._next = min(self._next * 2, self._most)
+        await asyncio.sleep(self.delay())

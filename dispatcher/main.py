@@ -26,8 +26,8 @@ from dispatcher import janitor
 from dispatcher.backoff import Backoff
 from dispatcher.flow_states import FlowStateWatcher
 from dispatcher.mail.mailer import Mailer
-from dispatcher.mail.run_recorder import Recorder
-from dispatcher.mail.stats import Tally
+from dispatcher.mail.run_recorder import MailRunRecorder
+from dispatcher.mail.stats import MailStats
 from dispatcher.prefect_api import PrefectServer
 from dispatcher.reports.renderer import Renderer
 from dispatcher.reports.run_recorder import ReportRunRecorder
@@ -74,14 +74,14 @@ def _exit() -> None:
 
 
 async def _run_all() -> None:
-    tally = Tally()
+    mail_stats = MailStats()
     async with (
         ReportRunRecorder(_prefect()) as recorder,
         Renderer(settings(), recorder=recorder) as renderer,
-        Recorder(_prefect(), tally),
-        Mailer(settings(), tally=tally) as mailer,
+        MailRunRecorder(_prefect(), mail_stats),
+        Mailer(settings(), stats=mail_stats) as mailer,
     ):
-        await dispatch((mailer.look, renderer.fetch_due, send_reminders, deliver_notifications))
+        await dispatch((mailer.fetch_due, renderer.fetch_due, send_reminders, deliver_notifications))
 
 
 async def send_reminders() -> datetime | None:

@@ -1,1 +1,1 @@
-"""Sending mail: SMTP, the hands that do it, and the record that Prefect keeps of it."""
+"""Sending mail: SMTP, the senders, and the record that Prefect keeps of it."""

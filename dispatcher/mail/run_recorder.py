@@ -1,7 +1,7 @@
 """The record that Prefect keeps of mail: one ``send-emails`` run for each burst.
 
-Nothing waits for it. While Prefect's server is away mails go out all the same; what they came to is told in one run
-when it is back.
+Nothing waits for it. While Prefect's server cannot be reached mails go out all the same; what became of them is
+recorded in one run when it is back.
 """
 
 import asyncio
@@ -15,22 +15,22 @@ from uuid import UUID
 
 from core.clock import utcnow
 from core.results import JobResult
-from dispatcher.mail.stats import Tally
+from dispatcher.mail.stats import MailStats
 from dispatcher.prefect_api import TROUBLE, PrefectServer
 
 log = logging.getLogger(__name__)
 
 FLOW, TAG = "send-emails", "burst"
 QUIET_SECONDS, LONGEST_SECONDS = 5.0, 60.0
-LOOK_SECONDS = 0.25
-AGAIN_SECONDS = 5.0
+POLL_SECONDS = 0.25
+RETRY_SECONDS = 5.0
 STOP_SECONDS = 1.0
-FORSAKEN = timedelta(minutes=5)
+ORPHANED_AFTER = timedelta(minutes=5)
 """A burst's run that is still running after this time was its dispatcher's, which is gone."""
 
 
-class Untold(NamedTuple):
-    """What Prefect's server could not be told yet; ``run_id`` if the run had begun."""
+class Unrecorded(NamedTuple):
+    """What Prefect's server does not know yet; ``run_id`` if the run had begun."""
 
     since: datetime
     until: datetime
@@ -38,16 +38,16 @@ class Untold(NamedTuple):
     run_id: UUID | None
 
 
-class Recorder:
-    """Records what the tally counts, while open."""
+class MailRunRecorder:
+    """Records what the stats count, while open."""
 
-    def __init__(self, server: PrefectServer, tally: Tally) -> None:
-        self._server, self._tally = server, tally
+    def __init__(self, server: PrefectServer, stats: MailStats) -> None:
+        self._server, self._stats = server, stats
         self._key, self._bursts = secrets.token_hex(8), 0
         self._began: datetime | None = None
         self._run_id: UUID | None = None
-        self._untold: Untold | None = None
-        self._away = False
+        self._unrecorded: Unrecorded | None = None
+        self._unreachable = False
 
     async def __aenter__(self) -> Self:
         await self._server.__aenter__()
@@ -57,7 +57,7 @@ class Recorder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the burst's run with what it came to, if that can be said at once."""
+        """End the burst's run with its result, if Prefect's server answers at once."""
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
@@ -69,10 +69,10 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(AGAIN_SECONDS if self._untold else None):
-                    await self._tally.changed.wait()
+                async with asyncio.timeout(RETRY_SECONDS if self._unrecorded else None):
+                    await self._stats.changed.wait()
             except TimeoutError:
-                await self._tell()
+                await self._record()
                 continue
             try:
                 await self._burst()
@@ -85,10 +85,10 @@ class Recorder:
         self._began = utcnow()
         await self._begin(self._began)
         while loop.time() - quiet_since < QUIET_SECONDS and loop.time() - begun < LONGEST_SECONDS:
-            if self._tally.changed.is_set():
+            if self._stats.changed.is_set():
                 quiet_since = loop.time()
-                self._tally.changed.clear()
-            await asyncio.sleep(LOOK_SECONDS)
+                self._stats.changed.clear()
+            await asyncio.sleep(POLL_SECONDS)
         await self._end_burst()
 
     async def _begin(self, at: datetime) -> None:
@@ -96,11 +96,11 @@ class Recorder:
         name = f"{FLOW}/{at:%Y-%m-%dT%H:%M:%SZ}"
         self._run_id = None
         try:
-            if self._untold is not None:
-                await self._tell()
-            if self._untold is None:
+            if self._unrecorded is not None:
+                await self._record()
+            if self._unrecorded is None:
                 self._run_id = await self._server.begin(FLOW, name=name, key=f"{self._key}/{self._bursts}", tags=[TAG])
-                await self._end_forsaken(at - FORSAKEN)
+                await self._end_orphaned(at - ORPHANED_AFTER)
         except TROUBLE as error:
             self._missed(error)
 
@@ -109,41 +109,41 @@ class Recorder:
             return
         began, self._began = self._began, None
         # taken before anything is awaited: what is counted from here on belongs to the next burst
-        result, run_id = self._tally.take(began), self._run_id
-        if self._untold is not None:
-            self._untold = self._untold._replace(until=utcnow(), result=self._untold.result + result)
+        result, run_id = self._stats.take(began), self._run_id
+        if self._unrecorded is not None:
+            self._unrecorded = self._unrecorded._replace(until=utcnow(), result=self._unrecorded.result + result)
         else:
-            self._untold = Untold(began, utcnow(), result, run_id)
+            self._unrecorded = Unrecorded(began, utcnow(), result, run_id)
         if run_id is not None:
-            await self._tell(late=False)
+            await self._record(late=False)
 
-    async def _tell(self, *, late: bool = True) -> None:
-        """Tell what was not told, in its own run or in one made for it."""
-        untold = self._untold
-        if untold is None:
+    async def _record(self, *, late: bool = True) -> None:
+        """Record what was not recorded, in its own run or in one made for it."""
+        unrecorded = self._unrecorded
+        if unrecorded is None:
             return
-        shown, row = untold.result.headline(), untold.result.model_dump(mode="json")
+        shown, row = unrecorded.result.headline(), unrecorded.result.model_dump(mode="json")
         if late:
-            away = f"{untold.since:%H:%M:%S} to {untold.until:%H:%M:%S} UTC"
-            shown = f"Told afterwards, since Prefect's server was away; mails from {away}. {shown}"
-        name = f"{FLOW}/{untold.since:%Y-%m-%dT%H:%M:%SZ}"
-        key = f"{self._key}/{untold.since.isoformat()}"
+            period = f"{unrecorded.since:%H:%M:%S} to {unrecorded.until:%H:%M:%S} UTC"
+            shown = f"Recorded afterwards, since Prefect's server was away; mails from {period}. {shown}"
+        name = f"{FLOW}/{unrecorded.since:%Y-%m-%dT%H:%M:%SZ}"
+        key = f"{self._key}/{unrecorded.since.isoformat()}"
         try:
-            run_id = untold.run_id or await self._server.begin(FLOW, name=name, key=key, tags=[TAG])
-            self._untold = untold = untold._replace(run_id=run_id)
+            run_id = unrecorded.run_id or await self._server.begin(FLOW, name=name, key=key, tags=[TAG])
+            self._unrecorded = unrecorded = unrecorded._replace(run_id=run_id)
             await self._server.show(run_id, FLOW, row, shown)
             await self._server.end(run_id, state="COMPLETED", message=shown)
         except TROUBLE as error:
             self._missed(error)
         else:
-            self._untold, self._away = None, False
+            self._unrecorded, self._unreachable = None, False
 
     def _missed(self, error: Exception) -> None:
-        if not self._away:
+        if not self._unreachable:
             log.warning("mails go out and are recorded later: %s", str(error) or type(error).__name__)
-        self._away = True
+        self._unreachable = True
 
-    async def _end_forsaken(self, since: datetime) -> None:
+    async def _end_orphaned(self, since: datetime) -> None:
         for run_id in await self._server.running(FLOW, tag=TAG, since=since):
             why = "Its dispatcher is gone. The mails are in the queue, and none of them rests on this run."
             await self._server.end(run_id, state="CRASHED", message=why)

@@ -1,250 +1,272 @@
-"""One hand: a connection, and the mails it sends one after the other."""
+"""One sender: a connection, and the mails it sends one after the other, in a thread of its own."""
 
-import asyncio
 import logging
-from typing import NamedTuple, Protocol
+import time
+from concurrent.futures import CancelledError
+from typing import NamedTuple
 
-from core.clock import utcnow
+from core.db import transaction
+from core.emails.queue import claims
 from core.emails.queue.claims import ClaimedMail
 from core.emails.queue.outcomes import AttemptResult, StateUpdate, describe, release, retry_policy
-from dispatcher.mail.circuit_breaker import Away, Link
-from dispatcher.mail.completer import Settler
+from dispatcher.backoff import Backoff
+from dispatcher.mail.circuit_breaker import CircuitBreaker, CircuitOpen
+from dispatcher.mail.completer import Completer, Permit
+from dispatcher.mail.send_queue import Ready, SendQueue
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.smtp import CLOSING, Connection, Envelope, Failed
+from dispatcher.mail.smtp import CLOSING, Connection, Failed, LoginRefused
 
 log = logging.getLogger(__name__)
 
+IDLE_SECONDS = 30.0
+"""How long a connection stays open with nothing to send."""
 LONGEST_PAUSE = 60.0
-LEAVE_SECONDS = 0.1
-"""How old a leave to send may be when DATA begins; it is asked for while the mail before is on its way."""
+PERMIT_SECONDS = 0.1
+"""How old a permit may be when DATA begins; it is asked for while the mail before is on its way."""
 
 
-class Ready(NamedTuple):
-    """A claimed mail as it goes out."""
-
-    mail: ClaimedMail
-    envelope: Envelope
-    content: bytes
+class Stopped(Exception):
+    """The dispatcher is stopping: what has not come to DATA does not come to it any more."""
 
 
 class Ahead(NamedTuple):
-    """The next mail of a long queue, for which leave is asked already: gives when it was got, or nothing."""
+    """The next mail of a long queue, for which a permit is asked already."""
 
     ready: Ready
-    leave: asyncio.Task[float | None]
+    permit: Permit
 
 
-class Shop(Protocol):
-    """What the hands of one process share."""
+class Sender:
+    """Takes mails from the queue and sends them, until the queue is closed."""
 
-    server: MailServer
-    link: Link
-    settler: Settler
-    stopping: bool
-
-    async def take(self) -> Ready:
-        """The most urgent mail, once there is one."""
-
-    def take_ahead(self) -> Ready | None:
-        """The most urgent mail, if there is one that may go right behind another."""
-
-    async def turn(self) -> None:
-        """Wait for a turn at the pace that is set."""
-
-    def give_back(self, ready: Ready) -> None:
-        """Leave a mail to another hand."""
-
-    def away(self) -> None:
-        """The server cannot be reached: nothing more is taken for now."""
-
-    def others_connected(self, hand: "Hand") -> bool:
-        """Whether another hand has an open connection."""
-
-    def done(self, ready: Ready, ended: StateUpdate | None) -> None:
-        """A mail is out of this process's hands; with a verdict to be written, unless that is done."""
-
-
-class Hand:
-    """Takes mails from the shop and sends them, until cancelled or the shop is stopping."""
-
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
+    def __init__(
+        self, server: MailServer, queue: SendQueue, breaker: CircuitBreaker, completer: Completer, *, rate: float = 0
+    ) -> None:
+        self._server, self._queue, self._breaker, self._completer = server, queue, breaker, completer
+        self._rate = rate
         self._connection: Connection | None = None
+        self._current: Ready | None = None
+        self._permit: Permit | None = None
         self._ahead: Ahead | None = None
-        self._begun_at: float | None = None
+        self._aborted = False
         self._took = 0.0
         self._pause = 1.0
-        self.busy = False
-        self.idle_since = 0.0
 
     @property
-    def connected(self) -> bool:
-        """Whether its connection is open."""
-        return self._connection is not None and self._connection.usable
+    def busy(self) -> bool:
+        """Whether a mail is being sent."""
+        return self._current is not None
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Send one mail after the other."""
-        while not self._shop.stopping:
-            ready = self._ahead.ready if self._ahead else await self._shop.take()
-            self.busy = True
+        while (ready := self._next()) is not None:
+            self._current = ready
             try:
-                waits = await self._send(ready)
+                pauses = self._send(ready)
             finally:
-                self.busy, self.idle_since = False, asyncio.get_running_loop().time()
-            if waits:
-                await asyncio.sleep(self._pause)
+                self._current = None
+            if pauses:
+                self._queue.closed.wait(self._pause)
                 self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        self._drop_ahead()
+        self._requeue_ahead()
+        self._hang_up()
 
-    def hang_up(self) -> None:
-        """Close the connection; it is opened again when needed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def abort(self) -> None:
+        """By another thread: end what is being sent, wherever it is."""
+        self._aborted = True
+        connection, permit, ahead = self._connection, self._permit, self._ahead
+        for asked in (permit, ahead.permit if ahead else None):
+            if asked is not None:
+                asked.cancel()
+        if connection is not None:
+            connection.abort()
 
-    async def _send(self, ready: Ready) -> bool:
-        """Send a mail, or find out that it cannot be; whether this hand should rest, having left it to another."""
-        mail, self._begun_at = ready.mail, None
+    def abandon(self) -> None:
+        """By another thread, after ``abort`` did not help: what waits for a name server or a connection is requeued.
+
+        Its thread may still say the same, and nothing else: it does not get past connecting any more.
+        """
+        ready, connection = self._current, self._connection
+        if ready is not None and (connection is None or connection.stage == "connect"):
+            self._done(ready, self._untried(ready))
+
+    def _next(self) -> Ready | None:
+        if self._queue.closed.is_set():
+            return None
+        if self._ahead is not None:
+            (ready, self._permit), self._ahead = self._ahead, None
+            return ready
+        self._permit = None
+        while (taken := self._queue.take(IDLE_SECONDS)) is None and not self._queue.closed.is_set():
+            self._hang_up()
+        return taken
+
+    def _send(self, ready: Ready) -> bool:
+        """Send a mail, or find out that it cannot be; whether to pause, having left it to another sender."""
         try:
-            end = await self._attempt(ready)
-        except asyncio.CancelledError:
-            mine = self._drop_ahead() is not ready
-            if mine:
-                self._shop.done(ready, self._broken_off(ready, "the dispatcher was stopped"))
-            raise
-        except Away:
-            await self._know(ready)
-            self._shop.done(ready, self._untried(ready))
+            end = self._attempt(ready)
+        except (Stopped, CircuitOpen):
+            self._done(ready, self._untried(ready))
             return False
+        except LoginRefused:
+            self._done(ready, self._untried(ready))
+            return not self._breaker.tripped
         except Exception as error:
-            log.exception("a mail could not be sent", extra={"email_id": str(mail.id)})
-            await self._know(ready)
-            self._shop.done(ready, self._broken_off(ready, f"an error of ours: {type(error).__name__}", tried=True))
+            log.exception("a mail could not be sent", extra={"email_id": str(ready.mail.id)})
+            stage = self._connection.stage if self._connection and self._permitted() else "sender"
+            if self._connection is not None:
+                self._connection.close()  # in whatever state it is
+            self._done(
+                ready, self._result(ready.mail, AttemptResult(stage, why=f"an error of ours: {type(error).__name__}"))
+            )
             return False
-        if not self.connected:
-            self.hang_up()
-        if isinstance(end, AttemptResult) and end.stage == "connect" and not self._shop.link.suspect:
+        if self._connection is not None and not self._connection.usable:
+            self._hang_up()
+        if isinstance(end, AttemptResult) and self._aborted and end.reply is None:
+            stopped = end._replace(why="the dispatcher was stopped")
+            self._done(ready, self._result(ready.mail, stopped) if end.stage == "dot" else self._untried(ready))
+        elif isinstance(end, AttemptResult) and end.stage == "connect" and not self._breaker.tripped:
             # a server that only wants fewer connections costs no mail an attempt
-            if self._begun_at is None:
-                self._shop.give_back(ready)
+            if self._permitted():
+                self._done(ready, self._untried(ready))
             else:
-                self._shop.done(ready, self._untried(ready))
+                self._queue.put(ready)
             return True
-        self._shop.done(ready, self._ended(mail, end) if isinstance(end, AttemptResult) else end)
+        else:
+            self._done(ready, self._result(ready.mail, end) if isinstance(end, AttemptResult) else end)
         return False
 
-    async def _attempt(self, ready: Ready) -> AttemptResult | StateUpdate | None:
-        """How the attempt ended; a verdict when there was none; None when that is written: it was stopped."""
+    def _attempt(self, ready: Ready) -> AttemptResult | StateUpdate | None:
+        """How the attempt ended; a result when there was none; None when that is written: the mail was stopped."""
         try:
-            await self._shop.turn()
-            connection = await self._enveloped(ready)
-            if not await self._know(ready):
-                self._begun_at = await self._leave(ready)
-            if self._begun_at is None:
-                await connection.reset()
+            self._take_turn()
+            if self._permit is not None:
+                self._permitted_at(ready)  # asked ahead; meanwhile the replies to its envelope come
+            connection = self._at_data(ready)
+            permitted_at = self._permitted_at(ready)
+            if permitted_at is None:
+                connection.reset()
                 return None
-            if asyncio.get_running_loop().time() - self._begun_at > LEAVE_SECONDS:
-                await connection.reset()
+            if time.monotonic() - permitted_at > PERMIT_SECONDS:
+                connection.reset()
                 return self._untried(ready)
-            if self._took < LEAVE_SECONDS:  # leave for the next would grow old while a slow server takes this one
-                self._look_ahead()
+            if self._took < PERMIT_SECONDS:  # the permit for the next would grow old while a slow server takes this one
+                self._ask_ahead()
             behind = self._ahead.ready.envelope if self._ahead else None
-            loop = asyncio.get_running_loop()
-            begun, patience = loop.time(), loop.call_later(LEAVE_SECONDS, self._leave_to_others)
+            began = time.monotonic()
             try:
-                return AttemptResult("dot", await connection.data(ready.content, behind))
+                return AttemptResult("dot", connection.deliver(ready.content, behind, slow_after=PERMIT_SECONDS))
             finally:
-                patience.cancel()
-                self._took = loop.time() - begun
+                self._took = time.monotonic() - began
         except Failed as failed:
-            await self._know(ready)
+            if isinstance(failed, LoginRefused):
+                raise
             return failed.end
 
-    async def _leave(self, ready: Ready) -> float | None:
-        """When DATA was allowed to begin; None when the mail was stopped."""
-        allowed = await self._shop.settler.may_begin(ready.mail)
-        return asyncio.get_running_loop().time() if allowed else None
+    def _take_turn(self) -> None:
+        """Wait for a turn at the pace of EMAIL_RATE."""
+        backoff = Backoff()
+        while self._rate:
+            try:
+                with transaction() as db:
+                    seconds = claims.take_turn(db, self._rate)
+            except Exception:
+                if backoff.first:
+                    log.exception("no turn could be taken; it is tried again")
+                again, seconds = True, backoff.delay()
+            else:
+                again = False
+            if self._queue.closed.wait(seconds):
+                raise Stopped
+            if not again:
+                return
 
-    def _look_ahead(self) -> None:
-        """Ask leave for the next mail of a long queue while this one is on its way."""
-        if (ready := self._shop.take_ahead()) is not None:
-            self._ahead = Ahead(ready, asyncio.create_task(self._leave(ready)))
-
-    async def _know(self, ready: Ready) -> bool:
-        """Whether leave was asked ahead for this mail; then what it came to is known from here on."""
-        if self._ahead is None or self._ahead.ready is not ready:
-            return False
-        self._begun_at = await self._ahead.leave
-        self._ahead = None
-        return True
-
-    def _leave_to_others(self) -> None:
-        """The mail before takes long: the one ahead need not wait for it."""
-        if self._ahead is not None and self._ahead.leave.done():
-            self._drop_ahead()
-
-    def _drop_ahead(self) -> Ready | None:
-        """Give back the mail for which leave was asked ahead: it has not come to DATA."""
-        if self._ahead is None:
-            return None
-        (ready, leave), self._ahead = self._ahead, None
-        got = leave.done() and not leave.cancelled() and leave.exception() is None and leave.result() is not None
-        leave.cancel()
-        self._shop.done(ready, release(ready.mail.id, ready.mail.owner, attempts=-1 if got else 0))
-        return ready
-
-    async def _enveloped(self, ready: Ready) -> Connection:
+    def _at_data(self, ready: Ready) -> Connection:
         """A connection on which this mail is at DATA. Raises Failed."""
         while True:
-            connection = await self._connected()
+            connection = self._connected()
             try:
-                await connection.envelope(ready.envelope)
+                connection.envelope(ready.envelope)
             except Failed as failed:
                 reply = failed.end.reply
                 closing = failed.end.stage == "sender" and (reply is None or reply.code == CLOSING)
-                if closing and connection.sent:
-                    connection.sent = 0
+                if closing and connection.sent and not self._aborted:
                     continue  # it was closed while it was idle, or had carried its share: no word about this mail
                 raise
             return connection
 
-    async def _connected(self) -> Connection:
+    def _connected(self) -> Connection:
         if self._connection is not None and self._connection.usable:
             return self._connection
-        self.hang_up()
-        link = self._shop.link
-        async with link.opening:
-            if link.closed(utcnow()):
-                raise Away
-            try:
-                self._connection = await Connection.open(self._shop.server)
-            except Failed:
-                if not self._shop.others_connected(self):
-                    self._shop.away()
-                raise
-            if link.works():
-                log.info("the mail server is back")
+        self._hang_up()
+        connection = self._connection = Connection(self._server, self._requeue_slow_ahead)
+        if self._aborted:
+            raise Stopped
+        self._breaker.connect(connection)
         self._pause = 1.0
-        return self._connection
+        return connection
 
-    def _ended(self, mail: ClaimedMail, end: AttemptResult) -> StateUpdate:
-        verdict = retry_policy(end, mail.kind, mail.attempts + 1)
-        if verdict.status != "sent":
+    def _permitted_at(self, ready: Ready) -> float | None:
+        """Since when DATA may begin; None when the mail was stopped."""
+        if self._permit is None:
+            self._permit = self._completer.request_permit(ready.mail)
+        if self._aborted:
+            self._permit.cancel()
+        try:
+            return self._permit.result()
+        except CancelledError:
+            raise Stopped from None
+
+    def _permitted(self) -> bool:
+        """Whether the mail being sent has a permit: what was asked is waited for, since it counts the attempt."""
+        return _granted(self._permit)
+
+    def _ask_ahead(self) -> None:
+        """Ask a permit for the next mail of a long queue while this one is on its way."""
+        if not self._rate and not self._breaker.tripped and (ready := self._queue.take_ahead()) is not None:
+            self._ahead = Ahead(ready, self._completer.request_permit(ready.mail))
+            if self._aborted:
+                self._ahead.permit.cancel()
+
+    def _requeue_slow_ahead(self) -> None:
+        """The mail before takes long: the one ahead need not wait for it."""
+        if self._ahead is not None and self._ahead.permit.done():
+            self._requeue_ahead()
+
+    def _requeue_ahead(self) -> None:
+        """Requeue the mail for which a permit was asked ahead: it has not come to DATA."""
+        if self._ahead is not None:
+            (ready, permit), self._ahead = self._ahead, None
+            self._done(ready, release(ready.mail.id, ready.mail.owner, attempts=-1 if _granted(permit) else 0))
+
+    def _hang_up(self) -> None:
+        """Close the connection; another is opened when needed."""
+        if self._connection is not None:
+            self._connection.hang_up()
+            self._breaker.forget(self._connection)
+            self._connection = None
+
+    def _done(self, ready: Ready, result: StateUpdate | None) -> None:
+        """A mail is no longer this sender's; with a result to be written, unless that is done."""
+        if result is not None:
+            self._completer.complete(result)
+        self._queue.done(ready)
+
+    def _result(self, mail: ClaimedMail, end: AttemptResult) -> StateUpdate:
+        decision = retry_policy(end, mail.kind, mail.attempts + 1)
+        if decision.status != "sent":
             code = end.reply.code if end.reply else None
-            seen = {"email_id": str(mail.id), "status": verdict.status, "stage": end.stage, "code": code}
+            seen = {"email_id": str(mail.id), "status": decision.status, "stage": end.stage, "code": code}
             log.warning("a mail was not accepted", extra=seen)
-        error = None if verdict.status == "sent" else describe(end)
-        return StateUpdate(mail.id, mail.owner, verdict, error, attempts=1 if self._begun_at is None else 0)
+        error = None if decision.status == "sent" else describe(end)
+        return StateUpdate(mail.id, mail.owner, decision, error, attempts=0 if self._permitted() else 1)
 
     def _untried(self, ready: Ready) -> StateUpdate:
-        return release(ready.mail.id, ready.mail.owner, attempts=0 if self._begun_at is None else -1)
+        return release(ready.mail.id, ready.mail.owner, attempts=-1 if self._permitted() else 0)
 
-    def _broken_off(self, ready: Ready, why: str, *, tried: bool = False) -> StateUpdate:
-        """The verdict on a mail in whose middle this hand stopped: the connection is cut, so only the dot matters."""
-        stage = self._connection.stage if self._connection and self._begun_at is not None else "sender"
-        if self._connection is not None:
-            self._connection.abort()
-            self._connection = None
-        if stage != "dot" and not tried:
-            return self._untried(ready)
-        return self._ended(ready.mail, AttemptResult(stage, why=why))
+
+def _granted(permit: Permit | None) -> bool:
+    try:
+        return permit is not None and permit.result() is not None
+    except CancelledError:
+        return False

@@ -1,8 +1,11 @@
 """Where mail goes: the server, how it is secured and who we are there, as SMTP_URL says."""
 
 import ssl
+from base64 import b64encode
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from core.emails.addresses import ascii_host, message_host
@@ -14,11 +17,9 @@ _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds for each stage; after the final dot RFC 5321 (section 4.5.3.2.6) wants ten minutes, since giving up
-    there is what makes doubles."""
+    """Seconds for each stage. After the final dot RFC 5321 (4.5.3.2.6) wants ten minutes: giving up makes doubles."""
 
     connect: float = 10
-    greeting: float = 30
     command: float = 60
     block: float = 60
     dot: float = 600
@@ -35,6 +36,7 @@ class MailServer:
     password: str | None = field(default=None, repr=False)
     helo: str = "localhost"
     timeouts: Timeouts = Timeouts()
+    token_file: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "MailServer":
@@ -51,6 +53,7 @@ class MailServer:
             None if url.username is None else unquote(url.username),
             None if url.password is None else unquote(url.password),
             helo,
+            token_file=settings.smtp_token_file,
         )
 
     @property
@@ -66,3 +69,19 @@ class MailServer:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+    def logins(self, offered: Collection[str]) -> Iterator[tuple[str, ...]]:
+        """AUTH commands to try, each with its responses to challenges. Raises OSError when the token cannot be read."""
+        if self.token_file is not None and "XOAUTH2" in offered:
+            for _ in range(2):  # it may be renewed between reading and use
+                token = self.token_file.read_text("latin-1").strip()
+                # one that is refused is answered with a challenge, and that is to be answered with an empty line
+                yield "AUTH XOAUTH2 " + _base64(f"user={self.user}\1auth=Bearer {token}\1\1"), ""
+        elif self.token_file is None and "PLAIN" in offered:
+            yield ("AUTH PLAIN " + _base64(f"\0{self.user}\0{self.password}"),)
+        elif self.token_file is None and "LOGIN" in offered:
+            yield "AUTH LOGIN", _base64(self.user or ""), _base64(self.password or "")
+
+
+def _base64(said: str) -> str:
+    return b64encode(said.encode()).decode()

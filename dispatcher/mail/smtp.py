@@ -1,20 +1,33 @@
-"""One SMTP connection that always knows how far it came.
+"""One SMTP connection: smtplib's client, which here always knows how far the present mail has come.
 
-aiosmtplib has no seam between RCPT and DATA, and cannot tell a connection lost before the final dot from one lost
-after it; both are what «exactly once» rests on. MAIL and RCPT go in one packet where the server allows (RFC 2920).
+smtplib's ``sendmail`` asks for no permit before DATA, and does not say on which side of the final dot a connection was
+lost. Here commands wait for the next ``getreply``, which alone writes and reads; so several go in one packet
+(RFC 2920).
 """
 
-import asyncio
+import math
 import re
-from base64 import b64encode
-from typing import NamedTuple
+import select
+import smtplib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
 
 from core.emails.queue.outcomes import AttemptResult, Reply, Stage
+from dispatcher.mail.send_queue import Envelope
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.transport import Line
 
-CHUNK = 65536
-CLOSING = 421
+CHUNK = 16384
+"""Bytes of one write: what one TLS record holds, so that of a write that fails the server can read nothing."""
+TICK_SECONDS = 0.1
+"""How long one call of the system waits; deadlines are checked in between."""
+LINE_BYTES, REPLY_BYTES = 4096, 65536
+READY, ACCEPTED, SEND_CONTENT, CLOSING, LOGIN_REFUSED = range(220, 221), range(200, 300), range(354, 355), 421, 535
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n", re.DOTALL)
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]+")
 _BREAKS = re.compile(rb"\r\n|\r|\n")
 
 
@@ -26,271 +39,254 @@ class Failed(Exception):
         super().__init__(f"{end.stage}: {end.reply.code if end.reply else end.why}")
 
 
-class Envelope(NamedTuple):
-    """From whom and to whom a mail goes, and what else its server must be able to take."""
-
-    sender: str
-    recipient: str
-    size: int
-    ascii: bool
-    smtputf8: bool
+class LoginRefused(Failed):
+    """The server does not let us in, which says nothing of any mail."""
 
 
-class Connection:
-    """An open connection to a mail server; make one with ``open``. ``stage`` is how far the present mail came."""
+class Connection(smtplib.SMTP):
+    """A connection to a mail server, for one thread. ``stage`` is how far the present mail has come."""
 
-    def __init__(self, server: MailServer, line: Line) -> None:
-        self._server, self._line = server, line
-        self._times = server.timeouts
-        self._extensions: dict[str, str] = {}
+    def __init__(self, server: MailServer, on_slow: Callable[[], None] = lambda: None) -> None:
+        """``on_slow`` is called when a mail takes longer than ``deliver`` was asked to allow."""
+        super().__init__(local_hostname=server.helo, timeout=server.timeouts.connect)
+        self.sock: Any
+        self.server, self.aborted = server, False
+        self._poll, self._slow_at, self._on_slow = select.poll(), math.inf, on_slow
+        self._unsent = self._received = b""
+        self._content_end, self._expected = 0, 1  # within ``_unsent``; replies to come, the greeting among them
+        self._behind: Envelope | None = None
         self.stage: Stage = "connect"
         self.sent = 0
         """Mails it has carried."""
-        self._behind: Envelope | None = None
 
-    @classmethod
-    async def open(cls, server: MailServer) -> "Connection":
-        """Connect, greet, secure and sign in. Raises Failed at stage ``connect``."""
-        loop = asyncio.get_running_loop()
+    def open(self) -> Self:
+        """Connect, greet, secure and log in. Raises Failed at stage ``connect``."""
+        server = self.server
         try:
-            async with asyncio.timeout(server.timeouts.connect):
-                tls = server.tls if server.scheme == "smtps" else None
-                _, line = await loop.create_connection(Line, server.host, server.port, ssl=tls)
-        except OSError as error:  # TLS and time are among them
-            raise Failed(AttemptResult("connect", why=str(error) or "no connection in time")) from error
-        connection = cls(server, line)
-        try:
-            await connection._greet()
-        except BaseException as error:
-            line.transport.abort()
-            if isinstance(error, OSError):
-                raise Failed(AttemptResult("connect", why=f"TLS: {error}")) from error
-            raise
-        return connection
+            sock = socket.create_connection((server.host, server.port), self.timeout)
+            self.use(sock, secured=server.scheme == "smtps")
+            self._ask(READY)
+            self.ehlo_or_helo_if_needed()
+            if server.scheme != "smtps" and (server.secured or self.has_extn("starttls")):
+                self._ask(READY, "STARTTLS")
+                self.use(self.sock, secured=True)
+                self.ehlo_resp = self.helo_resp = None
+                self.ehlo_or_helo_if_needed()
+            if server.user is not None:
+                self._log_in()
+        except OSError as error:  # TLS, time and smtplib's errors are among them
+            self.close()
+            raise Failed(AttemptResult("connect", why=str(error) or type(error).__name__)) from error
+        self.stage = "sender"
+        return self
 
     @property
     def usable(self) -> bool:
-        """Whether another mail may be tried on it."""
-        return self._line.lost is None and not self._line.transport.is_closing()
+        """Whether another mail may be tried on it: the server has not hung up, nor said anything unasked."""
+        if (sock := self.sock) is None or self._expected:
+            return sock is not None
+        with suppress(ValueError):  # its thread closes it while another asks
+            (poll := select.poll()).register(sock, select.POLLIN)
+            return not poll.poll(0)
+        return False
 
-    async def envelope(self, to: Envelope) -> None:
+    def envelope(self, to: Envelope) -> None:
         """MAIL and RCPT, unless they were sent behind the mail before.
 
         Raises Failed; when the server refused, the connection is ready for the next mail.
         """
-        behind, self._behind = self._behind, None
+        behind, self._behind, self.stage = self._behind, None, "sender"
         if behind is not None and behind is not to:
-            await self.reset()
-        self.stage = "sender"
-        pipelining = "PIPELINING" in self._extensions
+            self.reset()
+        first: tuple[str, ...] = ()
+        then: tuple[str, ...] = ()
         if behind is not to:
-            mail, rcpt = self._commands(to)
-            self._say(mail, *([rcpt] if pipelining else []))
-        reply = await self._answer("after MAIL")
-        if reply.code >= 300:
-            await self._refused("sender", reply)
+            if (refusal := self._refusal(to)) is not None:
+                raise Failed(AttemptResult("sender", refusal))
+            commands, together = self._commands(to), self.has_extn("pipelining")
+            first, then = (commands, ()) if together else (commands[:1], commands[1:])
+        self._ask(ACCEPTED, *first)
         self.stage = "recipient"
-        if not pipelining:
-            self._say(f"RCPT TO:<{to.recipient}>")
-        reply = await self._answer("after RCPT")
-        if reply.code >= 300:
-            await self._refused("recipient", reply)
+        self._ask(ACCEPTED, *then)
 
-    async def data(self, content: bytes, behind: Envelope | None = None) -> Reply:
+    def deliver(self, content: bytes, behind: Envelope | None = None, *, slow_after: float = math.inf) -> Reply:
         """DATA, the content and the final dot: the server's answer to it. Raises Failed.
 
         ``stage`` becomes ``dot`` once the last byte may have left this process, and never later than that. ``behind``
         is the envelope of the mail that will follow: where the server allows, it saves a packet each way.
         """
-        self.stage = "data"
-        self._say("DATA")
-        reply = await self._answer("after DATA")
-        if reply.code != 354:
-            await self._refused("data", reply)
-        await asyncio.sleep(0)  # a server that hung up behind its answer is noticed before anything is sent
-        await self._pour(stuffed(content), self._sent_behind(behind))
-        self.stage = "dot"
-        reply = await self._answer("after the final dot", self._times.dot)
-        self.stage = "sender"
-        self.sent += 1
+        self.stage, self._slow_at = "data", time.monotonic() + slow_after
+        self._ask(SEND_CONTENT, "DATA")
+        self.send(stuffed(content))
+        self._content_end = len(self._unsent)
+        if behind is not None and self.has_extn("pipelining") and self._refusal(behind) is None:
+            self._behind = behind
+            for command in self._commands(behind):
+                self.putcmd(command)
+        reply = self.reply()
+        if self.stage == "data":  # it answered before the end: what was begun cannot be taken back, but ended
+            self.close()
+            raise Failed(AttemptResult("data", reply))
+        self.stage, self.sent = "sender", self.sent + 1
         if reply.code == CLOSING:
-            self._line.end("the server is closing")
+            self.close()
         return reply
 
-    async def reset(self) -> None:
-        """Forget the present mail, before DATA; a connection that cannot is no longer usable."""
+    def reset(self) -> None:
+        """Forget the present mail, before DATA; a connection that cannot is closed."""
         self._behind = None
-        try:
-            self._say("RSET")
-            for _ in range(self._line.expected + len(self._line.replies)):  # a pipelined RCPT's answer may come first
-                reply = await self._answer("after RSET")
-        except Failed:
-            return
-        if reply.code != 250:
-            self._line.end("the server refused RSET")
+        with suppress(Failed):  # it is closed then
+            self.putcmd("RSET")
+            while self._expected:  # a pipelined RCPT's answer may come first
+                reply = self.reply()
+            if reply.code != 250:
+                self.close()
 
-    def close(self) -> None:
-        """QUIT without waiting for the answer; in the middle of a mail, hang up."""
-        if self.usable and self._line.expected == 0:
-            self._say("QUIT")
-            self._line.transport.close()
-        else:
-            self._line.transport.abort()
+    def hang_up(self) -> None:
+        """Close, after a QUIT whose answer is not waited for; in the middle of a mail without."""
+        if self.usable and not self._expected:
+            with suppress(OSError):  # the server was faster
+                self.putcmd("QUIT")
+                self._write()
+        self.close()
 
     def abort(self) -> None:
-        """Hang up, wherever the present mail is; before the final dot the server throws it away."""
-        self._line.transport.abort()
+        """End whatever its thread is doing; before the final dot the server throws the present mail away."""
+        self.aborted = True
+        with suppress(OSError, AttributeError):  # it is not connected
+            # not the method of an SSLSocket: that would first make the other thread's next write a plain one
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
-    async def _pour(self, content: bytes, behind: bytes) -> None:
-        """Write all of it, and wait until none of it waits in this process. Raises Failed while the dot still does."""
-        line, loop = self._line, asyncio.get_running_loop()
-        line.expected += 1
-        for start in range(0, len(content), CHUNK):
-            chunk, last = content[start : start + CHUNK], start + CHUNK >= len(content)
-            if line.lost is None and not line.replies:
-                line.transport.write(chunk + behind if last else chunk)
-                if line.transport.is_closing():
-                    line.lost = "the connection broke while the mail was sent"  # at this write: nothing of it has left
-                    raise self._failed()
-                if last and behind:
-                    return  # should some of it wait, it may be what is behind the dot, so the dot counts as gone
-                deadline = loop.time() + self._times.block
-                while line.held_back and line.lost is None and not line.replies:
-                    try:
-                        await line.changed(deadline, "to take the mail")
-                    finally:  # when it left in the moment in which we were told to stop
-                        self.stage = "dot" if last and not line.held_back else "data"
-                if last and not line.held_back:
-                    return  # even when the connection was lost meanwhile: it was after the dot had left
-            if line.replies:
-                # answered before the end; what was begun cannot be taken back, so the connection ends
-                reply = line.replies.popleft()
-                line.end("the server answered before the end")
-                if reply.code >= 400:
-                    raise Failed(AttemptResult("data", reply))
-            if line.lost is not None:
-                raise self._failed()
+    def use(self, sock: socket.socket, *, secured: bool) -> None:
+        """Go on over this socket, which is connected already."""
+        if secured:
+            sock.settimeout(self.timeout)
+            sock = self.server.tls.wrap_socket(sock, server_hostname=self.server.host)
+            sock.settimeout(TICK_SECONDS)
+        else:  # by the system's timeouts, at half the system calls of Python's; but TLS would not hear of them
+            sock.setblocking(True)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 0, int(TICK_SECONDS * 1e6)))
+        self.sock = sock
+        self._poll.register(sock, select.POLLIN)
 
-    def _sent_behind(self, to: Envelope | None) -> bytes:
-        """The commands that may go in one packet with the end of the mail before (RFC 2920)."""
-        if to is None or "PIPELINING" not in self._extensions:
-            return b""
+    def send(self, s: Any) -> None:
+        """Keep a command, or the content, until ``getreply``."""
+        self._unsent += s.encode() if isinstance(s, str) else s
+        self._expected += 1
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Write what was kept and read a reply (RFC 5321, 4.2), within limits of time and size. Raises Failed."""
+        code, more, lines, size = b"", b"-", list[bytes](), 0
         try:
-            commands = self._commands(to)
-        except Failed:
-            return b""  # told when its turn comes
-        self._behind = to
-        self._line.expected += len(commands)
-        return "".join(f"{command}\r\n" for command in commands).encode()
+            self._write()
+            timeouts = self.server.timeouts
+            deadline = time.monotonic() + (timeouts.dot if self.stage == "dot" else timeouts.command)
+            while more == b"-":
+                while (end := self._received.find(b"\n") + 1) == 0 and len(self._received) <= LINE_BYTES:
+                    try:
+                        received = self.sock.recv(CHUNK)
+                    except (BlockingIOError, TimeoutError):
+                        self._tick(deadline)
+                        continue
+                    if not received:
+                        raise smtplib.SMTPServerDisconnected("the server closed the connection")
+                    self._received += received
+                line, self._received = self._received[:end], self._received[end:]
+                found, size = _LINE.fullmatch(line), size + end
+                if found is None or end > LINE_BYTES or size > REPLY_BYTES or code not in (b"", found[1]):
+                    raise smtplib.SMTPServerDisconnected("the server sent what is no SMTP")
+                code, more, said = found.groups()
+                lines.append((said or b"").strip())
+            unasked = bool(self._received) and self._expected == 1
+            if unasked and self.stage == "connect":  # RFC 3207: it might be taken for what comes after STARTTLS
+                raise smtplib.SMTPServerDisconnected("the server spoke unasked")
+        except OSError as error:
+            self.close()
+            raise Failed(AttemptResult(self.stage, why=str(error) or type(error).__name__)) from error
+        self._expected -= 1
+        if unasked:
+            self.close()  # nobody could say what the next reply is of
+        return int(code), b"\n".join(lines)
+
+    def _write(self) -> None:
+        """Write all that was kept; of content no more than until the server answers."""
+        rest, content, self._unsent, self._content_end = memoryview(self._unsent), self._content_end, b"", 0
+        if self.sock is None or self.aborted:
+            raise smtplib.SMTPServerDisconnected("the connection is closed")
+        deadline = time.monotonic() + self.server.timeouts.block
+        while rest:
+            if content > 0 and self._poll.poll(0):
+                return
+            try:
+                written = self.sock.send(rest[:CHUNK])
+            except (BlockingIOError, TimeoutError):
+                self._tick(deadline)
+                continue
+            if 0 < content <= written:
+                self.stage = "dot"
+            rest, content = rest[written:], content - written
+            deadline = time.monotonic() + self.server.timeouts.block
+
+    def _tick(self, deadline: float) -> None:
+        """Nothing came and nothing left for a while. Raises TimeoutError past the deadline."""
+        now = time.monotonic()
+        if now >= self._slow_at:
+            self._slow_at = math.inf
+            self._on_slow()
+        if now >= deadline:
+            raise TimeoutError("the server kept us waiting too long")
+
+    def _ask(self, good: range, *commands: str) -> None:
+        """Send these and take the next reply; one that is not good ends the attempt at this stage. Raises Failed."""
+        for command in commands:
+            self.putcmd(command)
+        reply = self.reply()
+        if reply.code in good:
+            return
+        if self.stage == "connect" or reply.code == CLOSING or reply.code < 400:
+            self.close()
+        else:
+            self.reset()
+        raise Failed(AttemptResult(self.stage, reply))
+
+    def reply(self) -> Reply:
+        """The next reply, as text. Raises Failed."""
+        code, said = self.getreply()
+        return Reply(code, _CONTROLS.sub(" ", said.decode("utf-8", "replace")).strip(" "))
+
+    def _refusal(self, to: Envelope) -> Reply | None:
+        """What the server would say to such a mail, when it has announced that it cannot take it."""
+        limit = self.esmtp_features.get("size", "")
+        if limit.isdigit() and 0 < int(limit) < to.size:
+            return Reply(552, f"larger than the {limit} bytes that the server takes")
+        if to.smtputf8 and not self.has_extn("smtputf8"):
+            return Reply(553, "the server takes no international addresses")
+        return None
 
     def _commands(self, to: Envelope) -> tuple[str, str]:
-        """MAIL and RCPT for this server. Raises Failed when it cannot take such a mail."""
-        command = f"MAIL FROM:<{to.sender}>"
-        limit = self._extensions.get("SIZE", "")
-        if "SIZE" in self._extensions:
-            if limit.isdigit() and 0 < int(limit) < to.size:
-                raise Failed(
-                    AttemptResult("sender", Reply(552, f"larger than the {limit} bytes that the server takes"))
-                )
-            command += f" SIZE={to.size}"
-        if not to.ascii and "8BITMIME" in self._extensions:
-            command += " BODY=8BITMIME"
-        if to.smtputf8:
-            if "SMTPUTF8" not in self._extensions:
-                raise Failed(AttemptResult("sender", Reply(553, "the server takes no international addresses")))
-            command += " SMTPUTF8"
-        return command, f"RCPT TO:<{to.recipient}>"
+        options = f" SIZE={to.size}" if self.has_extn("size") else ""
+        options += " BODY=8BITMIME" if not to.ascii and self.has_extn("8bitmime") else ""
+        options += " SMTPUTF8" if to.smtputf8 else ""
+        return f"MAIL FROM:<{to.sender}>{options}", f"RCPT TO:<{to.recipient}>"
 
-    async def _refused(self, stage: Stage, reply: Reply) -> None:
-        if reply.code == CLOSING:
-            self._line.end("the server is closing")
-        elif reply.code < 400:
-            self._line.end(f"the server said {reply.code}, which is no answer here")
-        elif self.usable:
-            await self.reset()
-        raise Failed(AttemptResult(stage, reply))
-
-    async def _greet(self) -> None:
-        await self._expect(220, "for its greeting", self._times.greeting)
-        await self._hello()
-        if self._server.scheme != "smtps" and (self._server.secured or "STARTTLS" in self._extensions):
-            self._say("STARTTLS")
-            await self._expect(220, "after STARTTLS")
-            await self._secure()
-            await self._hello()
-        if self._server.user is not None:
-            await self._sign_in(self._server.user, self._server.password or "")
-        self.stage = "sender"
-
-    async def _secure(self) -> None:
-        server, line = self._server, self._line
-        if line.lost is not None or line.replies or line.parser.pending:
-            # RFC 3207: what was said in clear before TLS is nobody's word
-            raise Failed(AttemptResult("connect", why="the server spoke between STARTTLS and TLS"))
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._times.connect):  # asyncio's own limit does not hold when the peer goes away
-            secured = await loop.start_tls(line.transport, line, server.tls, server_hostname=server.host)
-        if secured is None:
-            raise Failed(AttemptResult("connect", why="TLS: the server closed the connection"))
-        line.connection_made(secured)
-
-    async def _hello(self) -> None:
-        self._say(f"EHLO {self._server.helo}")
-        reply = await self._answer("after EHLO")
-        self._extensions = {}
-        if reply.code >= 500:
-            self._say(f"HELO {self._server.helo}")
-            await self._expect(250, "after HELO")
-            return
-        if reply.code != 250:
-            raise Failed(AttemptResult("connect", reply))
-        for offered in reply.text.split("\n")[1:]:
-            name, _, more = offered.partition(" ")
-            self._extensions[name.upper()] = more.strip()
-
-    async def _sign_in(self, user: str, password: str) -> None:
-        ways = self._extensions.get("AUTH", "").upper().split()
-        if "PLAIN" in ways:
-            self._say("AUTH PLAIN " + _base64(f"\0{user}\0{password}"))
-        elif "LOGIN" in ways:
-            self._say("AUTH LOGIN")
-            await self._expect(334, "after AUTH")
-            self._say(_base64(user))
-            await self._expect(334, "after the user")
-            self._say(_base64(password))
-        else:
-            raise Failed(
-                AttemptResult("connect", why="the server offers no way of signing in that we know (PLAIN, LOGIN)")
-            )
-        await self._expect(235, "after signing in")
-
-    async def _expect(self, code: int, when: str, seconds: float | None = None) -> None:
-        reply = await self._answer(when, seconds)
-        if reply.code != code:
-            raise Failed(AttemptResult("connect", reply))
-
-    def _say(self, *commands: str) -> None:
-        if self._line.lost is not None:
-            raise self._failed()
-        self._line.expected += len(commands)
-        self._line.transport.write("".join(f"{command}\r\n" for command in commands).encode())
-
-    async def _answer(self, when: str, seconds: float | None = None) -> Reply:
-        line = self._line
-        if not line.replies:
-            deadline = asyncio.get_running_loop().time() + (seconds or self._times.command)
-            while not line.replies:
-                if line.lost is not None:
-                    raise self._failed()
-                await line.changed(deadline, when)
-        return line.replies.popleft()
-
-    def _failed(self) -> Failed:
-        return Failed(AttemptResult(self.stage, why=self._line.lost or "the connection was lost"))
-
-
-def _base64(said: str) -> str:
-    return b64encode(said.encode()).decode()
+    def _log_in(self) -> None:
+        """AUTH (RFC 4954). Not by smtplib's ``auth``, which takes no password but in ASCII, and 503 for a success."""
+        code, said = 0, "the server offers no way to log in that we know"
+        try:
+            for command, *responses in self.server.logins(self.esmtp_features.get("auth", "").upper().split()):
+                code, _ = self.docmd(command)
+                for response in responses:
+                    code, _ = self.docmd(response) if code == 334 else (code, b"")
+                if code == 235:
+                    return
+                said = f"the login was refused with {code}"
+                if code != LOGIN_REFUSED:
+                    break
+        except OSError as error:
+            said = f"the token cannot be read: {error.strerror}"
+        self.close()
+        raise LoginRefused(AttemptResult("connect", why=said))
 
 
 def stuffed(content: bytes) -> bytes:

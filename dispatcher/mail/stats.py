@@ -11,8 +11,8 @@ SKIPPED = ("expired", "suppressed", "cancelled")
 FAILED = ("dead", "uncertain")
 
 
-class Tally:
-    """Counts as they happen; ``take`` gives and forgets them."""
+class MailStats:
+    """Counts as they happen, in the event loop's thread; ``take`` gives and forgets them."""
 
     def __init__(self) -> None:
         self._found = 0
@@ -32,12 +32,12 @@ class Tally:
             self.changed.set()
 
     def add(self, outcome: str) -> None:
-        """Another mail came to this."""
+        """Another mail ended so."""
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self.changed.set()
 
-    def written(self, mail: UpdatedMail) -> None:
-        """A verdict was written down."""
+    def updated(self, mail: UpdatedMail) -> None:
+        """A mail's new state was written."""
         if mail.status == "queued":
             self.add("retried" if mail.error else "released")
         else:

@@ -16,11 +16,11 @@ from core.results import JobResult
 from core.settings import settings
 from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.server import MailServer, Timeouts
-from dispatcher.mail.stats import Tally
+from dispatcher.mail.stats import MailStats
 from tests.support import factories
 from tests.support.smtp_server import Running
 
-IMPATIENT = Timeouts(connect=5, greeting=1.5, command=1.5, block=1.5, dot=1.5)
+IMPATIENT = Timeouts(connect=5, command=1.5, block=1.5, dot=1.5)
 """For servers that hang; a good one answers in a millisecond, on a machine that has one to spare."""
 
 
@@ -54,7 +54,7 @@ def suppressed() -> dict[str, str]:
         return {row.address: row.reason for row in db.scalars(select(EmailSuppression))}
 
 
-def told_admins() -> list[str]:
+def admin_notices() -> list[str]:
     """Categories of what admins were notified of, in order."""
     with transaction() as db:
         return list(db.execute(text("SELECT category FROM notifications WHERE role = 'admin' ORDER BY id")).scalars())
@@ -74,11 +74,11 @@ def send(
     """Send everything that is due, as a dispatcher does; what it came to."""
     at = server if isinstance(server, MailServer) else MailServer("127.0.0.1", server.port)
     ours = settings().model_copy(update={"email_concurrency": concurrency, "email_rate": rate})
-    tally, now = Tally(), utcnow()
+    stats, now = MailStats(), utcnow()
 
     async def drain() -> None:
-        async with Mailer(ours, server=replace(at, timeouts=timeouts or Timeouts()), tally=tally) as mailer:
+        async with Mailer(ours, server=replace(at, timeouts=timeouts or Timeouts()), stats=stats) as mailer:
             await mailer.drain(now)
 
     uvloop.run(drain())  # the dispatcher's loop
-    return tally.take(now)
+    return stats.take(now)

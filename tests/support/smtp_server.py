@@ -1,7 +1,7 @@
-"""An SMTP server that misbehaves as it is told: the other end of what sends our mail.
+"""An SMTP server that misbehaves as a script says: the other end of what sends our mail.
 
 In this process for a scripted test (``serving``), or as one of its own that keeps a record of every mail it accepts:
-``python -m tests.support.smtp_server --record FILE [--faults SHARE] [--delay SECONDS]``, which prints its port.
+``python -m tests.support.smtp_server --record FILE [--faults SHARE]``, which prints its port.
 """
 
 import argparse
@@ -53,6 +53,9 @@ class Mailbox:
     script: Script = lambda stage, talk: None
     extensions: tuple[str, ...] = EXTENSIONS
     accounts: dict[str, str] = field(default_factory=dict)
+    """Passwords by user."""
+    tokens: dict[str, str] = field(default_factory=dict)
+    """OAuth access tokens by user, for XOAUTH2."""
     ways: str = "AUTH PLAIN LOGIN"
     tls: ssl.SSLContext | None = None
     implicit: bool = False
@@ -86,6 +89,7 @@ class Talk(asyncio.Protocol):
         self._buffer = bytearray()
         self._in_data = self._deaf = False
         self._login: list[str] | None = None
+        self._challenged = False
         self.line = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,19 +132,17 @@ class Talk(asyncio.Protocol):
 
     def _command(self, line: str) -> None:
         self.line = line
+        if self._challenged:  # XOAUTH2: the error was sent as a challenge, and the refusal comes after an empty line
+            self._challenged = False
+            self._say("AUTH", "501 5.5.2 an empty line was expected" if line else "535 5.7.8 wrong token")
+            return
         if self._login is not None:
             self._sign_in(line)
             return
         verb = line[:4].upper()
         self.box.commands.append(verb)
         if verb in ("EHLO", "HELO"):
-            offered = [*self.box.extensions]
-            if self.box.tls and not self.secured and not self.box.implicit:
-                offered.append("STARTTLS")
-            if self.box.accounts:
-                offered.append(self.box.ways)
-            lines = ["mail.example", *offered]
-            self._say("EHLO", "\r\n".join(f"250{'-' if one != lines[-1] else ' '}{one}" for one in lines))
+            self._greet()
         elif verb == "STAR" and self.box.tls is None:
             self._say("STARTTLS", "502 5.5.1 not here")
         elif verb == "STAR":
@@ -152,7 +154,8 @@ class Talk(asyncio.Protocol):
             self._authenticate(line)
         elif verb == "MAIL":
             self.sender = line[line.index("<") + 1 : line.index(">")]
-            self._say("MAIL", "250 2.1.0 ok" if not self.box.accounts or self.user else "530 5.7.0 who are you")
+            known = self.user or not (self.box.accounts or self.box.tokens)
+            self._say("MAIL", "250 2.1.0 ok" if known else "530 5.7.0 who are you")
         elif verb == "RCPT":
             self.recipient = line[line.index("<") + 1 : line.rindex(">")]
             self._say("RCPT", "250 2.1.5 ok")
@@ -167,11 +170,27 @@ class Talk(asyncio.Protocol):
         else:
             self._say(verb, "250 2.0.0 ok")
 
+    def _greet(self) -> None:
+        offered = [*self.box.extensions]
+        if self.box.tls and not self.secured and not self.box.implicit:
+            offered.append("STARTTLS")
+        if self.box.accounts or self.box.tokens:
+            offered.append(self.box.ways)
+        lines = ["mail.example", *offered]
+        self._say("EHLO", "\r\n".join(f"250{'-' if one != lines[-1] else ' '}{one}" for one in lines))
+
     def _authenticate(self, line: str) -> None:
         _, way, *more = line.split(" ")
         if way == "PLAIN":
             _, user, password = base64.b64decode(more[0]).decode().split("\0")
             self._signed_in(user, password)
+        elif way == "XOAUTH2":
+            user, bearer, *_ = base64.b64decode(more[0]).decode().split("\1")
+            user, token = user.removeprefix("user="), bearer.removeprefix("auth=Bearer ")
+            self.user = user if self.box.tokens.get(user) == token else None
+            self._challenged = self.user is None
+            error = base64.b64encode(b'{"status":"401","schemes":"bearer","scope":"https://mail.example/"}').decode()
+            self._say("AUTH", f"334 {error}" if self._challenged else "235 2.7.0 welcome")
         else:
             self._login = []
             self._say("AUTH", "334 VXNlcm5hbWU6")
@@ -251,7 +270,9 @@ class Running:
 
         def end() -> None:
             self._server.close()
-            self._loop.stop()
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.call_soon(self._loop.stop)
 
         self._loop.call_soon_threadsafe(end)
         self._thread.join(10)

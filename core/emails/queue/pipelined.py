@@ -27,9 +27,11 @@ def can_pipeline(updates: Sequence[StateUpdate]) -> bool:
 def complete(
     connection: Connection[Any], requests: Sequence[tuple[UUID, str]], updates: Sequence[StateUpdate]
 ) -> tuple[list[UpdatedMail], dict[UUID, str]]:
-    """``outcomes.complete`` and ``acquire_permits`` in one committed transaction; returns the results of both."""
+    """``outcomes.complete`` and ``acquire_permits`` in one committed transaction; returns the results of both.
+
+    The connection commits by itself: PostgreSQL makes one transaction of all that comes in one pipeline.
+    """
     with connection.pipeline():
         completed = connection.execute(_write, complete_parameters(updates), prepare=True) if updates else None
         permitted = connection.execute(_begin, acquire_parameters(requests), prepare=True) if requests else None
-        connection.commit()
     return [UpdatedMail._make(row) for row in completed or ()], dict(permitted or ())

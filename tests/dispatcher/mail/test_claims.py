@@ -1,9 +1,12 @@
-"""Who may send which mail now: leases, the last look before DATA, and mailers beside each other."""
+"""Who may send which mail now: leases, the permit before DATA, and mailers beside each other."""
 
 import asyncio
+import socket
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,14 +24,14 @@ from core.emails.queue.suppressions import suppress
 from core.preferences import PreferenceChange
 from core.sessions import NewStatus
 from core.settings import settings
-from dispatcher.mail.completer import Settler
+from dispatcher.mail.completer import Completer
 from dispatcher.mail.drain import send_due
-from dispatcher.mail.mailer import Mailer
+from dispatcher.mail.mailer import ABORT_SECONDS, STOP_SECONDS, WRITE_SECONDS, Mailer
+from dispatcher.mail.send_queue import Envelope
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.smtp import Connection, Envelope
-from dispatcher.mail.transport import Line
+from dispatcher.mail.smtp import Connection, Failed
 from tests.support import factories, processes
-from tests.support.mail_sending import mail, queued, send, statuses, time_passes, told_admins
+from tests.support.mail_sending import admin_notices, mail, queued, send, statuses, time_passes
 from tests.support.smtp_server import HANG, Talk, serving
 
 DAY = timedelta(days=1)
@@ -44,7 +47,7 @@ def begin(*mails: tuple[UUID, str]) -> dict[UUID, str]:
         return claims.acquire_permits(db, mails)
 
 
-def tidy() -> list[UUID]:
+def rescue() -> list[UUID]:
     with transaction() as db:
         return [one.id for one in claims.rescue(db, now=utcnow())]
 
@@ -64,7 +67,7 @@ def test_a_mail_is_claimed_by_one(database: str) -> None:
 
     def take(number: int) -> None:
         start.wait(10)
-        while found := [one.id for one in claim(f"hand {number}", limit=7).mails]:
+        while found := [one.id for one in claim(f"sender {number}", limit=7).mails]:
             taken.append(found)
 
     with ThreadPoolExecutor(4) as pool:
@@ -147,7 +150,7 @@ def test_what_may_not_be_sent_any_more_is_not(database: str, why: str, moment: s
 @pytest.mark.parametrize("moment", ["claim", "begin", "retry"])
 @pytest.mark.parametrize("address", ["account", "candidate"])
 def test_what_somebody_turned_off_meanwhile_is_not_sent(database: str, address: str, moment: str) -> None:
-    """By a link, or in their preferences: mails in hand, and those that wait for a retry, are stopped too."""
+    """By a link, or in their preferences: claimed mails, and those that wait for a retry, are stopped too."""
     with transaction() as db:
         people = factories.people(db)
         db.execute(text("UPDATE users SET email = 'Account@example.com' WHERE role = 'candidate'"))
@@ -202,10 +205,10 @@ def test_only_who_holds_the_lease_may_begin_and_the_attempt_counts_once(database
 def test_a_lease_that_ran_out_before_data_gives_the_mail_back(database: str) -> None:
     [id_] = queued()
     claim("gone")
-    assert tidy() == []
+    assert rescue() == []
     assert mail(id_).status == "sending"
     time_passes()
-    assert tidy() == []
+    assert rescue() == []
     row = mail(id_)
     assert (row.status, row.attempts, row.lease_owner) == ("queued", 0, None)
     [again] = claim("second").mails
@@ -219,12 +222,12 @@ def test_a_lease_that_ran_out_after_data_began_is_uncertain(database: str, kind:
     [taken] = claim("gone").mails
     begin((id_, taken.owner))
     time_passes()
-    assert tidy() == [id_]
+    assert rescue() == [id_]
     row = mail(id_)
     assert (row.status, row.attempts, row.uncertain_at is not None) == ("uncertain", 1, True)
     assert (row.retry_at is not None) == (kind == "invitation")
     time_passes()
-    tidy()
+    rescue()
     assert mail(id_).status == ("queued" if kind == "invitation" else "uncertain")
 
 
@@ -234,10 +237,10 @@ def test_who_was_slow_and_not_dead_may_still_say_that_it_was_taken(database: str
     taken = claim("slow").mails
     begin(*((one.id, one.owner) for one in taken))
     time_passes()
-    tidy()
+    rescue()
     assert statuses(ids) == ["uncertain", "uncertain"]
     time_passes()
-    tidy()
+    rescue()
     assert statuses(ids) == ["uncertain", "queued"]
     assert write(*(StateUpdate(one.id, one.owner, Decision("sent")) for one in taken)) == ["sent", "sent"]
     assert claim("other").mails == []
@@ -249,7 +252,7 @@ def test_who_was_slow_says_nothing_once_somebody_else_has_it(database: str) -> N
     begin((id_, slow.owner))
     for _ in range(2):
         time_passes()
-        tidy()
+        rescue()
     [other] = claim("other").mails
     lost = retry_policy(AttemptResult("dot"), "invitation", 1)
     assert write(StateUpdate(id_, slow.owner, Decision("sent"))) == []
@@ -258,17 +261,18 @@ def test_who_was_slow_says_nothing_once_somebody_else_has_it(database: str) -> N
 
 
 async def test_a_claim_that_was_lost_gets_nothing_of_the_one_that_followed_it(database: str) -> None:
-    """Both of one mailer, after its database was away for longer than a lease: leave and verdict are the holder's."""
+    """Both of one mailer, after its database was away for longer than a lease: permit and result are the holder's."""
     [id_] = await asyncio.to_thread(queued)
     [lost] = (await asyncio.to_thread(claim, "me/1")).mails
     await asyncio.to_thread(time_passes)
-    assert await asyncio.to_thread(tidy) == []
+    assert await asyncio.to_thread(rescue) == []
     [held] = (await asyncio.to_thread(claim, "me/2")).mails
     for pair in ((lost, held), (held, lost)):
-        settler = Settler(hands=lambda: 2, on_written=lambda _: None, on_stopped=lambda _: None)
-        leave = await asyncio.gather(*(settler.may_begin(one) for one in pair))
-        await settler.close(1)
-        assert leave == [one is held for one in pair]
+        completer = Completer(busy=lambda: 2, on_completed=lambda *_: None)
+        permits = [completer.request_permit(one) for one in pair]
+        granted = [await asyncio.to_thread(permit.result, 10) is not None for permit in permits]
+        await completer.close(1)
+        assert granted == [one is held for one in pair]
     given = outcomes.release(id_, "me/1"), StateUpdate(id_, "me/2", Decision("sent"))
     assert await asyncio.to_thread(write, *given) == ["sent"]
     assert (await asyncio.to_thread(mail, id_)).status == "sent"
@@ -280,7 +284,7 @@ def test_a_renewed_lease_does_not_run_out(database: str) -> None:
     time_passes()
     with transaction() as db:
         claims.renew(db, [(mine, "me"), (UUID(int=1), "me")])
-    tidy()
+    rescue()
     assert mail(mine).status == "sending"
     until = mail(mine).lease_until
     assert until is not None
@@ -296,7 +300,7 @@ def test_a_retry_of_an_uncertain_mail_that_is_stopped_stays_uncertain(database: 
     begin((id_, taken.owner))
     for _ in range(2):
         time_passes()
-        tidy()
+        rescue()
     with transaction() as db:
         db.execute(text("UPDATE sessions SET status = 'cancelled'"))
     assert claim("other").stopped == ["uncertain"]
@@ -443,8 +447,8 @@ def test_a_mailer_keeps_the_pace(database: str) -> None:
 # the end of a process
 
 
-async def test_a_mailer_that_is_stopped_gives_back_what_it_has_not_begun(database: str) -> None:
-    """One mail hangs after its final dot; the others of the claim are in hand and untouched."""
+async def test_a_mailer_that_is_stopped_requeues_what_it_has_not_begun(database: str) -> None:
+    """One mail hangs after its final dot; the others of the claim are untouched."""
     hung = await asyncio.to_thread(queued, 2)
     waiting = await asyncio.to_thread(queued, 8)
     hanging = threading.Semaphore(0)
@@ -458,18 +462,35 @@ async def test_a_mailer_that_is_stopped_gives_back_what_it_has_not_begun(databas
     with serving(script) as server:
         ours = settings().model_copy(update={"email_concurrency": 2})
         async with Mailer(ours, server=MailServer("127.0.0.1", server.port)) as mailer:
-            await mailer.look()
+            await mailer.fetch_due()
             for _ in range(2):
                 await asyncio.to_thread(hanging.acquire, timeout=10)
     ids = {*hung, *waiting}
     states = Counter(await asyncio.to_thread(statuses, list(ids)))
     assert states == {"uncertain": 2, "queued": 8}
-    assert await asyncio.to_thread(told_admins) == ["mail_uncertain"] * 2
+    assert await asyncio.to_thread(admin_notices) == ["mail_uncertain"] * 2
     rows = [await asyncio.to_thread(mail, id_) for id_ in ids]
     assert all(row.lease_owner is None and row.attempts == 0 for row in rows if row.status == "queued")
 
 
-async def test_what_is_behind_a_mail_that_hangs_is_sent_by_another_hand(database: str) -> None:
+async def test_a_mailer_stops_at_once_though_no_connection_comes_about(database: str) -> None:
+    """A connection that nobody answers cannot be broken off; its mails are requeued without it."""
+    ids = await asyncio.to_thread(queued, 5)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as waiting:
+        address = deaf.getsockname()
+        for _ in range(4):  # until the system answers nobody any more
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(address)
+        async with Mailer(settings(), server=MailServer(*address)) as mailer:
+            await mailer.fetch_due()
+            began = time.monotonic()
+        assert time.monotonic() - began < STOP_SECONDS + ABORT_SECONDS + WRITE_SECONDS
+    rows = [await asyncio.to_thread(mail, id_) for id_ in ids]
+    assert {(row.status, row.attempts, row.lease_owner) for row in rows} == {("queued", 0, None)}
+
+
+async def test_what_is_behind_a_mail_that_hangs_is_sent_by_another_sender(database: str) -> None:
     ids = await asyncio.to_thread(queued, 12)
     hung: list[int] = []
 
@@ -483,35 +504,34 @@ async def test_what_is_behind_a_mail_that_hangs_is_sent_by_another_hand(database
         ours = settings().model_copy(update={"email_concurrency": 2})
         async with asyncio.timeout(20), Mailer(ours, server=MailServer("127.0.0.1", server.port)) as mailer:
             while len(server.box.accepted) < len(ids) - 1:
-                await mailer.look()
+                await mailer.fetch_due()
                 await asyncio.sleep(0.05)
     assert Counter(await asyncio.to_thread(statuses, ids)) == {"sent": 11, "uncertain": 1}
     assert {(await asyncio.to_thread(mail, id_)).attempts for id_ in ids} == {1}
 
 
-async def test_what_left_in_the_moment_of_the_stop_is_past_its_dot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the mail would be given back as untried, and sent twice."""
-    monkeypatch.setattr("dispatcher.mail.smtp.CHUNK", 1 << 25)
-    content = b"Subject: long\r\n\r\n" + b"x" * 70 * (1 << 18)  # more than the system takes off our hands at once
-    resumed = Line.resume_writing
+@pytest.mark.parametrize(("at", "stage"), [("dot", "dot"), ("body", "data"), ("DATA", "data")])
+def test_what_left_in_the_moment_of_the_stop_is_past_its_dot(at: str, stage: str) -> None:
+    """Else the mail would be requeued as untried, and sent twice; and only that is."""
+    content = b"Subject: long\r\n\r\n" + b"x" * 70 * (1 << 18)  # more than the system takes from us at once
 
-    def leaving(line: Line) -> None:
-        resumed(line)
-        sending.cancel()
+    def script(now_at: str, talk: Talk) -> str | None:
+        if now_at != at:
+            return None
+        connection.abort()  # from another thread
+        return HANG
 
-    monkeypatch.setattr(Line, "resume_writing", leaving)
-    with serving() as server:
-        connection = await Connection.open(MailServer("127.0.0.1", server.port))
-        await connection.envelope(Envelope("a@example.com", "b@example.com", len(content), ascii=True, smtputf8=False))
-        sending = asyncio.create_task(connection.data(content))
-        with pytest.raises(asyncio.CancelledError):
-            await sending
-        assert connection.stage == "dot"
-        connection.abort()
+    with serving(script) as server:
+        connection = Connection(MailServer("127.0.0.1", server.port)).open()
+        connection.envelope(Envelope("a@example.com", "b@example.com", len(content), ascii=True, smtputf8=False))
+        with pytest.raises(Failed) as failed:
+            connection.deliver(content)
+        assert failed.value.end.stage == connection.stage == stage
+        assert not connection.usable
 
 
 async def test_a_mailer_waits_for_a_database_that_is_away(database: str, postgres: processes.PostgresServer) -> None:
-    """Connections to it break between the final dot and the verdict: what was taken is marked so in the end."""
+    """Connections to it break between the final dot and the result: what was taken is marked so in the end."""
     ids = await asyncio.to_thread(queued, 6)
 
     def script(stage: str, talk: Talk) -> str | None:

@@ -1,8 +1,10 @@
 """The rules of sending, without a server: the table of outcomes, SMTP's answers, the server's URL, the dots."""
 
 import os
+import socket
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,9 +25,8 @@ from core.emails.queue.outcomes import (
 )
 from core.errors import BadSettings
 from core.settings import load
-from dispatcher.mail.reply_parser import LINE_BYTES, Garbage, Replies
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.smtp import stuffed
+from dispatcher.mail.smtp import LINE_BYTES, Connection, Failed, stuffed
 
 STAGES: tuple[Stage, ...] = ("connect", "sender", "recipient", "data", "dot")
 KINDS: tuple[EmailKind, ...] = (
@@ -65,21 +66,21 @@ def test_only_an_answer_of_2xx_to_the_final_dot_is_sent(kind: EmailKind, attempt
 def test_whatever_came_nothing_is_lost_and_nothing_retried_for_ever(
     stage: Stage, kind: EmailKind, attempt: int, reply: Reply | None
 ) -> None:
-    verdict = retry_policy(AttemptResult(stage, reply), kind, attempt)
-    assert verdict.status in ("sent", "queued", "dead", "uncertain")
-    assert (verdict.status == "queued") <= (verdict.delay is not None)
-    if verdict.delay is not None:
+    decision = retry_policy(AttemptResult(stage, reply), kind, attempt)
+    assert decision.status in ("sent", "queued", "dead", "uncertain")
+    assert (decision.status == "queued") <= (decision.delay is not None)
+    if decision.delay is not None:
         assert attempt < ATTEMPTS
-        assert verdict.delay == DELAYS[attempt - 1]
+        assert decision.delay == DELAYS[attempt - 1]
 
 
 @given(kinds, attempts, replies(200, 599).filter(lambda reply: 300 <= reply.code < 400) | st.none())
 def test_no_word_after_the_final_dot_is_uncertain_and_only_three_kinds_are_sent_again(
     kind: EmailKind, attempt: int, reply: Reply | None
 ) -> None:
-    verdict = retry_policy(AttemptResult("dot", reply), kind, attempt)
-    assert verdict.status == "uncertain"
-    assert (verdict.delay is not None) == (kind in RESENT_WHEN_UNCERTAIN and attempt < ATTEMPTS)
+    decision = retry_policy(AttemptResult("dot", reply), kind, attempt)
+    assert decision.status == "uncertain"
+    assert (decision.delay is not None) == (kind in RESENT_WHEN_UNCERTAIN and attempt < ATTEMPTS)
     assert frozenset({"invitation", "reschedule", "cancellation"}) == RESENT_WHEN_UNCERTAIN
 
 
@@ -95,9 +96,9 @@ def test_4xx_is_tried_again_at_every_stage(stage: Stage, kind: EmailKind, attemp
 
 @given(st.sampled_from(STAGES[1:]), kinds, attempts, replies(500, 599))
 def test_5xx_about_the_mail_is_its_end(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
-    verdict = retry_policy(AttemptResult(stage, reply), kind, attempt)
-    assert (verdict.status, verdict.delay) == ("dead", None)
-    if verdict.suppress:
+    decision = retry_policy(AttemptResult(stage, reply), kind, attempt)
+    assert (decision.status, decision.delay) == ("dead", None)
+    if decision.suppress:
         assert reply.enhanced in NO_SUCH_MAILBOX or (stage == "recipient" and reply.code == 550)
 
 
@@ -147,47 +148,57 @@ def dumped(code: int, said: list[str]) -> bytes:
     return b"".join(f"{code}{'-' if n < len(said) - 1 else ' '}{one}\r\n".encode() for n, one in enumerate(said))
 
 
+def read(*packets: bytes) -> tuple[list[Reply], str]:
+    """The replies that a connection reads from what a server sends before it hangs up, and why it reads no more."""
+    ours, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # what is sent in pieces is read in pieces
+    with ours, server:
+        for packet in packets:
+            server.send(packet)
+        server.shutdown(socket.SHUT_WR)
+        connection, replies = Connection(MailServer("127.0.0.1", 25)), []
+        connection.use(ours, secured=False)
+        for _ in range(1000):
+            connection.send(b"")  # there is something to answer
+        try:
+            while True:
+                replies.append(connection.reply())
+        except Failed as failed:
+            return replies, failed.end.why
+
+
+END = "the server closed the connection"
+GARBAGE = "the server sent what is no SMTP"
+
+
 @given(answers, st.lists(st.integers(0, 400), max_size=6))
 def test_answers_are_read_however_they_are_cut(given_: list[tuple[int, list[str]]], cuts: list[int]) -> None:
-    data, parser, read = b"".join(dumped(*one) for one in given_), Replies(), []
+    data = b"".join(dumped(*one) for one in given_)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    for start, end in pairwise(places):
-        read += list(parser.feed(data[start:end]))
-    assert read == [Reply(code, "\n".join(said)) for code, said in given_]
-    assert not parser.pending
+    replies, why = read(*(data[start:end] for start, end in pairwise(places)))
+    assert replies == [Reply(code, "\n".join(said)) for code, said in given_]
+    assert why == END
 
 
 @given(st.binary(max_size=200))
 def test_whatever_bytes_come_the_parser_answers_or_refuses(data: bytes) -> None:
-    parser = Replies()
-    try:
-        read = list(parser.feed(data + b"\n"))
-    except Garbage:
-        return
-    assert all(200 <= reply.code <= 599 and "\x00" not in reply.text for reply in read)
+    replies, why = read(data + b"\n")
+    assert why in (END, GARBAGE)
+    assert all(200 <= reply.code <= 599 and "\x00" not in reply.text for reply in replies)
 
 
 @pytest.mark.parametrize(
     "data", [b"HTTP/1.1 400\r\n", b"250-a\r\n251 b\r\n", b"99 x\r\n", b"\r\n", b"x" * (LINE_BYTES + 1), b"250_a\r\n"]
 )
 def test_what_is_no_smtp_is_refused(data: bytes) -> None:
-    with pytest.raises(Garbage):
-        list(Replies().feed(data))
+    assert read(data) == ([], GARBAGE)
 
 
 def test_an_answer_before_the_garbage_counts() -> None:
-    parser, read = Replies(), []
-    with pytest.raises(Garbage):
-        for reply in parser.feed(b"250 taken\r\nrubbish\r\n"):
-            read.append(reply)
-    assert read == [Reply(250, "taken")]
+    assert read(b"250 taken\r\nrubbish\r\n") == ([Reply(250, "taken")], GARBAGE)
 
 
 def test_a_reply_without_end_is_refused() -> None:
-    parser = Replies()
-    with pytest.raises(Garbage):
-        for _ in range(10_000):
-            list(parser.feed(b"250-more\r\n"))
+    assert read(*[b"250-more\r\n" * 1000] * 10) == ([], GARBAGE)
 
 
 # dots
@@ -270,6 +281,44 @@ def test_a_bad_setting_is_named_and_no_password_shown(name: str, value: str) -> 
         server(**{name: value})
     assert list(refused.value.reasons) == [f"GREENROOM_{name}"]
     assert "verysecret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "mode", "said"),
+    [
+        ("smtp://me@mail.example.com", "ya29.secret", 0o600, "needs TLS"),
+        ("smtp://me@127.0.0.1:1025", "ya29.secret", 0o600, "needs TLS"),
+        ("smtps://me:verysecret@mail.example.com", "ya29.secret", 0o600, "user alone"),
+        ("smtps://mail.example.com", "ya29.secret", 0o600, "user alone"),
+        ("smtps://me@mail.example.com", "ya29.secret", 0o604, "read by others"),
+        ("smtps://me@mail.example.com", "ya29.secret", 0o640, "read by others"),
+        ("smtps://me@mail.example.com", "", 0o600, "no token"),
+        ("smtps://me@mail.example.com", None, 0o600, "cannot be read"),
+        (None, "ya29.secret", 0o600, "needs SMTP_URL"),
+    ],
+)
+def test_a_token_file_that_would_not_be_safe_is_refused(
+    tmp_path: Path, url: str | None, token: str | None, mode: int, said: str
+) -> None:
+    path = tmp_path / "token"
+    if token is not None:
+        path.write_text(token)
+        path.chmod(mode)
+    with pytest.raises(BadSettings) as refused:
+        server(SMTP_TOKEN_FILE=str(path), **({} if url is None else {"SMTP_URL": url}))
+    assert list(refused.value.reasons) == ["GREENROOM_SMTP_TOKEN_FILE"]
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
+def test_with_a_token_file_smtp_url_names_the_user_alone(tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "token"
+    path.write_text("ya29.secret\n")
+    path.chmod(0o600)
+    found = server(SMTP_TOKEN_FILE=str(path), SMTP_URL=f"{scheme}://me%40example.com@mail.example.com")
+    assert (found.user, found.password, found.token_file) == ("me@example.com", None, path)
+    assert "ya29" not in repr(found)
 
 
 def test_mail_is_from_the_public_host_unless_said_otherwise() -> None:

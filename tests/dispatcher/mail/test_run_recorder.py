@@ -19,9 +19,9 @@ from core.clock import utcnow
 from core.settings import settings
 from dispatcher.mail import run_recorder
 from dispatcher.mail.mailer import Mailer
-from dispatcher.mail.run_recorder import FLOW, Recorder
+from dispatcher.mail.run_recorder import FLOW, MailRunRecorder
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.stats import Tally
+from dispatcher.mail.stats import MailStats
 from dispatcher.prefect_api import PrefectServer
 from flows.emails import send_emails
 from tests.support import processes
@@ -34,8 +34,8 @@ from tests.support.smtp_server import Running, serving
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bursts that are over soon."""
     monkeypatch.setattr(run_recorder, "QUIET_SECONDS", 0.5)
-    monkeypatch.setattr(run_recorder, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(run_recorder, "AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(run_recorder, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(run_recorder, "RETRY_SECONDS", 0.5)
 
 
 def runs(prefect: PrefectProcess, since: datetime) -> list[dict[str, Any]]:
@@ -61,9 +61,9 @@ def shown(prefect: PrefectProcess, run: dict[str, Any]) -> dict[str, Any]:
 async def burst(prefect: PrefectProcess, server: Running, mails: int, *, until: Any) -> None:
     """Send mails as the dispatcher does, recorded, until the condition is true."""
     ids = await asyncio.to_thread(queued, mails)
-    tally = Tally()
-    ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), tally=tally)
-    async with Recorder(PrefectServer(prefect.url, AUTH), tally), ours as mailer:
+    stats = MailStats()
+    ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), stats=stats)
+    async with MailRunRecorder(PrefectServer(prefect.url, AUTH), stats), ours as mailer:
         await mailer.drain(utcnow())
         assert await asyncio.to_thread(statuses, ids) == ["sent"] * mails
         await asyncio.to_thread(processes.eventually, until, "the burst is recorded", seconds=60)
@@ -102,27 +102,27 @@ def test_a_new_run_is_seen_however_many_were_recorded_before(prefect: PrefectPro
     assert [one["id"] for one in ended(prefect, before_the_newest)] == [newest]
 
 
-async def test_while_prefect_is_away_mail_goes_out_and_is_told_afterwards(
+async def test_while_prefect_is_away_mail_goes_out_and_is_recorded_afterwards(
     prefect: PrefectProcess, database: str
 ) -> None:
     since = utcnow()
-    ids, tally = await asyncio.to_thread(queued, 5), Tally()
+    ids, stats = await asyncio.to_thread(queued, 5), MailStats()
     with serving() as server:
-        ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), tally=tally)
-        async with Recorder(PrefectServer(prefect.url, AUTH), tally), ours as mailer:
+        ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), stats=stats)
+        async with MailRunRecorder(PrefectServer(prefect.url, AUTH), stats), ours as mailer:
             await asyncio.to_thread(prefect.end)
             for _ in range(2):
                 await mailer.drain(utcnow())
-                await asyncio.to_thread(processes.eventually, lambda: tally.empty, "the burst is over")
+                await asyncio.to_thread(processes.eventually, lambda: stats.empty, "the burst is over")
                 ids += await asyncio.to_thread(queued, 4)
             await mailer.drain(utcnow())
             assert await asyncio.to_thread(statuses, ids) == ["sent"] * 13
             await asyncio.to_thread(prefect.start)
-            told = await asyncio.to_thread(
-                processes.eventually, lambda: ended(prefect, since), "the gap is told", seconds=60
+            recorded = await asyncio.to_thread(
+                processes.eventually, lambda: ended(prefect, since), "the gap is recorded", seconds=60
             )
-    assert sum(shown(prefect, run)["done"] for run in told) == 13
-    assert "Told afterwards, since Prefect's server was away" in told[0]["state"]["message"]
+    assert sum(shown(prefect, run)["done"] for run in recorded) == 13
+    assert "Recorded afterwards, since Prefect's server was away" in recorded[0]["state"]["message"]
 
 
 async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
@@ -131,7 +131,7 @@ async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
     since = utcnow()
     async with PrefectServer(prefect.url, AUTH) as api:
         left = await api.begin(FLOW, name="left behind", key="left behind", tags=[run_recorder.TAG])
-    monkeypatch.setattr(run_recorder, "FORSAKEN", timedelta(seconds=-1))
+    monkeypatch.setattr(run_recorder, "ORPHANED_AFTER", timedelta(seconds=-1))
     with serving() as server:
         await burst(prefect, server, 1, until=lambda: len(ended(prefect, since)) >= 2)
     states = {run["id"]: run["state_type"] for run in ended(prefect, since)}
@@ -170,7 +170,7 @@ def dispatcher(prefect: PrefectProcess, database: str, smtp: int, log: Path) -> 
         process.wait(10)
 
 
-def test_the_dispatcher_sends_on_commit_and_stops_when_told(
+def test_the_dispatcher_sends_on_commit_and_stops_at_a_signal(
     prefect: PrefectProcess, database: str, tmp_path: Path
 ) -> None:
     since, log = utcnow(), tmp_path / "log"
@@ -182,6 +182,6 @@ def test_the_dispatcher_sends_on_commit_and_stops_when_told(
         processes.eventually(lambda: runs(prefect, since), "the burst is recorded", seconds=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    [run] = ended(prefect, since)  # it was said at the stop what the burst had come to
+    [run] = ended(prefect, since)  # its result was recorded at the stop
     assert shown(prefect, run)["done"] == 4
     assert "Traceback" not in log.read_text()

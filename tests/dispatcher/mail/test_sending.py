@@ -12,18 +12,18 @@ from core import emails
 from core.clock import utcnow
 from core.db import transaction
 from core.models import EmailAttachment
-from dispatcher.mail.sender import LEAVE_SECONDS
+from dispatcher.mail.sender import PERMIT_SECONDS
 from dispatcher.mail.server import MailServer
 from tests.support import factories
 from tests.support.mail_sending import (
     IMPATIENT,
+    admin_notices,
     mail,
     queued,
     send,
     statuses,
     suppressed,
     time_passes,
-    told_admins,
     wait_of,
 )
 from tests.support.processes import free_port
@@ -139,7 +139,7 @@ def test_each_fault_ends_as_the_rules_say(
         assert row.last_error
         assert (row.lease_owner is None) or state == "uncertain"
         assert (suppressed() == {"some.body@example.com": "unknown recipient"}) is bounced
-        assert told_admins() == ([f"mail_{state}"] if state in ("dead", "uncertain") else [])
+        assert admin_notices() == ([f"mail_{state}"] if state in ("dead", "uncertain") else [])
         if minutes is not None:
             assert minutes * MINUTE <= wait_of(row, began) <= minutes * MINUTE * 1.2 + MINUTE
             assert row.data_started_at is None
@@ -162,7 +162,7 @@ def test_of_uncertain_mails_three_kinds_are_sent_again_with_the_same_message_id(
         send(server)
         row = mail(id_)
         assert (row.status, row.attempts, row.uncertain_at is not None) == ("uncertain", 1, True)
-        assert told_admins() == ["mail_uncertain"]
+        assert admin_notices() == ["mail_uncertain"]
         assert (row.retry_at is not None) is again
         if again:
             assert MINUTE <= wait_of(row, began) <= 2.2 * MINUTE
@@ -172,7 +172,7 @@ def test_of_uncertain_mails_three_kinds_are_sent_again_with_the_same_message_id(
         send(server)
     row = mail(id_)
     assert (row.status, row.attempts) == (("sent", 2) if again else ("uncertain", 1))
-    assert row.uncertain_at is not None  # that people were told of it is not forgotten
+    assert row.uncertain_at is not None  # that people were notified of it is not forgotten
     assert [one.message_id for one in server.box.accepted] == [row.message_id[1:-1]] * (2 if again else 1)
 
 
@@ -230,7 +230,7 @@ def test_the_attempts_end(database: str) -> None:
     assert (row.status, row.attempts) == ("dead", 6)
     for wait, expected in zip(waits, (1, 5, 15, 60, 180), strict=True):
         assert expected <= wait <= expected * 1.2 + 1
-    assert told_admins() == ["mail_dead"]
+    assert admin_notices() == ["mail_dead"]
 
 
 def test_421_in_mid_way_costs_no_mail_an_attempt(database: str) -> None:
@@ -247,13 +247,13 @@ def test_421_in_mid_way_costs_no_mail_an_attempt(database: str) -> None:
     assert len(server.box.accepted) == 20
 
 
-def test_a_leave_that_was_asked_ahead_and_grew_old_is_asked_anew(database: str) -> None:
-    """The answer to one mail takes long; the next was allowed meanwhile, and nothing is known of it any more."""
+def test_a_permit_that_was_asked_ahead_and_grew_old_is_asked_anew(database: str) -> None:
+    """The answer to one mail takes long; the next was permitted meanwhile, and nothing is known of it any more."""
     ids = queued(20)
 
     def script(stage: str, talk: Talk) -> str | None:
         if stage == "dot" and talk.mails == 1:
-            time.sleep(3 * LEAVE_SECONDS)
+            time.sleep(3 * PERMIT_SECONDS)
         return None
 
     with serving(script) as server:
@@ -303,7 +303,7 @@ def test_one_bad_mail_does_not_hold_up_the_others(database: str) -> None:
     assert statuses([bad, unwritable]) == ["dead", "dead"]
     assert mail(unwritable).last_error == "could not be written: ValueError"
     assert (sent.found, sent.done, sent.failed) == (12, 10, 2)
-    assert sorted(told_admins()) == ["mail_dead", "mail_dead"]
+    assert sorted(admin_notices()) == ["mail_dead", "mail_dead"]
 
 
 @pytest.mark.parametrize(("stage", "answer", "state"), [("MAIL", "554 5.7.1 no", "dead"), ("dot", CUT, "uncertain")])
@@ -315,18 +315,18 @@ def test_admins_hear_again_when_a_retry_by_hand_fails_too(database: str, stage: 
         with serving(at(stage, answer)) as server:
             send(server)
         assert mail(id_).status == state
-        assert told_admins() == [f"mail_{state}"] * times
+        assert admin_notices() == [f"mail_{state}"] * times
         with transaction() as db:
             emails.retry(db, id_, by=admin, now=utcnow())
 
 
 def test_a_slow_server_gets_each_mail_once_asked(database: str) -> None:
-    """Leave asked ahead would be too old each time: after the first of each connection it is not asked."""
+    """A permit asked ahead would be too old each time: after the first of each connection it is not asked."""
     queued(12)
 
     def script(stage: str, talk: Talk) -> str | None:
         if stage == "dot":
-            time.sleep(1.5 * LEAVE_SECONDS)
+            time.sleep(1.5 * PERMIT_SECONDS)
         return None
 
     with serving(script) as server:
@@ -357,7 +357,7 @@ def test_the_urgent_goes_first_and_then_the_older(database: str) -> None:
     with serving() as server:
         send(server, concurrency=2)
     order = [UUID(one.message_id.split("@")[0]) for one in server.box.accepted]
-    assert sorted(order, key=order.index)[:1] in (urgent, older)  # two hands: the first two go at once
+    assert sorted(order, key=order.index)[:1] in (urgent, older)  # two senders: the first two go at once
     assert order.index(later[0]) == 2
 
 
@@ -382,6 +382,6 @@ def test_logs_know_mails_by_id_and_nobody_by_name(database: str, caplog: pytest.
     [id_] = queued(to_address="private@example.com", subject="confidential", text_body="confidential")
     with caplog.at_level("INFO"), serving(at("RCPT", "550 5.1.1 private@example.com is not here")) as server:
         send(server)
-    said: list[dict[str, Any]] = [vars(record) for record in caplog.records if record.name.startswith("flows")]
+    said: list[dict[str, Any]] = [vars(record) for record in caplog.records if record.name.startswith("dispatcher")]
     assert any(record.get("email_id") == str(id_) for record in said)
     assert not any("private" in str(record) or "confidential" in str(record) for record in said)

@@ -180,7 +180,7 @@ def test_kills_cost_no_mail_and_double_none(database: str, tmp_path: Path, monke
 
 
 def senders(among: list[Dispatcher]) -> list[Dispatcher]:
-    """Those that have mails in their hands."""
+    """Those that are sending mails."""
     with transaction() as db:
         query = "SELECT DISTINCT lease_owner FROM emails WHERE status = 'sending'"
         pids = {int(owner.split("/")[1]) for owner in db.execute(text(query)).scalars()}
