@@ -25,7 +25,7 @@ def uvicorn_options(config: Settings) -> dict[str, Any]:
         "ws": Wire,
         # A message may join several frames; one larger than this is refused before it is read.
         "ws_max_size": 4 * config.ws_frame_bytes or None,
-        # Deflate costs twice the CPU a delivery and three times the memory a connection (measured, see FACTS).
+        # Deflate costs twice the CPU a delivery and three times the memory a connection (measured).
         "ws_per_message_deflate": False,
         "log_config": None,
         "access_log": False,

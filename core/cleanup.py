@@ -1,4 +1,4 @@
-"""Retention: rows past their retention time are removed, in small transactions (docs/domain.md, "The jobs", 1)."""
+"""Retention: rows past their retention time are removed, in small transactions (docs/domain.md, "Retention")."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta

@@ -59,7 +59,7 @@ CATEGORIES: Final[dict[str, Category]] = {
     "mail_uncertain": Category(("admin",)),
     "announcement": Category(ROLES),
 }
-"""Every category of notifications (docs/domain.md, "Who is told what"); announcements are written by staff."""
+"""Every category of notifications (docs/domain.md, "Who is notified"); announcements are written by staff."""
 
 _UNLISTED: Final = Category(ROLES)
 OPTIONAL_MAILS: Final = tuple(

@@ -27,7 +27,7 @@ from dispatcher.backoff import Backoff
 from dispatcher.flow_states import FlowStateWatcher
 from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.run_recorder import MailRunRecorder
-from dispatcher.mail.stats import MailStats
+from dispatcher.mail.stats import SendStats
 from dispatcher.prefect_api import PrefectServer
 from dispatcher.reports.renderer import Renderer
 from dispatcher.reports.run_recorder import ReportRunRecorder
@@ -74,7 +74,7 @@ def _exit() -> None:
 
 
 async def _run_all() -> None:
-    mail_stats = MailStats()
+    mail_stats = SendStats()
     async with (
         ReportRunRecorder(_prefect()) as recorder,
         Renderer(settings(), recorder=recorder) as renderer,

@@ -70,7 +70,7 @@ class PrefectServer(PrefectRest):
         table = {"key": flow, "type": "table", "data": json.dumps([row]), "description": description}
         await self.request("POST", "/artifacts/", {**table, "flow_run_id": str(run_id)})
 
-    async def link(self, run_id: UUID, key: str, url: str, text: str) -> None:
+    async def create_link_artifact(self, run_id: UUID, key: str, url: str, text: str) -> None:
         """A link among what the run shows."""
         escaped = "".join(f"\\{each}" if each in "[]()\\`*_<>!&#" else each for each in text)
         link = {"key": key, "type": "markdown", "data": f"[{escaped}]({url})", "description": escaped}

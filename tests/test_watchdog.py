@@ -75,7 +75,7 @@ class Run:
 
 
 @contextmanager
-def waiting(folder: Path, *options: str, everything: bool = False) -> Iterator[Run]:
+def started_run(folder: Path, *options: str, everything: bool = False) -> Iterator[Run]:
     """The run, once all is started; ``everything`` for Prefect's server, the API and a browser too."""
     up, fixtures = folder / "up", "postgres, api, prefect" if everything else "postgres"
     (folder / "test_inner.py").write_text(INNER.format(up=str(up), fixtures=fixtures, browser=everything))
@@ -99,7 +99,7 @@ def waiting(folder: Path, *options: str, everything: bool = False) -> Iterator[R
 
 def test_a_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     """PostgreSQL, which runs under another account when we are root, Prefect's server, the API, Chromium and Node."""
-    with waiting(tmp_path, everything=True) as run:
+    with started_run(tmp_path, everything=True) as run:
         assert run.process.pid == run.worker
         os.kill(run.worker, signal.SIGKILL)
         eventually(lambda: not run.left(), "nothing of it is left")
@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_leaves_nothing_and_the_run_ends(tmp_path: Path) -> None:
-    with waiting(tmp_path, "-n", "1") as run:
+    with started_run(tmp_path, "-n", "1") as run:
         assert run.process.pid != run.worker
         os.kill(run.worker, signal.SIGKILL)
         eventually(lambda: not run.left(), "nothing of it is left")
@@ -116,7 +116,7 @@ def test_a_worker_that_is_killed_leaves_nothing_and_the_run_ends(tmp_path: Path)
 
 
 def test_a_run_of_several_processes_that_is_killed_leaves_neither_them_nor_theirs(tmp_path: Path) -> None:
-    with waiting(tmp_path, "-n", "1") as run:
+    with started_run(tmp_path, "-n", "1") as run:
         worker = psutil.Process(run.worker)
         os.kill(run.process.pid, signal.SIGKILL)
         eventually(lambda: not worker.is_running(), "the worker is gone")
@@ -126,7 +126,7 @@ def test_a_run_of_several_processes_that_is_killed_leaves_neither_them_nor_their
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     """As a terminal sends it: to every process of the run that has not left its group."""
-    with waiting(tmp_path) as run:
+    with started_run(tmp_path) as run:
         os.killpg(run.process.pid, signal.SIGINT)
         assert run.process.wait(120) == pytest.ExitCode.INTERRUPTED
         eventually(lambda: not run.left(), "nothing of it is left")

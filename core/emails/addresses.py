@@ -29,7 +29,7 @@ class EnvelopeAddress(NamedTuple):
     smtputf8: bool
 
 
-class Sender(NamedTuple):
+class FromAddress(NamedTuple):
     """Who mails are from; ``address`` in the form for SMTP's MAIL, ``name`` also signs the mails."""
 
     name: str
@@ -89,21 +89,21 @@ def ascii_host(host: str) -> str:
     return plain
 
 
-def default_sender() -> Sender:
+def default_sender() -> FromAddress:
     """Who this deployment's mails are from: ``MAIL_FROM``."""
     return sender(settings().mail_from)
 
 
 @lru_cache(maxsize=8)
-def sender(mail_from: str) -> Sender:
+def sender(mail_from: str) -> FromAddress:
     """The parts of "Name <address>", or of an address alone. Raises Invalid."""
     found = _NAMED.fullmatch(mail_from)
     if found is None:
-        return Sender("", envelope(mail_from).address)
+        return FromAddress("", envelope(mail_from).address)
     name = found["name"].strip()
     if len(name) > 1 and name[0] == name[-1] == '"':
         name = re.sub(r"\\(.)", r"\1", name[1:-1])
-    return Sender(one_line(name), envelope(found["address"]).address)
+    return FromAddress(one_line(name), envelope(found["address"]).address)
 
 
 @lru_cache(maxsize=8)

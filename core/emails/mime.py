@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
-from core.emails.addresses import Sender, default_sender, envelope, one_line
+from core.emails.addresses import FromAddress, default_sender, envelope, one_line
 
 LINE = 76
 """Maximum characters of a line of a body or a folded header (RFC 2045, RFC 2047); SMTP's limit is 998."""
@@ -68,7 +68,7 @@ class RenderedFile(Protocol):
     def content(self) -> bytes: ...
 
 
-def build(email: RenderedMail, attachments: Iterable[RenderedFile] = (), *, sender: Sender | None = None) -> bytes:
+def build(email: RenderedMail, attachments: Iterable[RenderedFile] = (), *, sender: FromAddress | None = None) -> bytes:
     """The message for SMTP's DATA, with CRLF; ``sender`` is ``default_sender()`` when absent.
 
     ASCII, except for an address with a non-ASCII local part: ``core.emails.addresses.envelope(address)`` gives the
@@ -224,7 +224,7 @@ def unstructured(value: str, used: int = 0) -> str:
 
 
 def _mailbox(name: str, address: str) -> str:
-    """A display name with its address; ``address`` is from an EnvelopeAddress or a Sender."""
+    """A display name with its address; ``address`` is from an EnvelopeAddress or a FromAddress."""
     line = one_line(name, 150)
     if not line:
         return address

@@ -1,6 +1,6 @@
 """The system's notifications about its own work: reports to their requesters, failing jobs and mails to admins.
 
-(docs/domain.md, "Who is told what"; those about sessions are in ``core.sessions.notices``.)
+(docs/domain.md, "Who is notified"; those about sessions are in ``core.sessions.notices``.)
 """
 
 from datetime import datetime

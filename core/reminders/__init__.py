@@ -1,4 +1,4 @@
-"""Reminders: planned when a session is scheduled, sent in their window or skipped (docs/domain.md, "The jobs", 2)."""
+"""Reminders: planned when a session is scheduled, sent in their window or skipped (docs/domain.md, "Reminders")."""
 
 from core.reminders.hourly import plan_and_send, plan_missing
 from core.reminders.planning import plan, replan, void

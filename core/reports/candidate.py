@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from core.reports import formatting, metrics
 from core.reports.charts import bars, dots, times
 from core.reports.charts.card import Card
-from core.reports.data import AnswerLine, CandidateReport, SessionLine
+from core.reports.data import AnswerEntry, CandidateReport, SessionEntry
 from core.reports.document import Document
 from core.reports.filenames import days
 from core.reports.pages import Tile, document, fact_tile
@@ -44,7 +44,7 @@ class QuestionScores:
 class SessionScores:
     """A session's scored questions."""
 
-    session: SessionLine | None
+    session: SessionEntry | None
     when: str
     rows: tuple[QuestionScores, ...]
     left_out: int
@@ -172,7 +172,7 @@ def tiles(data: CandidateReport) -> list[Tile]:
     ]
 
 
-def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
+def waits(sessions: Sequence[SessionEntry]) -> list[Tile]:
     """The median time from step to step of the candidate's sessions."""
     return [
         fact_tile(
@@ -185,14 +185,14 @@ def waits(sessions: Sequence[SessionLine]) -> list[Tile]:
     ]
 
 
-def _waits_title(sessions: Sequence[SessionLine]) -> str:
+def _waits_title(sessions: Sequence[SessionEntry]) -> str:
     for label, known in reversed(_steps(sessions)[:2]):
         if known:
             return f"{label}: {formatting.hours(median(known))}{'' if len(known) == 1 else ' is the median'}"
     return "No session was opened or started yet"
 
 
-def _steps(sessions: Sequence[SessionLine]) -> list[tuple[str, list[float]]]:
+def _steps(sessions: Sequence[SessionEntry]) -> list[tuple[str, list[float]]]:
     pairs: list[tuple[str, list[tuple[datetime | None, datetime | None]]]] = [
         ("Invited to opened", [(line.invited_at, line.opened_at) for line in sessions]),
         ("Invited to started", [(line.invited_at, line.started_at) for line in sessions]),
@@ -220,7 +220,7 @@ def _session_scores(data: CandidateReport) -> list[SessionScores]:
     return sessions
 
 
-def _question_scores(answers: Sequence[AnswerLine]) -> QuestionScores:
+def _question_scores(answers: Sequence[AnswerEntry]) -> QuestionScores:
     first = answers[0]
     score = {answer.source: answer.score for answer in answers}
     by = next((answer.scored_by for answer in answers if answer.source == "human" and answer.scored_by), None)

@@ -93,10 +93,10 @@ def rows(db: Session, period: Period) -> Iterator[bytes]:
         "minutes": array(minutes),
         "offsets": array([_offset(ahead) for ahead in minutes]),
     }
-    yield _lines([list(_COLUMNS)])
+    yield _csv_rows([list(_COLUMNS)])
     found = db.execute(build_query(_ROWS), given, execution_options={"stream_results": True, "yield_per": FETCHED})
     for chunk in found.partitions(FETCHED):
-        yield _lines(
+        yield _csv_rows(
             [[_safe(value) if place in _TEXT_COLUMNS else value for place, value in enumerate(row)] for row in chunk]
         )
 
@@ -104,7 +104,7 @@ def rows(db: Session, period: Period) -> Iterator[bytes]:
 _TEXT_COLUMNS = frozenset(place for place, name in enumerate(_COLUMNS) if name in TEXTS)
 
 
-def _lines(cells: list[list[Any]]) -> bytes:
+def _csv_rows(cells: list[list[Any]]) -> bytes:
     out = io.StringIO()
     csv.writer(out, lineterminator="\r\n").writerows(cells)
     return out.getvalue().encode()

@@ -73,7 +73,7 @@ def lead(data: Dashboard, span: formatting.PeriodNames) -> Markup:
         sentences = ["No session falls into this period."]
     else:
         sentences = [_completed_finding(now, then, span)]
-        changes = [*_changes(now, then)]
+        changes = [*_trends(now, then)]
         if changes:
             sentences.append(formatting.join_words(changes[:3]).capitalize() + ".")
         elif now.show.whole >= formatting.FEW:
@@ -94,7 +94,7 @@ def _completed_finding(now: Totals, then: Totals, span: formatting.PeriodNames) 
     return f"{done}; {formatting.number(then.completed)} {span.earlier}."
 
 
-def _changes(now: Totals, then: Totals) -> Sequence[str]:
+def _trends(now: Totals, then: Totals) -> Sequence[str]:
     found: list[str] = []
     ratios: list[tuple[str, Callable[[Totals], Ratio]]] = [
         ("the show rate", lambda t: t.show),

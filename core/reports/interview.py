@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.reports import formatting, metrics, significance
 from core.reports.charts import bars, dots, heat, points, scores, stacks, times
-from core.reports.data import InterviewReport, QuestionFigures
+from core.reports.data import InterviewReport, QuestionStats
 from core.reports.document import Document
 from core.reports.filenames import days
 from core.reports.pages import Tile, TileComparison, document, fact_tile
@@ -76,7 +76,7 @@ def _lead(data: InterviewReport, span: formatting.PeriodNames) -> Markup:
     return Markup.escape(" ".join(sentences))
 
 
-def _hardest(questions: Sequence[QuestionFigures]) -> str:
+def _hardest(questions: Sequence[QuestionStats]) -> str:
     known = [q for q in questions if q.difficulty is not None and q.scored >= formatting.FEW]
     if len(known) < 2:
         return ""
@@ -87,7 +87,7 @@ def _hardest(questions: Sequence[QuestionFigures]) -> str:
     return f"Questions earn {low:.0f}% to {high:.0f}% of their points."
 
 
-def _discrimination(questions: Sequence[QuestionFigures]) -> str:
+def _discrimination(questions: Sequence[QuestionStats]) -> str:
     weak = [str(q.ordinal) for q in questions if q.discrimination is not None and q.discrimination < 0.2]
     if not weak:
         return ""

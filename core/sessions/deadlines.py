@@ -14,7 +14,7 @@ SILENT_FOR = timedelta(minutes=2)
 def deadlines(s: SessionSnapshot) -> list[tuple[datetime, Rule]]:
     """Every rule that can still apply to the session in its present state, with its due time, by precedence.
 
-    (docs/domain.md, "Session statuses".)
+    (docs/domain.md, "The status sweep".)
     """
     match s.status:
         case "invited" if s.invitation_expires_at:

@@ -1,4 +1,4 @@
-"""The mails that a changed session queues (docs/domain.md, "Who is told what"), in the transaction of the change.
+"""The mails that a changed session queues (docs/domain.md, "Who is notified"), in the transaction of the change.
 
 The session is locked first, its mails last, so that no two transactions that change it wait for each other.
 """

@@ -1,4 +1,4 @@
-"""The notifications of a changed session (docs/domain.md, "Who is told what"; its mails are in ``mails``)."""
+"""The notifications of a changed session (docs/domain.md, "Who is notified"; its mails are in ``mails``)."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""The status sweep: moves sessions whose rules are due, in claimed batches (docs/domain.md, "Session statuses")."""
+"""The status sweep: moves sessions whose rules are due, in claimed batches (docs/domain.md, "The status sweep")."""
 
 import gc
 from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from core.emails.queue import claims
 from core.results import SAMPLE, JobResult
 from core.settings import settings
 from dispatcher.mail.mailer import Mailer
-from dispatcher.mail.stats import MailStats
+from dispatcher.mail.stats import SendStats
 
 
 def send_due(*, now: datetime, dry_run: bool = False) -> JobResult:
@@ -21,11 +21,11 @@ def send_due(*, now: datetime, dry_run: bool = False) -> JobResult:
         with transaction() as db:
             found, sample = claims.count_due(db, now=now, sample=SAMPLE)
         return JobResult(now=now, dry_run=True, found=found, sample=[{"email_id": str(id_)} for id_ in sample])
-    stats = MailStats()
+    stats = SendStats()
     asyncio.run(_drain(stats, now))
     return stats.take(now)
 
 
-async def _drain(stats: MailStats, now: datetime) -> None:
+async def _drain(stats: SendStats, now: datetime) -> None:
     async with Mailer(settings(), stats=stats) as mailer:
         await mailer.drain(now)

@@ -24,7 +24,7 @@ from dispatcher.mail.completer import Completer, notify_admins
 from dispatcher.mail.send_queue import Envelope, Ready, SendQueue
 from dispatcher.mail.sender import Sender
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.stats import MailStats
+from dispatcher.mail.stats import SendStats
 from dispatcher.mail.threads import run_in_thread
 
 log = logging.getLogger(__name__)
@@ -51,15 +51,15 @@ class Found(NamedTuple):
 class Mailer:
     """Sends what is due whenever ``fetch_due`` is called; open it with ``async with``. Any number may run, anywhere."""
 
-    def __init__(self, settings: Settings, *, server: MailServer | None = None, stats: MailStats | None = None) -> None:
+    def __init__(self, settings: Settings, *, server: MailServer | None = None, stats: SendStats | None = None) -> None:
         self._server = server or MailServer.of(settings)
         self._from = addresses.sender(settings.mail_from).address
-        self._stats = stats or MailStats()
+        self._stats = stats or SendStats()
         self._rate, self._concurrency = settings.email_rate, settings.email_concurrency
         self._name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._claims = self._taken = 0
         self._queue = SendQueue(self._notify, senders=self._concurrency)
-        self._breaker = CircuitBreaker(self._release_waiting)
+        self._breaker = CircuitBreaker(self._release_queued)
         self._changed, self._waits = asyncio.Event(), False
         self._batch, self._claimed_at, self._rescued_at, self._drained = LEAST, 0.0, 0.0, True
         self._fetching: asyncio.Task[Found] | None = None
@@ -81,7 +81,7 @@ class Mailer:
         """What is being sent gets a moment to end; all else is requeued."""
         self._renewing.cancel()
         self._queue.close()
-        self._release_waiting()
+        self._release_queued()
         waited_for: set[asyncio.Future[Any]] = {*self._sending, *([self._fetching] if self._fetching else [])}
         await asyncio.wait(waited_for, timeout=STOP_SECONDS)
         if self._fetching is not None and self._fetching.done() and not self._fetching.exception():
@@ -94,7 +94,7 @@ class Mailer:
             for thread in stuck:
                 unfinished[thread].abandon()
                 thread.cancel()
-        self._release_waiting()
+        self._release_queued()
         await asyncio.gather(self._renewing, return_exceptions=True)
         await self._completer.close(WRITE_SECONDS)
 
@@ -154,7 +154,7 @@ class Mailer:
         return self._batch
 
     def _has_room(self) -> bool:
-        return self._queue.waiting <= self._queue.low and not (self._breaker.tripped and self.busy)
+        return self._queue.depth <= self._queue.low and not (self._breaker.tripped and self.busy)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait until this is so; whichever thread brings it about calls ``_notify`` afterwards."""
@@ -191,7 +191,7 @@ class Mailer:
         for ready in found.ready:
             self._queue.put(ready)
 
-    def _release_waiting(self) -> None:
+    def _release_queued(self) -> None:
         """By any thread: what no sender has is requeued, for whoever claims it next."""
         for ready in self._queue.take_all():
             self._completer.complete(release(ready.mail.id, ready.mail.owner))

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from core.clock import utcnow
 from core.results import JobResult
-from dispatcher.mail.stats import MailStats
+from dispatcher.mail.stats import SendStats
 from dispatcher.prefect_api import TROUBLE, PrefectServer
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Unrecorded(NamedTuple):
 class MailRunRecorder:
     """Records what the stats count, while open."""
 
-    def __init__(self, server: PrefectServer, stats: MailStats) -> None:
+    def __init__(self, server: PrefectServer, stats: SendStats) -> None:
         self._server, self._stats = server, stats
         self._key, self._bursts = secrets.token_hex(8), 0
         self._began: datetime | None = None
@@ -100,7 +100,7 @@ class MailRunRecorder:
                 await self._record()
             if self._unrecorded is None:
                 self._run_id = await self._server.begin(FLOW, name=name, key=f"{self._key}/{self._bursts}", tags=[TAG])
-                await self._end_orphaned(at - ORPHANED_AFTER)
+                await self._end_orphans(at - ORPHANED_AFTER)
         except TROUBLE as error:
             self._missed(error)
 
@@ -143,7 +143,7 @@ class MailRunRecorder:
             log.warning("mails go out and are recorded later: %s", str(error) or type(error).__name__)
         self._unreachable = True
 
-    async def _end_orphaned(self, since: datetime) -> None:
+    async def _end_orphans(self, since: datetime) -> None:
         for run_id in await self._server.running(FLOW, tag=TAG, since=since):
             why = "Its dispatcher is gone. The mails are in the queue, and none of them rests on this run."
             await self._server.end(run_id, state="CRASHED", message=why)

@@ -34,7 +34,7 @@ class SendQueue:
 
     def __init__(self, on_change: Callable[[], None], *, senders: int) -> None:
         self._senders = senders
-        self._waiting: list[tuple[tuple[int, datetime], int, Ready]] = []
+        self._queued: list[tuple[tuple[int, datetime], int, Ready]] = []
         self._held: dict[UUID, str] = {}
         self._number = 0
         self._filled = threading.Condition()
@@ -44,9 +44,9 @@ class SendQueue:
         self.closed = threading.Event()
 
     @property
-    def waiting(self) -> int:
+    def depth(self) -> int:
         """How many wait for a sender."""
-        return len(self._waiting)
+        return len(self._queued)
 
     @property
     def empty(self) -> bool:
@@ -63,25 +63,25 @@ class SendQueue:
         with self._filled:
             self._held[ready.mail.id] = ready.mail.owner
             self._number += 1
-            heapq.heappush(self._waiting, (claims.urgency(ready.mail), self._number, ready))
+            heapq.heappush(self._queued, (claims.urgency(ready.mail), self._number, ready))
             self._filled.notify()
 
     def take(self, seconds: float) -> Ready | None:
         """The most urgent mail, once there is one; None: there was none in time, or the queue is closed."""
         with self._filled:
-            self._filled.wait_for(lambda: self._waiting or self.closed.is_set(), seconds)
+            self._filled.wait_for(lambda: self._queued or self.closed.is_set(), seconds)
             return self._pop()
 
     def take_ahead(self) -> Ready | None:
         """The most urgent mail, while so many wait that no free sender would have it sooner."""
         with self._filled:
-            return self._pop() if len(self._waiting) > self._senders else None
+            return self._pop() if len(self._queued) > self._senders else None
 
     def take_all(self) -> list[Ready]:
         """Every mail that waits."""
         with self._filled:
-            taken = [ready for _, _, ready in self._waiting]
-            self._waiting.clear()
+            taken = [ready for _, _, ready in self._queued]
+            self._queued.clear()
             return taken
 
     def done(self, ready: Ready) -> None:
@@ -99,9 +99,9 @@ class SendQueue:
             self._filled.notify_all()
 
     def _pop(self) -> Ready | None:
-        if self.closed.is_set() or not self._waiting:
+        if self.closed.is_set() or not self._queued:
             return None
-        _, _, ready = heapq.heappop(self._waiting)
-        if len(self._waiting) <= self.low:
+        _, _, ready = heapq.heappop(self._queued)
+        if len(self._queued) <= self.low:
             self._on_change()
         return ready

@@ -11,7 +11,7 @@ SKIPPED = ("expired", "suppressed", "cancelled")
 FAILED = ("dead", "uncertain")
 
 
-class MailStats:
+class SendStats:
     """Counts as they happen, in the event loop's thread; ``take`` gives and forgets them."""
 
     def __init__(self) -> None:

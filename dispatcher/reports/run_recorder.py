@@ -132,7 +132,9 @@ class ReportRunRecorder:
                 if update.result:
                     await self._server.show(run_id, FLOW, update.result.model_dump(mode="json"), update.message)
                 if update.file:
-                    await self._server.link(run_id, "report", report_page(update.report_id), update.file)
+                    await self._server.create_link_artifact(
+                        run_id, "report", report_page(update.report_id), update.file
+                    )
                 await self._server.end(run_id, state=update.state, message=update.message)
             if self._pending and self._pending[0] is update:
                 self._pending.popleft()

@@ -41,7 +41,7 @@ def paused(prefect: PrefectProcess) -> bool:
     return bool(deployments(prefect)[FLOW]["paused"])
 
 
-def asked_for(prefect: PrefectProcess) -> list[str]:
+def requested(prefect: PrefectProcess) -> list[str]:
     """The runs of this module's deployment that no schedule made; its schedule's are of times to come."""
     where = {
         "deployment_id": {"any_": [deployments(prefect)[FLOW]["id"]]},
@@ -67,11 +67,11 @@ def test_only_an_admin_pauses_a_flow(prefect: PrefectProcess, clients: Clients, 
 @pytest.mark.parametrize("role", ["recruiter", "interviewer", "candidate"])
 @pytest.mark.parametrize("body", [{}, {"dry_run": True}])
 def test_only_an_admin_runs_a_flow(prefect: PrefectProcess, clients: Clients, role: str, body: dict[str, Any]) -> None:
-    before = asked_for(prefect)
+    before = requested(prefect)
     refused(clients.by(role).post(f"{PATH}/runs", json=body), 403, role, "admin")
-    assert asked_for(prefect) == before
+    assert requested(prefect) == before
     made = json_body(clients.admin.post(f"{PATH}/runs", json=body), 202)
-    assert set(asked_for(prefect)) == {*before, made["id"]}
+    assert set(requested(prefect)) == {*before, made["id"]}
 
 
 def test_recruiters_and_admins_read_flows_and_runs(clients: Clients) -> None:

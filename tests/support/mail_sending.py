@@ -16,7 +16,7 @@ from core.results import JobResult
 from core.settings import settings
 from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.server import MailServer, Timeouts
-from dispatcher.mail.stats import MailStats
+from dispatcher.mail.stats import SendStats
 from tests.support import factories
 from tests.support.smtp_server import Running
 
@@ -74,7 +74,7 @@ def send(
     """Send everything that is due, as a dispatcher does; what it came to."""
     at = server if isinstance(server, MailServer) else MailServer("127.0.0.1", server.port)
     ours = settings().model_copy(update={"email_concurrency": concurrency, "email_rate": rate})
-    stats, now = MailStats(), utcnow()
+    stats, now = SendStats(), utcnow()
 
     async def drain() -> None:
         async with Mailer(ours, server=replace(at, timeouts=timeouts or Timeouts()), stats=stats) as mailer:

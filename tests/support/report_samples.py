@@ -6,20 +6,20 @@ from uuid import UUID
 
 from core.reports.data import (
     AiHuman,
-    AnswerLine,
+    AnswerEntry,
     Attention,
     CandidateReport,
     Dashboard,
-    FeedbackLine,
+    FeedbackEntry,
     FeedbackTimes,
     InterviewReport,
     Load,
     Operations,
-    QuestionFigures,
+    QuestionStats,
     Ratio,
     Scores,
-    SessionLine,
-    SkillFigures,
+    SessionEntry,
+    SkillStats,
     SkillWeek,
     Spread,
     Stage,
@@ -84,7 +84,7 @@ def interview(
     now = totals(n)
     started = now.show.part
     question_rows = tuple(
-        QuestionFigures(
+        QuestionStats(
             i + 1,
             (names or _QUESTIONS)[i % len(names or _QUESTIONS)],
             SKILLS[i % len(SKILLS)],
@@ -138,7 +138,7 @@ def candidate(
         start = AS_OF - timedelta(days=9 * (shown - i), hours=3)
         done = status == "completed"
         lines.append(
-            SessionLine(
+            SessionEntry(
                 UUID(int=i + 1),
                 title if i % 2 == 0 else "Reliability and operations",
                 POSITIONS[0 if i % 2 == 0 else 3],
@@ -168,13 +168,11 @@ def candidate(
         withdrawn_at=None,
         sessions=tuple(lines),
         skills=tuple(
-            SkillFigures(
-                POSITIONS[0], s, 0.45 + 0.07 * ((i * 3) % 6), 1 + i, None if n < 2 else 0.6, 0 if n < 2 else 40
-            )
+            SkillStats(POSITIONS[0], s, 0.45 + 0.07 * ((i * 3) % 6), 1 + i, None if n < 2 else 0.6, 0 if n < 2 else 40)
             for i, s in enumerate(SKILLS[: min(6, n)])
         ),
         answers=tuple(
-            AnswerLine(
+            AnswerEntry(
                 line.session_id,
                 q + 1,
                 (title, *_QUESTIONS)[q],
@@ -189,7 +187,7 @@ def candidate(
             for q in range(8)
         ),
         feedback=tuple(
-            FeedbackLine(
+            FeedbackEntry(
                 line.session_id,
                 line.interview,
                 names[i % len(names)],

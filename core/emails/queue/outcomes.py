@@ -1,4 +1,4 @@
-"""The retry policy of mails (docs/domain.md, "Mail"), and writing an attempt's decision to the queue."""
+"""What becomes of a mail after an attempt (docs/domain.md, "What becomes of an attempt"), and writing it."""
 
 import re
 from collections.abc import Sequence

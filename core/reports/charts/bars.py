@@ -7,7 +7,7 @@ from markupsafe import Markup
 from core.reports import significance
 from core.reports.charts import theme
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
-from core.reports.data import Load, QuestionFigures, Ratio, Stage
+from core.reports.data import Load, QuestionStats, Ratio, Stage
 from core.reports.document import Chart
 from core.reports.formatting import FEW, all_of, count, name, number, percent, share
 
@@ -131,7 +131,7 @@ def loads(found: Sequence[Load], interviewers: int) -> Card:
     return chart_card(key, finding, unit, n, chart, numbers)
 
 
-def drop_off(started: int, questions: Sequence[QuestionFigures]) -> Card:
+def drop_off(started: int, questions: Sequence[QuestionStats]) -> Card:
     """How many sessions reached each question; the bar after the largest loss is highlighted."""
     key, unit = "drop_off", "Started sessions that answered this question or a later one, in per cent"
     if not started or not questions:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from core.reports import significance
 from core.reports.charts import theme
 from core.reports.charts.card import Card, chart_card, empty_card
-from core.reports.data import QuestionFigures, SkillFigures, Totals, Wait
+from core.reports.data import QuestionStats, SkillStats, Totals, Wait
 from core.reports.document import Chart
 from core.reports.formatting import FEW, count, hours, name
 
@@ -122,7 +122,7 @@ def _axis_range(known: Sequence[float]) -> tuple[float, float]:
     return (below[-1] if below else low * 0.8) * 0.85, (above[0] if above else high) * 1.1
 
 
-def questions(found: Sequence[QuestionFigures]) -> Card:
+def questions(found: Sequence[QuestionStats]) -> Card:
     """Difficulty (mean share of points) and share of answers of each question, the hardest first."""
     key, unit = "questions", "Filled: mean share of points (low is hard); hollow: answered, of those who got there"
     rows = [q for q in found if q.reached or q.scored]
@@ -164,7 +164,7 @@ def questions(found: Sequence[QuestionFigures]) -> Card:
     return chart_card(key, finding, unit, n, chart, numbers, wide=True)
 
 
-def hardest(known: Sequence[QuestionFigures]) -> bool:
+def hardest(known: Sequence[QuestionStats]) -> bool:
     """Whether the first, of questions sorted by difficulty, is clearly harder than the second."""
     if len(known) < 2:
         return False
@@ -175,7 +175,7 @@ def hardest(known: Sequence[QuestionFigures]) -> bool:
 _ROWS = 24
 
 
-def skills(found: Sequence[SkillFigures]) -> list[Card]:
+def skills(found: Sequence[SkillStats]) -> list[Card]:
     """For each position, the candidate's share of points and the median of the other candidates."""
     cards = []
     for at, position in enumerate(dict.fromkeys(one.position for one in found)):

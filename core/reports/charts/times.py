@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo
 from core.reports.charts import scores, theme
 from core.reports.charts.bars import OUTCOMES
 from core.reports.charts.card import Card, chart_card, empty_card, text_card
-from core.reports.data import QuestionFigures, SessionLine
+from core.reports.data import QuestionStats, SessionEntry
 from core.reports.formatting import FEW, all_of, count, minutes, number
 
 _MOST = 14
 _BOXES = 24
 
 
-def answers(found: Sequence[QuestionFigures]) -> Card:
+def answers(found: Sequence[QuestionStats]) -> Card:
     """The time to answer each question, as boxes in minutes."""
     key, unit = "answers", "Minutes to answer; box: middle half; n at the right"
     rows = [q for q in found if q.seconds.n and q.seconds.median is not None]
@@ -52,7 +52,7 @@ def answers(found: Sequence[QuestionFigures]) -> Card:
     return chart_card(key, finding, unit, n, chart, numbers, wide=True, things="timed answer")
 
 
-def timeline(found: Sequence[SessionLine], zone: str) -> Card:
+def timeline(found: Sequence[SessionEntry], zone: str) -> Card:
     """Each session on a time axis: a line from its invitation to its start, with its status."""
     key, unit = "timeline", "Thin: from invitation to start; dot: planned or actual start, with what became of it"
     if not found:
@@ -128,7 +128,7 @@ def timeline(found: Sequence[SessionLine], zone: str) -> Card:
     return chart_card(key, finding, unit, max(len(found), FEW), chart, numbers, wide=True)
 
 
-def trend(found: Sequence[SessionLine]) -> Card:
+def trend(found: Sequence[SessionEntry]) -> Card:
     """Scores in the order of the sessions, over the band of passing scores of each."""
     key, unit = "trend", "Score of each scored session, oldest first, 0–100; band: passes"
     every = [row for row in found if row.score is not None]
@@ -223,17 +223,17 @@ def trend(found: Sequence[SessionLine]) -> Card:
     return chart_card(key, finding, unit, max(len(every), FEW), chart, numbers, wide=True, things="scored session")
 
 
-def _day(row: SessionLine) -> str:
+def _day(row: SessionEntry) -> str:
     at = row.started_at or row.scheduled_start or row.invited_at
     return f"{at.day} {at:%b %y}"
 
 
-def _status(row: SessionLine) -> str:
+def _status(row: SessionEntry) -> str:
     parts = _plain_status(row).split("; ")
     return parts[0] + "".join(f"  {theme.grey(more)}" for more in parts[1:])
 
 
-def _plain_status(row: SessionLine) -> str:
+def _plain_status(row: SessionEntry) -> str:
     status = OUTCOMES.get(row.status, row.status.replace("_", " "))
     more = "" if row.score is None else f"; {number(round(row.score, 1))}"
     return status + more + ("; new attempt" if row.retry else "")

@@ -1,6 +1,6 @@
 """The data of reports: periods, ratios that may be undefined, and each report's figures."""
 
-from core.reports.data.candidate import AnswerLine, CandidateReport, FeedbackLine, SessionLine, SkillFigures
+from core.reports.data.candidate import AnswerEntry, CandidateReport, FeedbackEntry, SessionEntry, SkillStats
 from core.reports.data.dashboard import (
     Attention,
     Dashboard,
@@ -12,26 +12,26 @@ from core.reports.data.dashboard import (
     Totals,
     Week,
 )
-from core.reports.data.interview import AiHuman, InterviewReport, QuestionFigures, SkillWeek
+from core.reports.data.interview import AiHuman, InterviewReport, QuestionStats, SkillWeek
 from core.reports.data.measures import Period, Ratio, Spread, Stamp, Wait
 
 __all__ = [
     "AiHuman",
-    "AnswerLine",
+    "AnswerEntry",
     "Attention",
     "CandidateReport",
     "Dashboard",
-    "FeedbackLine",
+    "FeedbackEntry",
     "FeedbackTimes",
     "InterviewReport",
     "Load",
     "Operations",
     "Period",
-    "QuestionFigures",
+    "QuestionStats",
     "Ratio",
     "Scores",
-    "SessionLine",
-    "SkillFigures",
+    "SessionEntry",
+    "SkillStats",
     "SkillWeek",
     "Spread",
     "Stage",

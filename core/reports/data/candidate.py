@@ -8,7 +8,7 @@ from uuid import UUID
 from core.reports.data.measures import Ratio, Stamp
 
 
-class SessionLine(NamedTuple):
+class SessionEntry(NamedTuple):
     """One session of the candidate."""
 
     session_id: UUID
@@ -28,7 +28,7 @@ class SessionLine(NamedTuple):
     retry: bool
 
 
-class SkillFigures(NamedTuple):
+class SkillStats(NamedTuple):
     """The candidate's share of points in a skill, and the median of other candidates for the same position."""
 
     position: str
@@ -40,7 +40,7 @@ class SkillFigures(NamedTuple):
     others: int
 
 
-class AnswerLine(NamedTuple):
+class AnswerEntry(NamedTuple):
     """One scored answer."""
 
     session_id: UUID
@@ -54,7 +54,7 @@ class AnswerLine(NamedTuple):
     scored_by: str | None
 
 
-class FeedbackLine(NamedTuple):
+class FeedbackEntry(NamedTuple):
     """One interviewer's recommendation."""
 
     session_id: UUID
@@ -78,12 +78,12 @@ class CandidateReport:
     applied_at: datetime | None
     hired_at: datetime | None
     withdrawn_at: datetime | None
-    sessions: tuple[SessionLine, ...]
+    sessions: tuple[SessionEntry, ...]
     """Oldest first; the newest hundred."""
-    skills: tuple[SkillFigures, ...]
-    answers: tuple[AnswerLine, ...]
+    skills: tuple[SkillStats, ...]
+    answers: tuple[AnswerEntry, ...]
     """Of the five newest sessions that have any."""
-    feedback: tuple[FeedbackLine, ...]
+    feedback: tuple[FeedbackEntry, ...]
     attendance: dict[str, int]
     """Sessions scheduled in the period: completed, abandoned, no_show, interviewer_no_show, cancelled, open;
     and ``late``: how many of them started more than five minutes after their scheduled start."""

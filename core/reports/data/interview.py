@@ -8,7 +8,7 @@ from core.reports.data.dashboard import Totals, Week
 from core.reports.data.measures import Spread, Stamp
 
 
-class QuestionFigures(NamedTuple):
+class QuestionStats(NamedTuple):
     """One question: how many sessions reached and answered it, its difficulty, and its discrimination."""
 
     ordinal: int
@@ -64,6 +64,6 @@ class InterviewReport:
     histogram: tuple[int, ...]
     scores: Spread
     started: int
-    questions: tuple[QuestionFigures, ...]
+    questions: tuple[QuestionStats, ...]
     skills: tuple[SkillWeek, ...]
     ai_human: AiHuman

@@ -9,7 +9,16 @@ from sqlalchemy.orm import Session
 
 from core.errors import NotFound
 from core.models import Candidate
-from core.reports.data import AnswerLine, CandidateReport, FeedbackLine, Period, Ratio, SessionLine, SkillFigures, Stamp
+from core.reports.data import (
+    AnswerEntry,
+    CandidateReport,
+    FeedbackEntry,
+    Period,
+    Ratio,
+    SessionEntry,
+    SkillStats,
+    Stamp,
+)
 from core.reports.metrics.counts import count
 from core.reports.metrics.moments import OF_PERIOD, ONE_CANDIDATE, build_query, query_parameters, tune, within
 from core.reports.metrics.periods import span
@@ -113,10 +122,10 @@ def candidate(db: Session, candidate_id: int, period: Period | None, *, as_of: d
         applied_at=person.applied_at,
         hired_at=person.hired_at,
         withdrawn_at=person.withdrawn_at,
-        sessions=tuple(SessionLine._make(row) for row in reversed(_rows(db, LINES, parameters))),
-        skills=tuple(SkillFigures._make(row) for row in _rows(db, SKILLS, parameters)),
-        answers=tuple(AnswerLine._make(row) for row in _rows(db, ANSWERS, parameters)),
-        feedback=tuple(FeedbackLine._make(row) for row in _rows(db, FEEDBACK, parameters)),
+        sessions=tuple(SessionEntry._make(row) for row in reversed(_rows(db, LINES, parameters))),
+        skills=tuple(SkillStats._make(row) for row in _rows(db, SKILLS, parameters)),
+        answers=tuple(AnswerEntry._make(row) for row in _rows(db, ANSWERS, parameters)),
+        feedback=tuple(FeedbackEntry._make(row) for row in _rows(db, FEEDBACK, parameters)),
         attendance=_attendance(db, parameters),
         show=Ratio(came, came + missed),
     )

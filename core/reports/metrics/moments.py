@@ -1,7 +1,7 @@
 """The source rows of all figures: one a session, with the times that assign it to periods.
 
 A session counts in the period ``[a, b)`` that contains the figure's time, so that the figures of weeks add up to those
-of their period. Soft-deleted sessions count (docs/domain.md, "The jobs", 1: "Reports keep counting them").
+of their period. Soft-deleted sessions count (docs/domain.md, "Retention": "Reports keep counting them").
 """
 
 from collections.abc import Mapping

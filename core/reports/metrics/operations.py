@@ -26,7 +26,7 @@ _OPERATIONS = text(f"""
 
 
 def operations(db: Session, given: Mapping[str, Any]) -> Operations:
-    """Reminders by due time: those sent by ``send_by`` (docs/domain.md, "The jobs", 2), of those sent or skipped as too
+    """Reminders by due time: those sent by ``send_by`` (docs/domain.md, "Reminders"), of those sent or skipped as too
     late; mails by creation, with their present status; late job runs of which admins were notified."""
     in_time, due, *counts = db.execute(_OPERATIONS, given).one()
     return Operations(Ratio(in_time, due), *counts)

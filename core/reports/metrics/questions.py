@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.reports.data import AiHuman, QuestionFigures, SkillWeek, Spread
+from core.reports.data import AiHuman, QuestionStats, SkillWeek, Spread
 from core.reports.metrics.moments import ONE_INTERVIEW, build_query, week, within
 from core.reports.metrics.periods import Span
 from core.reports.metrics.spreads import SPREADS, spread
@@ -91,10 +91,10 @@ AI_HUMAN = f"""
 """Answers scored by both, as shares of the maximum: one row for all of them, then one for each point of the grid."""
 
 
-def questions(db: Session, given: Mapping[str, Any]) -> tuple[QuestionFigures, ...]:
+def questions(db: Session, given: Mapping[str, Any]) -> tuple[QuestionStats, ...]:
     """Each question of ``given["interview"]``, in order."""
     return tuple(
-        QuestionFigures._make((*figures, spread(timed, seconds) if timed else Spread(0)))
+        QuestionStats._make((*figures, spread(timed, seconds) if timed else Spread(0)))
         for *figures, timed, seconds in db.execute(build_query(QUESTIONS, ONE_INTERVIEW), given)
     )
 

@@ -14,7 +14,7 @@ POSITIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreFigures:
+class ScoreStats:
     """The scores of the sessions that started in a period."""
 
     histogram: tuple[int, ...]
@@ -23,7 +23,7 @@ class ScoreFigures:
     positions: tuple[Scores, ...]
 
 
-def scores(db: Session, given: Mapping[str, Any], only: str = "") -> ScoreFigures:
+def scores(db: Session, given: Mapping[str, Any], only: str = "") -> ScoreStats:
     """The scores of all sessions, or of those of the condition ``only``."""
     bins, lines, whole, positions = [0] * BINS, (), Spread(0), []
     for what, key, n, numbers, others in db.execute(build_query(SCORES, only), {**given, "positions": POSITIONS}):
@@ -35,4 +35,4 @@ def scores(db: Session, given: Mapping[str, Any], only: str = "") -> ScoreFigure
             positions.append(Scores(key[1:], spread(n, numbers), tuple(others or ())))
         else:
             whole = spread(n, numbers)
-    return ScoreFigures(tuple(bins), lines, whole, tuple(positions))
+    return ScoreStats(tuple(bins), lines, whole, tuple(positions))

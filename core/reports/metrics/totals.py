@@ -37,7 +37,7 @@ class PeriodTotals:
 def period_totals(db: Session, span: Span, given: Mapping[str, Any]) -> PeriodTotals:
     """The figures of all sessions, or of those of ``given["interview"]``."""
     only = ONE_INTERVIEW if "interview" in given else ""
-    read = _PeriodFigures(
+    read = _PeriodStats(
         count(db, given, only),
         feedback(db, given, only),
         hiring(db, given),
@@ -58,7 +58,7 @@ def period_totals(db: Session, span: Span, given: Mapping[str, Any]) -> PeriodTo
 
 
 @dataclass(frozen=True, slots=True)
-class _PeriodFigures:
+class _PeriodStats:
     counts: Counts
     feedback: FeedbackCounts
     hire: Waits

@@ -1,4 +1,4 @@
-"""Requests the daily reports: the dashboard of each past day, once (docs/domain.md, "The jobs", 4)."""
+"""Requests the daily reports: the dashboard of each past day, once (docs/domain.md, "Daily reports")."""
 
 from collections.abc import Sequence
 from datetime import date as Day  # noqa: N812 - parameters are named date

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.emails import mime
-from core.emails.addresses import Sender, default_sender, envelope, message_host, one_line, sender
+from core.emails.addresses import FromAddress, default_sender, envelope, message_host, one_line, sender
 from core.emails.content import render
 from core.emails.draft import Attachment
 from core.errors import Invalid
@@ -201,7 +201,7 @@ def test_the_headers_of_a_mail() -> None:
     mail = a_mail(
         created_at=at, headers={"References": "<a@b>", "List-Unsubscribe": "<https://x.example/" + "u" * 400 + ">"}
     )
-    raw = mime.build(mail, sender=Sender("Acme Ltd., Hiring", "jobs@acme.example"))
+    raw = mime.build(mail, sender=FromAddress("Acme Ltd., Hiring", "jobs@acme.example"))
     found = read(raw)
     assert found["From"] == '"Acme Ltd., Hiring" <jobs@acme.example>'
     assert found["To"] == "Maya Lindqvist <maya@example.com>"
@@ -210,7 +210,9 @@ def test_the_headers_of_a_mail() -> None:
     assert parsedate_to_datetime(found["Date"]) == at and found["Date"].endswith("09:30:00 +0000")
     assert found["Auto-Submitted"] == "auto-generated"
     assert found["List-Unsubscribe"] == "<https://x.example/" + "u" * 400 + ">"
-    assert raw == mime.build(mail, sender=Sender("Acme Ltd., Hiring", "jobs@acme.example")), "the same at every attempt"
+    assert raw == mime.build(mail, sender=FromAddress("Acme Ltd., Hiring", "jobs@acme.example")), (
+        "the same at every attempt"
+    )
 
 
 @pytest.mark.parametrize("name", ["Bcc", "subject", "Bad Name", "X:Y", "X\r\nBcc", "", "Content-Type", "DATE"])
@@ -284,9 +286,9 @@ def test_an_accepted_address_is_one_smtp_token(text: str) -> None:
 
 
 def test_who_mails_are_from() -> None:
-    assert default_sender() == Sender("Greenroom", "greenroom@localhost")
-    assert sender('"Acme, \\"Jobs\\"" <jobs@acme.example>') == Sender('Acme, "Jobs"', "jobs@acme.example")
-    assert sender("jobs@acme.example") == Sender("", "jobs@acme.example")
+    assert default_sender() == FromAddress("Greenroom", "greenroom@localhost")
+    assert sender('"Acme, \\"Jobs\\"" <jobs@acme.example>') == FromAddress('Acme, "Jobs"', "jobs@acme.example")
+    assert sender("jobs@acme.example") == FromAddress("", "jobs@acme.example")
     assert message_host("https://bücher.example:8443/x") == "xn--bcher-kva.example"
     assert message_host("http://[::1]:8080") == "[::1]"
     assert NOW.tzinfo is UTC

@@ -85,7 +85,7 @@ def test_ones_own_interview_time_cannot_be_turned_off(people: People, role: Role
 
 
 def test_which_categories_each_role_may_turn_off(people: People) -> None:
-    """DOMAIN, "Who is told what": each category is for the roles of its row, and only their own time is fixed."""
+    """docs/domain.md, "Preferences": each category is for the roles of its row, and only their own time is fixed."""
     expected = {
         "admin": {
             "report_ready", "report_failed", "daily_report", "job_late", "job_back", "job_failed", "mail_dead",

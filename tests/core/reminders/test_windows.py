@@ -1,4 +1,4 @@
-"""When a reminder is due and until when it may be sent: every rule of DOMAIN, on every clock there is."""
+"""When a reminder is due and until when it may be sent: every rule of docs/domain.md, on every clock there is."""
 
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo

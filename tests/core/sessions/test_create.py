@@ -52,7 +52,7 @@ def test_an_open_session_has_no_new_attempt(database: str, status: SessionStatus
 
 
 @pytest.mark.parametrize("status", OPEN)
-def test_a_deleted_session_that_never_ended_has_no_new_attempt_either(database: str, status: SessionStatus) -> None:
+def test_a_deleted_open_session_has_no_new_attempt(database: str, status: SessionStatus) -> None:
     """It does not count as the candidate's one open session, so nothing else stands in the way."""
     people, old = given(status, deleted_at=NOW, sweep_at=None)
     with pytest.raises(Invalid, match=f"{old} is still {status}"):
@@ -61,7 +61,7 @@ def test_a_deleted_session_that_never_ended_has_no_new_attempt_either(database: 
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_a_session_that_ended_has_one(database: str, status: SessionStatus) -> None:
+def test_a_finished_session_may_have_a_new_attempt(database: str, status: SessionStatus) -> None:
     people, old = given(status)
     new = create(people, retry_of=old)
     assert (row(new).retry_of, row(new).status) == (old, "invited")

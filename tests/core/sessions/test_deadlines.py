@@ -13,7 +13,7 @@ from core.sessions.snapshot import SessionSnapshot
 from tests.support.sweep_data import INTERVIEWER, NOW, TICK, minutes
 
 
-# The rules once more, as DOMAIN says them, with no thought for speed.
+# The rules once more, as docs/domain.md says them, with no thought for speed.
 def sentences(s: SessionSnapshot, now: datetime) -> Iterator[Rule]:
     last_sign = s.last_activity_at or s.started_at or s.status_at
     begun = s.started_at or s.status_at

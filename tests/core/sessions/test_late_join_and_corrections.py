@@ -75,7 +75,7 @@ def test_a_late_join_into_a_session_that_was_replaced_names_the_new_one(database
 
 @pytest.mark.parametrize("role", ["interviewer", "admin"])
 @pytest.mark.parametrize("wrong", ["no_show", "abandoned"])
-def test_a_correction_keeps_when_the_session_ended(database: str, wrong: SessionStatus, role: str) -> None:
+def test_a_correction_keeps_the_finish_time(database: str, wrong: SessionStatus, role: str) -> None:
     people, id_ = given(wrong)
     before = row(id_)
     move(people, id_, "completed", role, now=NOW + timedelta(days=8))
@@ -88,7 +88,7 @@ def test_a_correction_keeps_when_the_session_ended(database: str, wrong: Session
     assert (event.kind, event.old_status, event.new_status, event.actor) == ("corrected", wrong, "completed", role)
 
 
-def test_a_correction_of_an_imported_session_that_has_no_end_gives_it_one(database: str) -> None:
+def test_a_correction_of_an_imported_session_sets_the_finish_time(database: str) -> None:
     people, id_ = given("no_show", ended_at=None)
     move(people, id_, "completed", "admin")
     assert row(id_).ended_at == LATER
@@ -96,7 +96,7 @@ def test_a_correction_of_an_imported_session_that_has_no_end_gives_it_one(databa
 
 @pytest.mark.parametrize("role", ["recruiter", "interviewer"])
 @pytest.mark.parametrize(("said", "kept"), [(None, "candidate"), ("candidate", "candidate"), ("interviewer",) * 2])
-def test_a_no_show_says_who_was_missing(database: str, role: str, said: str | None, kept: str) -> None:
+def test_a_no_show_names_the_absent_party(database: str, role: str, said: str | None, kept: str) -> None:
     people, id_ = given("scheduled", scheduled_start=NOW, scheduled_end=NOW + timedelta(hours=1))
     move(people, id_, "no_show", role, **({"no_show_party": said} if said else {}))
     assert (row(id_).no_show_party, row(id_).ended_at) == (kept, LATER)

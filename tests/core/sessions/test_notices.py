@@ -1,4 +1,4 @@
-"""Who is told what when a session changes: DOMAIN's table, with everybody's times in their own zone."""
+"""Who is told what when a session changes: the table of docs/domain.md, with everybody's times in their own zone."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -113,7 +113,7 @@ def test_an_answer_of_the_candidate_is_a_sign_of_life_and_a_score_is_none(databa
         ("interviewer", "abandoned", True),
     ],
 )
-def test_candidates_answer_while_it_runs_and_interviewers_score_until_it_has_ended_and_after(
+def test_in_which_states_candidates_answer_and_interviewers_score(
     database: str, role: str, status: SessionStatus, taken: bool
 ) -> None:
     people, id_ = given(status)
@@ -126,7 +126,7 @@ def test_candidates_answer_while_it_runs_and_interviewers_score_until_it_has_end
     assert len(answers(id_)) == taken
 
 
-def test_a_score_that_comes_after_the_end_changes_the_sessions_score(database: str) -> None:
+def test_a_later_score_updates_the_score_of_the_session(database: str) -> None:
     people, id_ = given(questions=2)
     with transaction() as db:
         db.execute(update(Question).where(Question.id == people.question_ids[1]).values(weight=3, max_score=10))

@@ -87,7 +87,7 @@ def test_the_sweep_goes_by_the_new_time(
     assert row(id_).status == becomes
 
 
-def test_an_invitation_whose_end_is_moved_expires_then(database: str) -> None:
+def test_an_invitation_expires_at_its_new_time(database: str) -> None:
     sooner, later = (given(**INVITED, invitation_expires_at=NOW + timedelta(days=1)) for _ in range(2))
     change(*sooner, invitation_expires_at=NOW + 10 * minute)
     change(*later, invitation_expires_at=NOW + timedelta(days=2))

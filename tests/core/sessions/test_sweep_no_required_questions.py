@@ -60,7 +60,7 @@ def test_a_single_required_question_decides_alone(stage: Stage) -> None:
     assert stage.get(optional).ended_at == NOW
 
 
-def test_dry_run_names_the_rule_and_changes_nothing(stage: Stage) -> None:
+def test_dry_run_names_the_rule_and_writes_nothing(stage: Stage) -> None:
     interview = stage.interview(2)
     stage.db.execute("UPDATE questions SET required = false WHERE interview_id = %s", [interview])
     id_ = stage.session(**OVER, interview_id=interview)

@@ -192,7 +192,7 @@ def test_a_cancellation_is_sent_though_its_session_is_cancelled(database: str) -
 # leases
 
 
-def test_only_who_holds_the_lease_may_begin_and_the_attempt_counts_once(database: str) -> None:
+def test_only_the_lease_owner_gets_a_permit_and_the_attempt_counts_once(database: str) -> None:
     [id_] = queued()
     [taken] = claim("first").mails
     assert begin((id_, "somebody else")) == {}
@@ -530,7 +530,7 @@ def test_what_left_in_the_moment_of_the_stop_is_past_its_dot(at: str, stage: str
         assert not connection.usable
 
 
-async def test_a_mailer_waits_for_a_database_that_is_away(database: str, postgres: processes.PostgresServer) -> None:
+async def test_a_mailer_waits_for_an_unreachable_database(database: str, postgres: processes.PostgresServer) -> None:
     """Connections to it break between the final dot and the result: what was taken is marked so in the end."""
     ids = await asyncio.to_thread(queued, 6)
 

@@ -95,7 +95,7 @@ def test_4xx_is_tried_again_at_every_stage(stage: Stage, kind: EmailKind, attemp
 
 
 @given(st.sampled_from(STAGES[1:]), kinds, attempts, replies(500, 599))
-def test_5xx_about_the_mail_is_its_end(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
+def test_5xx_about_the_mail_is_final(stage: Stage, kind: EmailKind, attempt: int, reply: Reply) -> None:
     decision = retry_policy(AttemptResult(stage, reply), kind, attempt)
     assert (decision.status, decision.delay) == ("dead", None)
     if decision.suppress:
@@ -197,7 +197,7 @@ def test_an_answer_before_the_garbage_counts() -> None:
     assert read(b"250 taken\r\nrubbish\r\n") == ([Reply(250, "taken")], GARBAGE)
 
 
-def test_a_reply_without_end_is_refused() -> None:
+def test_an_endless_reply_is_refused() -> None:
     assert read(*[b"250-more\r\n" * 1000] * 10) == ([], GARBAGE)
 
 

@@ -21,7 +21,7 @@ from dispatcher.mail import run_recorder
 from dispatcher.mail.mailer import Mailer
 from dispatcher.mail.run_recorder import FLOW, MailRunRecorder
 from dispatcher.mail.server import MailServer
-from dispatcher.mail.stats import MailStats
+from dispatcher.mail.stats import SendStats
 from dispatcher.prefect_api import PrefectServer
 from flows.emails import send_emails
 from tests.support import processes
@@ -45,7 +45,7 @@ def runs(prefect: PrefectProcess, since: datetime) -> list[dict[str, Any]]:
     return sorted(found, key=lambda run: str(run["expected_start_time"]))
 
 
-def ended(prefect: PrefectProcess, since: datetime) -> list[dict[str, Any]]:
+def finished(prefect: PrefectProcess, since: datetime) -> list[dict[str, Any]]:
     """Those of them that are over."""
     return [run for run in runs(prefect, since) if run["state_type"] in ("COMPLETED", "CRASHED")]
 
@@ -61,7 +61,7 @@ def shown(prefect: PrefectProcess, run: dict[str, Any]) -> dict[str, Any]:
 async def burst(prefect: PrefectProcess, server: Running, mails: int, *, until: Any) -> None:
     """Send mails as the dispatcher does, recorded, until the condition is true."""
     ids = await asyncio.to_thread(queued, mails)
-    stats = MailStats()
+    stats = SendStats()
     ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), stats=stats)
     async with MailRunRecorder(PrefectServer(prefect.url, AUTH), stats), ours as mailer:
         await mailer.drain(utcnow())
@@ -72,9 +72,9 @@ async def burst(prefect: PrefectProcess, server: Running, mails: int, *, until: 
 async def test_a_burst_is_one_run_that_says_what_was_done(prefect: PrefectProcess, database: str) -> None:
     since = utcnow()
     with serving() as server:
-        await burst(prefect, server, 30, until=lambda: len(ended(prefect, since)) == 1)
-        await burst(prefect, server, 3, until=lambda: len(ended(prefect, since)) == 2)
-    first, second = ended(prefect, since)
+        await burst(prefect, server, 30, until=lambda: len(finished(prefect, since)) == 1)
+        await burst(prefect, server, 3, until=lambda: len(finished(prefect, since)) == 2)
+    first, second = finished(prefect, since)
     assert first["name"].startswith("send-emails/20")
     assert (first["state_name"], first["tags"]) == ("Completed", ["burst"])
     assert first["state"]["message"] == "Found 30, done 30, skipped 0, failed 0 (sent 30)."
@@ -98,15 +98,13 @@ def test_a_new_run_is_seen_however_many_were_recorded_before(prefect: PrefectPro
         others = set(many.map(made, range(PAGE + 5)))
         before_the_newest = utcnow()
         newest = made(0)
-    assert {one["id"] for one in ended(prefect, since)} == others | {newest}
-    assert [one["id"] for one in ended(prefect, before_the_newest)] == [newest]
+    assert {one["id"] for one in finished(prefect, since)} == others | {newest}
+    assert [one["id"] for one in finished(prefect, before_the_newest)] == [newest]
 
 
-async def test_while_prefect_is_away_mail_goes_out_and_is_recorded_afterwards(
-    prefect: PrefectProcess, database: str
-) -> None:
+async def test_mail_sent_during_a_prefect_outage_is_recorded_afterwards(prefect: PrefectProcess, database: str) -> None:
     since = utcnow()
-    ids, stats = await asyncio.to_thread(queued, 5), MailStats()
+    ids, stats = await asyncio.to_thread(queued, 5), SendStats()
     with serving() as server:
         ours = Mailer(settings(), server=MailServer("127.0.0.1", server.port), stats=stats)
         async with MailRunRecorder(PrefectServer(prefect.url, AUTH), stats), ours as mailer:
@@ -119,13 +117,13 @@ async def test_while_prefect_is_away_mail_goes_out_and_is_recorded_afterwards(
             assert await asyncio.to_thread(statuses, ids) == ["sent"] * 13
             await asyncio.to_thread(prefect.start)
             recorded = await asyncio.to_thread(
-                processes.eventually, lambda: ended(prefect, since), "the gap is recorded", seconds=60
+                processes.eventually, lambda: finished(prefect, since), "the gap is recorded", seconds=60
             )
     assert sum(shown(prefect, run)["done"] for run in recorded) == 13
     assert "Recorded afterwards, since Prefect's server was away" in recorded[0]["state"]["message"]
 
 
-async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
+async def test_the_run_of_a_killed_dispatcher_is_crashed(
     prefect: PrefectProcess, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = utcnow()
@@ -133,12 +131,12 @@ async def test_the_run_of_a_dispatcher_that_is_gone_is_ended(
         left = await api.begin(FLOW, name="left behind", key="left behind", tags=[run_recorder.TAG])
     monkeypatch.setattr(run_recorder, "ORPHANED_AFTER", timedelta(seconds=-1))
     with serving() as server:
-        await burst(prefect, server, 1, until=lambda: len(ended(prefect, since)) >= 2)
-    states = {run["id"]: run["state_type"] for run in ended(prefect, since)}
+        await burst(prefect, server, 1, until=lambda: len(finished(prefect, since)) >= 2)
+    states = {run["id"]: run["state_type"] for run in finished(prefect, since)}
     assert states.pop(str(left)) == "CRASHED"
 
 
-def test_a_run_by_hand_sends_what_is_due(
+def test_a_manual_run_sends_what_is_due(
     prefect: PrefectProcess, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = queued(7)
@@ -182,6 +180,6 @@ def test_the_dispatcher_sends_on_commit_and_stops_at_a_signal(
         processes.eventually(lambda: runs(prefect, since), "the burst is recorded", seconds=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    [run] = ended(prefect, since)  # its result was recorded at the stop
+    [run] = finished(prefect, since)  # its result was recorded at the stop
     assert shown(prefect, run)["done"] == 4
     assert "Traceback" not in log.read_text()

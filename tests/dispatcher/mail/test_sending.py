@@ -191,7 +191,7 @@ def test_a_connection_cut_in_the_middle_of_a_long_mail_is_no_doubt(database: str
     assert taken.content.count(b"long") == 2_000_000
 
 
-def test_a_server_that_stops_reading_is_given_up(database: str) -> None:
+def test_a_server_that_does_not_read_times_out(database: str) -> None:
     [id_] = queued(text_body="long\n" * 2_000_000)
     with serving(at("body", HANG)) as server:
         deaf = server.box
@@ -216,7 +216,7 @@ def test_a_server_that_answers_in_the_middle_of_a_mail_is_believed(database: str
     assert "552" in str(row.last_error)
 
 
-def test_the_attempts_end(database: str) -> None:
+def test_attempts_are_limited(database: str) -> None:
     [id_] = queued()
     with serving(at("RCPT", "450 4.2.1 busy")) as server:
         waits = []
@@ -247,7 +247,7 @@ def test_421_in_mid_way_costs_no_mail_an_attempt(database: str) -> None:
     assert len(server.box.accepted) == 20
 
 
-def test_a_permit_that_was_asked_ahead_and_grew_old_is_asked_anew(database: str) -> None:
+def test_an_old_permit_is_requested_again(database: str) -> None:
     """The answer to one mail takes long; the next was permitted meanwhile, and nothing is known of it any more."""
     ids = queued(20)
 
@@ -307,7 +307,9 @@ def test_one_bad_mail_does_not_hold_up_the_others(database: str) -> None:
 
 
 @pytest.mark.parametrize(("stage", "answer", "state"), [("MAIL", "554 5.7.1 no", "dead"), ("dot", CUT, "uncertain")])
-def test_admins_hear_again_when_a_retry_by_hand_fails_too(database: str, stage: str, answer: str, state: str) -> None:
+def test_admins_are_notified_again_when_a_manual_retry_fails(
+    database: str, stage: str, answer: str, state: str
+) -> None:
     [id_] = queued()
     with transaction() as db:
         admin = factories.people(db).viewer("admin")
@@ -320,7 +322,7 @@ def test_admins_hear_again_when_a_retry_by_hand_fails_too(database: str, stage: 
             emails.retry(db, id_, by=admin, now=utcnow())
 
 
-def test_a_slow_server_gets_each_mail_once_asked(database: str) -> None:
+def test_a_slow_server_gets_each_mail_with_a_fresh_permit(database: str) -> None:
     """A permit asked ahead would be too old each time: after the first of each connection it is not asked."""
     queued(12)
 
@@ -335,7 +337,7 @@ def test_a_slow_server_gets_each_mail_once_asked(database: str) -> None:
     assert sent.counts["released"] <= 2
 
 
-def test_a_server_that_is_away_costs_the_queue_nothing(database: str) -> None:
+def test_an_unreachable_server_costs_no_attempts(database: str) -> None:
     ids = queued(50)
     send(MailServer("127.0.0.1", free_port()), concurrency=5)
     rows = [mail(id_) for id_ in ids]

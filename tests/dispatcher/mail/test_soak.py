@@ -174,7 +174,7 @@ def test_kills_cost_no_mail_and_double_none(database: str, tmp_path: Path, monke
         finally:
             for dispatcher in living:
                 dispatcher.kill()
-    judge_all(accepted(record), booked)
+    check_all(accepted(record), booked)
     print(f"{struck} of {KILLS} kills left mails in the middle")
     assert struck >= KILLS // 4  # else nothing was tried here
 
@@ -187,7 +187,7 @@ def senders(among: list[Dispatcher]) -> list[Dispatcher]:
     return [one for one in among if one.process.pid in pids]
 
 
-def judge_all(taken: dict[UUID, list[datetime]], booked: Booked) -> None:
+def check_all(taken: dict[UUID, list[datetime]], booked: Booked) -> None:
     """Hold what the tables say against what the server took."""
     with transaction() as db:
         rows = {row.id: row for row in db.scalars(select(Email))}
@@ -196,17 +196,17 @@ def judge_all(taken: dict[UUID, list[datetime]], booked: Booked) -> None:
         times = taken.get(id_, [])
         counts[row.status] += 1
         counts["doubled"] += len(times) > 1
-        judge_one(row, times)
+        check_one(row, times)
         cancelled_at = booked.cancelled.get(booked.of_mail.get(id_, UUID(int=0)))
         if cancelled_at is not None and row.uncertain_at is None:
-            judge_cancelled(row, times, cancelled_at)
+            check_cancelled(row, times, cancelled_at)
     assert taken.keys() <= rows.keys()
     assert len(rows) >= KILLS * ROUND  # and what the cancels themselves sent
     assert counts["sent"] > len(rows) / 2
     print(f"\n{KILLS} kills, {len(rows)} mails:", dict(sorted(counts.items())))
 
 
-def judge_one(row: Email, times: list[datetime]) -> None:
+def check_one(row: Email, times: list[datetime]) -> None:
     """What the rules say of every mail."""
     said = f"{row.id} {row.kind} is {row.status} after {row.attempts} attempts, taken {len(times)} times"
     assert row.status in ("sent", "uncertain", "dead", "cancelled"), said
@@ -223,7 +223,7 @@ def judge_one(row: Email, times: list[datetime]) -> None:
         assert row.attempts == ATTEMPTS, said
 
 
-def judge_cancelled(row: Email, times: list[datetime], cancelled_at: datetime) -> None:
+def check_cancelled(row: Email, times: list[datetime], cancelled_at: datetime) -> None:
     """A mail of a session that was cancelled went before the cancel had committed, or not at all."""
     assert row.status == "cancelled" or times, f"{row.id} is {row.status}"
     if row.status == "cancelled":

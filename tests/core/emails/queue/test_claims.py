@@ -22,7 +22,7 @@ HOUR = timedelta(hours=1)
 
 
 @contextmanager
-def not_waiting() -> Iterator[Session]:
+def not_queued() -> Iterator[Session]:
     """A transaction in which a statement that waits a second for a lock fails."""
     with transaction() as db:
         db.execute(text("SET LOCAL lock_timeout = '1s'"))
@@ -50,7 +50,7 @@ def claim(owner: str = "me", **given: Any) -> list[UUID]:
 def test_a_claim_passes_over_a_locked_mail(database: str, place: int) -> None:
     ids = queued(3)
     free = [id_ for id_ in ids if id_ != ids[place]]
-    with locked(database, ids[place]), not_waiting() as db:
+    with locked(database, ids[place]), not_queued() as db:
         batch = claims.claim(db, owner="me", now=utcnow(), limit=100)
         assert [one.id for one in batch.mails] == free
     assert sorted(statuses(free)) == ["sending", "sending"]
@@ -60,7 +60,7 @@ def test_a_claim_passes_over_a_locked_mail(database: str, place: int) -> None:
 
 def test_a_claim_of_nothing_but_locked_mails_is_empty(database: str) -> None:
     ids = queued(2)
-    with locked(database, *ids), not_waiting() as db:
+    with locked(database, *ids), not_queued() as db:
         batch = claims.claim(db, owner="me", now=utcnow(), limit=100)
         assert (batch.mails, batch.stopped, batch.more) == ([], [], False)
     assert statuses(ids) == ["queued", "queued"]
@@ -69,7 +69,7 @@ def test_a_claim_of_nothing_but_locked_mails_is_empty(database: str) -> None:
 def test_a_locked_mail_takes_no_place_in_a_claim(database: str) -> None:
     """The limit counts what is taken: else a row that is locked for long would hold up those behind it."""
     ids = queued(3)
-    with locked(database, ids[0]), not_waiting() as db:
+    with locked(database, ids[0]), not_queued() as db:
         assert [one.id for one in claims.claim(db, owner="me", now=utcnow(), limit=2).mails] == ids[1:]
 
 
@@ -77,7 +77,7 @@ def test_a_lease_is_renewed_past_a_locked_mail(database: str) -> None:
     held, free = queued(2)
     claim()
     time_passes()
-    with locked(database, held), not_waiting() as db:
+    with locked(database, held), not_queued() as db:
         claims.renew(db, [(held, "me"), (free, "me")])
     until = {id_: mail(id_).lease_until for id_ in (held, free)}
     now = utcnow()
@@ -88,14 +88,14 @@ def test_leases_that_ran_out_are_taken_back_past_a_locked_mail(database: str) ->
     held, free = queued(2)
     claim()
     time_passes()
-    with locked(database, held), not_waiting() as db:
+    with locked(database, held), not_queued() as db:
         assert claims.rescue(db, now=utcnow()) == []
     assert statuses([held, free]) == ["sending", "queued"]
 
 
 def test_uncertain_mails_are_queued_again_past_a_locked_one(database: str) -> None:
     held, free = queued(2, status="uncertain", kind="invitation", retry_at=utcnow() - HOUR)
-    with locked(database, held), not_waiting() as db:
+    with locked(database, held), not_queued() as db:
         claims.rescue(db, now=utcnow())
     assert statuses([held, free]) == ["uncertain", "queued"]
 
