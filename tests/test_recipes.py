@@ -18,7 +18,7 @@ STEPS = [step for recipe in recipes.RECIPES for step in recipes.steps(recipe)]
 LINT = (
     "ruff check .",
     "ruff format --check .",
-    "mypy --no-incremental core/undecided.py core/reports/interviewers.py core/events.py core/interviews.py flows/undecided.py",
+    "mypy core flows",
     "lint-imports --no-cache",
     "pytest -p no:cacheprovider tests/test_docs.py",
 )

@@ -57,7 +57,7 @@ def steps(recipe: str) -> list[Step]:
 
 
 def copy_tree(folder: Path) -> Path:
-    """A copy of the repository's files, without what git ignores, as a repository of its own: ``git apply`` needs one."""
+    """A copy of the repository's files but for those git ignores, as a repository of its own for ``git apply``."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -74,8 +74,8 @@ def apply(tree: Path, wanted: Iterable[Step]) -> None:
         command = ["git", "apply", "--whitespace=error", "-"]
         done = subprocess.run(command, cwd=tree, input=step.diff, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (
-            f"{step.place}: its diff no longer fits the tree. Make the change by hand, and put what `git diff -U1` says "
-            f"in its place.\n{done.stderr}"
+            f"{step.place}: its diff no longer fits the tree. Make the change by hand, and put what `git diff -U1` "
+            f"says in its place.\n{done.stderr}"
         )
 
 
