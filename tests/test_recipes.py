@@ -37,11 +37,13 @@ def works(recipe: str, tree: Path, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("recipe", [recipe for recipe in recipes.RECIPES if recipe != "job"])
 def test_a_recipe_works(recipe: str, tree: Path, database: str) -> None:
     works(recipe, tree, GREENROOM_DATABASE_URL=database)
 
 
+@pytest.mark.servers
 def test_the_recipe_of_a_job_works(tree: Path, database: str, prefect: "PrefectProcess") -> None:
     from tests.support.prefect_server import AUTH  # noqa: PLC0415 - it imports Prefect for seconds
 
@@ -49,6 +51,7 @@ def test_the_recipe_of_a_job_works(tree: Path, database: str, prefect: "PrefectP
     works("job", tree, GREENROOM_DATABASE_URL=database, **server)
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("left_out", STEPS, ids=lambda step: f"{step.recipe}-{step.number}")
 def test_a_step_left_out_is_named(left_out: recipes.Step, tree: Path, database: str) -> None:
     recipes.apply(tree, [step for step in recipes.steps(left_out.recipe) if step != left_out])
@@ -57,6 +60,7 @@ def test_a_step_left_out_is_named(left_out: recipes.Step, tree: Path, database: 
     assert left_out.missing in done.stderr
 
 
+@pytest.mark.servers
 def test_all_recipes_together_keep_lint_types_layers_and_docs(tree: Path) -> None:
     recipes.apply(tree, STEPS)
     types = ROOT / ".mypy_cache"
@@ -93,6 +97,7 @@ def test_a_diff_fits_one_place_of_a_file_only(step: recipes.Step) -> None:
         assert found == 1, f"{step.place}: found {found} times in {path}:\n{lines}"
 
 
+@pytest.mark.servers
 def test_a_diff_that_no_longer_fits_is_named(tree: Path) -> None:
     step = next(step for step in STEPS if step.recipe == "push")
     path, lines = next(step.replaced())
