@@ -17,6 +17,7 @@ from core.emails.content.session_details import SessionDetails
 from core.emails.draft import Attachment, Draft, Recipient
 from core.emails.kinds import KINDS, EmailKind
 from core.emails.unsubscribe import build_link
+from core.preferences import OPTIONAL_MAILS
 from core.settings import settings
 
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "mail"
@@ -43,7 +44,8 @@ def render(
         kind = "cancellation"
     category = KINDS[kind].category or ("scheduled" if about.scheduled_start else "invited")
     headers = _thread(about)
-    view["unsubscribe"] = _unsubscribe(headers, recipient.address, category) if kind == "completion" else None
+    optional = category in OPTIONAL_MAILS
+    view["unsubscribe"] = _unsubscribe(headers, recipient.address, category) if optional else None
     subject, text, html = _render_parts(kind, view)
     attached: Attachment | None = None
     if method := KINDS[kind].calendar:
