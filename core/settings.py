@@ -1,30 +1,24 @@
 """Every setting of Greenroom, typed, from ``GREENROOM_*`` variables and ``.env``."""
 
-import json
 import os
 import re
 import stat
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import BadSettings
+from core.settings_errors import PREFIX, reason, setting_name, unknown_names
 
-PREFIX = "GREENROOM_"
 EXAMPLE_SECRET = "at-least-32-characters-of-randomness"  # noqa: S105 - to be refused
 FEWEST_CHARACTERS = 8
 """Different ones of a secret: 32 random hexadecimal digits have fewer once in 28 million times."""
-ALSO_KNOWN = ("POOL", "POOL_TYPE", "POOL_IMAGE", "POOL_COMMAND", "POOL_SECRET", "STACK", "PART")
-"""Names that are read elsewhere: by prefect.yaml and ``greenroom worker``, and by the local stack, which marks its
-parts with them."""
 
 
 class Settings(BaseSettings):
@@ -242,8 +236,6 @@ class Settings(BaseSettings):
 
 
 _SENDER = re.compile(r"[^\x00-\x1f\x7f-\x9f<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+")
-_PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=\?)[^\"]+")
-"""Where a URL may hold a password: before the host, or in the query, where its name may be misspelt."""
 
 
 def _wrong(setting: str, reason: str) -> PydanticCustomError:
@@ -272,41 +264,17 @@ def load() -> Settings:
     Raises BadSettings with the name of every invalid setting and the reason.
     """
     try:
-        unknown = _unknown_names()
+        wrong = unknown_names(Settings.model_fields)
+        found = Settings()
+    except ValidationError as error:
+        # an error that only follows from another is not named
+        errors = [dict(e) for e in error.errors() if e["type"] != "default_factory_not_called"]
+        raise BadSettings(wrong | {setting_name(e): reason(e) for e in errors}) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings({".env": f"cannot be read: {error}"}) from None
-    if unknown:
-        raise BadSettings(unknown)
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = [dict(e) for e in error.errors() if e["type"] != "default_factory_not_called"]  # caused by another
-        raise BadSettings({_name(e): _reason(e) for e in wrong}) from None
-
-
-def _unknown_names() -> dict[str, str]:
-    """Every GREENROOM_… name of the environment and of ``.env`` that nothing reads, with the nearest that something
-    does: a misspelt limit would be no limit."""
-    known = [PREFIX + name for name in (*(field.upper() for field in Settings.model_fields), *ALSO_KNOWN)]
-    given = {*os.environ, *dotenv_values(".env")}
-    found: dict[str, str] = {}
-    for name in sorted(name for name in given if name.upper().startswith(PREFIX) and name.upper() not in known):
-        near = get_close_matches(name.upper(), known, n=1, cutoff=0.5)
-        found[name] = f"is no setting{f'; did you mean {near[0]}?' if near else ''}"
+    if wrong:
+        raise BadSettings(wrong)
     return found
-
-
-def _name(error: dict[str, Any]) -> str:
-    field = str(error.get("ctx", {}).get("setting", error["loc"][0])).upper()
-    return field if field.startswith("PREFECT_") else PREFIX + field
-
-
-def _reason(error: dict[str, Any]) -> str:
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    if "SECRET" in str(error["loc"][0]).upper():
-        return reason
-    given = _PASSWORD.sub("***", json.dumps(error["input"], default=str))
-    return f"{reason} (is {given})"
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import deployments
 from core.errors import BadSettings
-from core.settings import PREFIX, Settings, load
+from core.settings import Settings, load
+from core.settings_errors import PREFIX
 from deployments.check.findings import SET_UP, Finding, Findings, run, short_message
 
 ROOT = Path(deployments.__file__).resolve().parent.parent

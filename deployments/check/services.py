@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import GreenroomError
-from core.settings import PREFIX, Settings
+from core.settings import Settings
+from core.settings_errors import PREFIX
 from deployments.check.findings import SET_UP, Finding, Findings, run, short_message
 
 LOOPBACK = "127.0.0.1"

@@ -12,7 +12,8 @@ from pathlib import Path
 import deployments
 from core.errors import GreenroomError
 from core.locks import DISPATCHER_LOCK, LOCKS
-from core.settings import PREFIX, Settings
+from core.settings import Settings
+from core.settings_errors import PREFIX
 from deployments.local import deployed, orchestrator, ports, postgres, probe, processes, state, welcome
 from deployments.local.orchestrator import Orchestrator
 from deployments.local.screen import Screen

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 from typing import NamedTuple
 
 from core.db import transaction
-from core.emails.queue import claims
+from core.emails.queue import rate_limit
 from core.emails.queue.claims import ClaimedMail
 from core.emails.queue.outcomes import AttemptResult, StateUpdate, describe, release, retry_policy
 from dispatcher.backoff import Backoff
@@ -169,7 +169,7 @@ class Sender:
         while self._rate:
             try:
                 with transaction() as db:
-                    seconds = claims.take_turn(db, self._rate)
+                    seconds = rate_limit.take_turn(db, self._rate)
             except Exception:
                 if backoff.first:
                     log.exception("no turn could be taken; it is tried again")

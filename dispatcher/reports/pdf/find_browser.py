@@ -4,7 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from core.settings import PREFIX, settings
+from core.settings import settings
+from core.settings_errors import PREFIX
 from dispatcher.reports.pdf.errors import RenderFailed
 
 NAMES = ("chromium-headless-shell", "chrome-headless-shell")

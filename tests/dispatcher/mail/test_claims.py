@@ -17,7 +17,7 @@ from sqlalchemy import text
 from core import preferences, sessions
 from core.clock import utcnow
 from core.db import transaction
-from core.emails.queue import claims, outcomes
+from core.emails.queue import claims, outcomes, rate_limit
 from core.emails.queue.claims import LEASE, ClaimedBatch
 from core.emails.queue.outcomes import AttemptResult, Decision, Reply, StateUpdate, retry_policy
 from core.emails.queue.suppressions import suppress
@@ -417,7 +417,7 @@ def test_a_pace_is_kept_by_all_together(database: str) -> None:
 
     def turn(_: int) -> float:
         with transaction() as db:
-            return claims.take_turn(db, 10)
+            return rate_limit.take_turn(db, 10)
 
     assert turn(0) == 0.0
     first = next_at()
