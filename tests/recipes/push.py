@@ -4,18 +4,20 @@ import json
 
 from sqlalchemy import text
 
-from core import events
-from core.db import transaction
+import core
 from tests.support.recipes import in_the_copy, step
 
-in_the_copy(events)
+in_the_copy(core)
 
 with step(1, "The event class"):
+    from core import events  # here, and first: with a wrong class nothing that imports it can be imported
+    from core.db import transaction
+
     event = events.InterviewChanged(interview_id=1, changed=("title",))  # type: ignore[attr-defined]
     assert event.destinations() == ("/topic/sessions",)
 
 with step(2, "The publish"):
-    from core import interviews  # not before: without the first step it cannot be imported
+    from core import interviews
     from tests.support import factories
 
     with transaction() as db:

@@ -6,17 +6,17 @@ from importlib import import_module
 import core
 from core.clock import utcnow
 from core.db import transaction
-from core.migrations import migrate
-from core.models import Report
-from core.reports import build, enqueue
-from core.reports.queue.parameters import NewReport
-from core.reports.registry import REPORTS
-from tests.support import factories
 from tests.support.recipes import in_the_copy, step
 
 in_the_copy(core)
 
 now = utcnow()
+
+with step(3, "The line of the registry"):
+    # here, and first: with a wrong line nothing that imports it can be imported
+    from core.reports.registry import REPORTS
+    from tests.support import factories
+
 with transaction() as db:
     people = factories.people(db)
     factories.session(db, now=now, people=people, status="completed")
@@ -36,6 +36,11 @@ with step(2, "The template"):
     assert data.rows[0].name in page
 
 with step(3, "The line of the registry"):
+    from core.migrations import migrate
+    from core.models import Report
+    from core.reports import build, enqueue
+    from core.reports.queue.parameters import NewReport
+
     assert REPORTS["interviewers_pdf"].module == "interviewers"
     migrate()
     with transaction() as db:

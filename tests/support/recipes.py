@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,9 @@ class Step(NamedTuple):
     diff: str
 
     @property
-    def missing(self) -> str:
+    def failure(self) -> str:
         """What a check says when this step is left out."""
-        return _missing(self.number, self.title)
+        return _failure(self.number, self.title)
 
     @property
     def place(self) -> str:
@@ -45,7 +46,7 @@ class Step(NamedTuple):
                 yield path, "".join(line[1:] for line in hunk.splitlines(keepends=True) if line[0] in " -")
 
 
-def _missing(number: int, title: str) -> str:
+def _failure(number: int, title: str) -> str:
     return f"step {number} is missing or wrong: {title}"
 
 
@@ -95,7 +96,8 @@ def step(number: int, title: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever it is, the process ends with it
-        sys.exit(f"{_missing(number, title)} ({type(error).__name__}: {error})")
+        traceback.print_exc()
+        sys.exit(f"{_failure(number, title)} ({type(error).__name__}: {error})")
 
 
 def in_the_copy(module: object) -> None:
