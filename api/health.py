@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from api.prefect import Prefect
 from core.db import transaction
 from core.locks import DISPATCHER_LOCK, LOCKS
-from core.settings import settings
+from core.settings import SMTP_PORTS, settings
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -101,8 +101,10 @@ async def _worker(prefect: Prefect) -> None:
 
 async def _mail() -> None:
     url = urlsplit(settings().smtp_url or f"smtp://127.0.0.1:{settings().capture_port}")
-    reader, writer = await asyncio.open_connection(url.hostname, url.port or 25)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port or SMTP_PORTS[url.scheme])
     try:
+        if url.scheme == "smtps":
+            return  # it greets within TLS, which is the dispatcher's to check
         greeting = await reader.readline()
         if not greeting.startswith(b"220"):
             raise NotWorking("the mail server does not greet")

@@ -14,7 +14,8 @@ _LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # also every character 
 _ADDRESS = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>()\[\],;:\\\"]{1,64}@[^@\s\x00-\x1f\x7f-\x9f<>()\[\],;:\\\"]{1,255}")
 
 
-def _no_controls(value: str) -> str:
+def no_controls(value: str) -> str:
+    """The text, without control characters but tab and line breaks. Raises ValueError."""
     if _CONTROLS.search(value):
         raise ValueError("contains control characters")
     return value
@@ -48,7 +49,7 @@ def _in_range(value: datetime) -> datetime:
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_one_line)]
 """A name or a title: one line, 1 to 200 characters."""
-Prose = Annotated[str, StringConstraints(strip_whitespace=True, max_length=10_000), AfterValidator(_no_controls)]
+Prose = Annotated[str, StringConstraints(strip_whitespace=True, max_length=10_000), AfterValidator(no_controls)]
 """Text with line breaks, at most 10,000 characters."""
 Address = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254), AfterValidator(_address)]
 """An email address, internationalised ones included (length: RFC 5321, section 4.5.3.1)."""

@@ -21,6 +21,10 @@ FEWEST_CHARACTERS = 8
 """Different ones of a secret: 32 random hexadecimal digits have fewer once in 28 million times."""
 
 
+SMTP_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+"""The port of each scheme of SMTP_URL, where it names none."""
+
+
 class Settings(BaseSettings):
     """The settings, validated; ``load()`` turns validation errors into ``BadSettings``."""
 

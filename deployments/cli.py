@@ -127,7 +127,7 @@ def jobs() -> None:
 @app.command()
 def report(
     type_: Annotated[
-        str, typer.Argument(metavar="TYPE", help="dashboard-pdf, dashboard-csv, interview-pdf, candidate-pdf")
+        str, typer.Argument(metavar="TYPE", help="such as dashboard-pdf; another one is answered with all there are")
     ],
     interview: Annotated[int | None, typer.Option(help="the interview's id, of interview-pdf")] = None,
     candidate: Annotated[int | None, typer.Option(help="the candidate's id, of candidate-pdf")] = None,

@@ -25,6 +25,14 @@ PLANTED = [
     ("api/app.py", "import flows.sessions"),
     ("api/app.py", "import prefect"),
     ("api/deps.py", "import deployments.cli"),
+    ("api/app.py", "import dispatcher.main"),
+    ("dispatcher/main.py", "import flows.run"),
+    ("dispatcher/main.py", "import api.app"),
+    ("dispatcher/main.py", "import fastapi"),
+    ("core/logs.py", "import core.sessions"),
+    ("core/jwks.py", "import core.emails"),
+    ("core/emails/draft.py", "import core.emails.session_mails"),  # a circle
+    ("dispatcher/backoff.py", "import dispatcher.janitor"),  # a circle
 ]
 
 

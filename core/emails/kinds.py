@@ -32,6 +32,10 @@ class MailKind:
     true_in: tuple[SessionStatus, ...] = ()
     """For kinds that state a session's schedule: the states of the session in which they are still true. A queued mail
     is cancelled when the session is in another state, or was rescheduled."""
+    parties: tuple[Literal["candidate", "interviewer"], ...] = ("candidate", "interviewer")
+    """Who of a session gets it."""
+    valid_until: Literal["start", "end"] | None = None
+    """When it is over: at the session's start or at its end (without a time, when the invitation expires)."""
     on_demand_in: tuple[SessionStatus, ...] = ()
     """States of the session in which staff may request the mail; empty: never."""
 
@@ -44,6 +48,7 @@ KINDS: dict[str, MailKind] = {
         calendar="REQUEST",
         resent_when_uncertain=True,
         true_in=_STANDING,
+        valid_until="end",
         on_demand_in=("invited", "scheduled"),
     ),
     "reschedule": MailKind(
@@ -59,9 +64,10 @@ KINDS: dict[str, MailKind] = {
         category="reminder",
         calendar="PUBLISH",
         true_in=("invited", "scheduled"),
+        valid_until="start",
         on_demand_in=("scheduled",),
     ),
-    "completion": MailKind(6, category="completed", on_demand_in=("completed",)),
+    "completion": MailKind(6, category="completed", parties=("candidate",), on_demand_in=("completed",)),
     "report": MailKind(7),
 }
 

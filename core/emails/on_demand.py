@@ -17,9 +17,9 @@ from core.emails.content import render_generic, session_details
 from core.emails.draft import Attachment, Recipient
 from core.emails.kinds import KINDS, OnDemandKind
 from core.emails.queue.enqueue import NewMail, QueuedMail, enqueue
-from core.emails.session_mails import SessionParty, session_mail
+from core.emails.session_mails import SessionParty, session_mail, valid_until
 from core.errors import Conflict, Invalid, NotFound
-from core.fields import Address, Input, Line
+from core.fields import Address, Input, Line, no_controls
 from core.models import InterviewSession
 from core.viewers import STAFF, Viewer, require
 
@@ -29,7 +29,6 @@ MAX_ATTACHMENT_BYTES = 10 * 1024 * 1024
 _TYPE = re.compile(
     r"(?!multipart/|message/)[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,80}(; ?[a-z-]+=[\w.-]+)*", re.I
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def _decode_base64(value: Any) -> Any:
@@ -41,19 +40,13 @@ def _decode_base64(value: Any) -> Any:
         raise ValueError("is not base64") from None
 
 
-def _no_controls(value: str) -> str:
-    if _CONTROLS.search(value):
-        raise ValueError("contains control characters")
-    return value
-
-
 def _content_type(value: str) -> str:
     if not _TYPE.fullmatch(value):
         raise ValueError("is no content type of a file; write it like application/pdf")
     return value
 
 
-MailText = Annotated[str, StringConstraints(min_length=1, max_length=200_000), AfterValidator(_no_controls)]
+MailText = Annotated[str, StringConstraints(min_length=1, max_length=200_000), AfterValidator(no_controls)]
 """The text of a mail: at most 200,000 characters."""
 
 
@@ -134,18 +127,15 @@ def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
     found = session_details(db, [given.session_id]).get(given.session_id) if status and given.session_id else None
     if found is None:
         raise NotFound("session", given.session_id)
-    allowed = KINDS[given.kind].on_demand_in
+    kind = KINDS[given.kind]
+    allowed = kind.on_demand_in
     if status not in allowed:
         raise Conflict(
             f"Session {found.session_id} is {status}; a mail of kind {given.kind} goes with {' or '.join(allowed)}.",
             session_id=found.session_id,
             old=status,
         )
-    until = None
-    if given.kind == "invitation":
-        until = found.scheduled_end or found.invitation_expires_at
-    elif given.kind == "reminder":
-        until = found.scheduled_start
+    until = valid_until(given.kind, found)
     if until is not None and until <= now:
         raise Conflict(
             f"Session {found.session_id} has started or expired: it is too late for a mail of kind {given.kind}.",
@@ -155,8 +145,8 @@ def _session_mail(db: Session, given: NewEmail, now: datetime) -> NewMail:
     recipient = found.recipient(given.recipient or "candidate")
     if recipient is None:
         raise Invalid("recipient", f"session {found.session_id} has no interviewer")
-    if given.kind == "completion" and recipient.party == "interviewer":
-        raise Invalid("recipient", "a completion goes to the candidate")
+    if recipient.party not in kind.parties:
+        raise Invalid("recipient", f"a {given.kind} goes to the {' and the '.join(kind.parties)}")
     mail = session_mail(given.kind, found, recipient, now, expires_at=until, key=False)
     if mail.problem:
         raise Conflict(f"The {recipient.party}'s address cannot be used: {mail.problem}.", session_id=found.session_id)

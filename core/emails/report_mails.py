@@ -66,7 +66,7 @@ def _mail(notice: ReportNotice, about: object, recipient: Recipient, now: dateti
     try:
         draft = render_report(notice, recipient, now=now)
     except Invalid as error:
-        problem, category = str(error), "daily_report" if notice.daily else "report_ready"
+        problem, category = str(error), notice.category
         draft = Draft("report", recipient.address, recipient.name, None, notice.title, "", None, category)
     return NewMail(draft, report_key(about, recipient), recipient.user_id, problem=problem)
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core.emails.content import SessionDetails, render, render_generic, session_details
 from core.emails.draft import Attachment, Draft, Recipient
-from core.emails.kinds import FOLLOW_SCHEDULE, EmailKind
+from core.emails.kinds import FOLLOW_SCHEDULE, KINDS, EmailKind
 from core.emails.queue.enqueue import NewMail, QueuedMail, enqueue
 from core.errors import Invalid, NotFound
 from core.models import User
@@ -186,8 +186,13 @@ def _recipients(a: SessionDetails) -> Iterator[Recipient]:
 
 
 def _invitation(a: SessionDetails, recipient: Recipient, now: datetime) -> NewMail:
-    until = a.scheduled_end or a.invitation_expires_at
-    return session_mail("invitation", a, recipient, now, more=(a.status,), expires_at=until)
+    return session_mail("invitation", a, recipient, now, more=(a.status,), expires_at=valid_until("invitation", a))
+
+
+def valid_until(kind: EmailKind, a: SessionDetails) -> datetime | None:
+    """When a mail of this kind about the session is over; None: never."""
+    moments = {"start": a.scheduled_start, "end": a.scheduled_end or a.invitation_expires_at, None: None}
+    return moments[KINDS[kind].valid_until]
 
 
 def session_mail(

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from core.db import snapshot
 from core.reports.document import Document
 from core.reports.filenames import filename
+from core.reports.queue.daily import TYPES
 from core.reports.queue.files import Spool
 from core.reports.queue.outcomes import RenderedReport
 from core.reports.registry import CONTENT_TYPES, REPORTS
@@ -57,8 +58,8 @@ def lay_out_day(parameters: dict[str, Any]) -> tuple[PageLayout, RenderedReport]
     """A period's dashboard and its sessions as CSV, from one snapshot."""
     with snapshot() as db:
         as_of = _begin(db)
-        data = _read_data(db, "dashboard_pdf", parameters, as_of)
-        rows_file = _write_rows(db, "dashboard_csv", parameters, as_of, None)
+        data = _read_data(db, TYPES[0], parameters, as_of)
+        rows_file = _write_rows(db, TYPES[1], parameters, as_of, None)
     try:
         return data(), rows_file
     except BaseException:

@@ -1,4 +1,8 @@
-"""Readiness checks of running parts, with the standard library alone."""
+"""Readiness checks of running parts, with the standard library alone.
+
+The supervisor of the local stack stays small by it: httpx and pydantic, which core.prefect_rest needs, would double its
+memory for the few questions that it asks.
+"""
 
 import asyncio
 import base64

@@ -9,10 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from core.emails.addresses import ascii_host, message_host
-from core.settings import Settings
+from core.settings import SMTP_PORTS, Settings
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class MailServer:
         host = url.hostname or ""
         return cls(
             host if ":" in host else ascii_host(host),
-            url.port or _PORTS[url.scheme],
+            url.port or SMTP_PORTS[url.scheme],
             url.scheme,
             None if url.username is None else unquote(url.username),
             None if url.password is None else unquote(url.password),

@@ -135,7 +135,7 @@ class Renderer:
         day_layouts: dict[Day | None, DayLayout] = {
             day: asyncio.create_task(self._in_thread(partial(build.lay_out_day, claimed.parameters)))
             for claimed in claimed_now
-            if (day := day_of(claimed.dedupe_key)) is not None and days[day] > 1 and claimed.type == "dashboard_pdf"
+            if (day := day_of(claimed.dedupe_key)) is not None and days[day] > 1 and build.prints(claimed.type)
         }
         for claimed in claimed_now:
             same_day = day_layouts.get(day_of(claimed.dedupe_key))

@@ -27,6 +27,11 @@ class ReportNotice:
     daily: bool = False
     problem: str | None = None
 
+    @property
+    def category(self) -> str:
+        """What preferences and suppressions are asked for."""
+        return "daily_report" if self.daily else "report_ready"
+
 
 def brand() -> str:
     """The name in the header and signature of every mail: that of ``MAIL_FROM``."""

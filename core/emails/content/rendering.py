@@ -78,7 +78,7 @@ def render_report(report: ReportNotice, recipient: Recipient, *, now: datetime) 
     Raises Invalid when the recipient's address is not valid.
     """
     envelope(recipient.address)
-    category = "daily_report" if report.daily else "report_ready"
+    category = report.category
     headers: dict[str, str] = {}
     view = report_view(report, recipient, now=now)
     view["unsubscribe"] = _unsubscribe(headers, recipient.address, category)
@@ -144,10 +144,10 @@ def _thread(about: SessionDetails) -> dict[str, str]:
 
 def _unsubscribe(headers: dict[str, str], address: str, category: str) -> str | None:
     """The unsubscribe link for this category; adds the headers with which mail programs offer it (RFC 8058)."""
-    environment = build_link(address, category)
-    if environment is not None:
-        headers |= {"List-Unsubscribe": f"<{environment}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
-    return environment
+    url = build_link(address, category)
+    if url is not None:
+        headers |= {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    return url
 
 
 def _environment(*, escape: bool) -> Environment:

@@ -54,13 +54,17 @@ DateOrTime = Annotated[
 """A time with its offset, or a date, which stands for its midnight in the platform's zone."""
 
 
+def _types_about(parameter: str) -> str:
+    return "of " + ", ".join(name for name, kind in REPORTS.items() if kind.subject == parameter)
+
+
 class NewReport(Input):
     """A report to request, of [``start``, ``end``): without them, of the last 30 days before today in the platform's
     zone; for a candidate, of all time."""
 
     type: ReportType
-    interview_id: Id | None = Field(None, description="of interview_pdf")
-    candidate_id: Id | None = Field(None, description="of candidate_pdf")
+    interview_id: Id | None = Field(None, description=_types_about("interview_id"))
+    candidate_id: Id | None = Field(None, description=_types_about("candidate_id"))
     start: DateOrTime | None = None
     end: DateOrTime | None = Field(None, description="the period ends before it; a date is its midnight")
     email_to: Address | None = Field(None, description="mailed there when it is ready: as a file, or a link if large")

@@ -90,7 +90,8 @@ def test_an_unsubscribe_link_with_another_secret_is_invalid(monkeypatch: pytest.
 
 def test_without_a_secret_there_are_no_unsubscribe_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours = signed("ada@example.com")
-    elsewhere = {"JWKS_URL": "https://issuer.example.com/keys", "JWT_SECRET": None}
+    issuer = "https://issuer.example.com"
+    elsewhere = {"JWKS_URL": f"{issuer}/keys", "JWT_ISSUER": issuer, "JWT_AUDIENCE": "us", "JWT_SECRET": None}
     with settings(monkeypatch, **elsewhere):
         assert build_link("ada@example.com", "report_ready") is None
         with pytest.raises(InvalidLink):

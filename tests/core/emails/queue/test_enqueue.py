@@ -16,6 +16,7 @@ from core.db import engine, transaction
 from core.emails.draft import Recipient
 from core.emails.queue.suppressions import suppress
 from core.models import (
+    Answer,
     Candidate,
     Email,
     EmailAttachment,
@@ -140,12 +141,14 @@ def test_a_suppressed_address_in_any_case_of_letters(people: People) -> None:
 def test_a_pass_of_the_sweep_costs_as_many_statements_for_many_as_for_few(shared_database: Database) -> None:
     def closing(count: int) -> list[str]:
         with transaction() as db:
-            some = [
-                make.session(
-                    db, now=NOW, status="interrupted", status_at=NOW - timedelta(hours=3), people=make.people(db)
-                )
-                for _ in range(count)
-            ]
+            some = []
+            for _ in range(count):
+                people = make.people(db, questions=1)
+                since = NOW - timedelta(hours=3)
+                some.append(make.session(db, now=NOW, status="interrupted", status_at=since, people=people))
+                answer = Answer(session_id=some[-1], question_id=people.question_ids[0], source="ai", text="Yes.")
+                answer.answered_at = since
+                db.add(answer)
         with statements() as seen:
             swept = sessions.update_statuses(now=NOW)
         assert swept.counts["close"] == count

@@ -67,7 +67,7 @@ async def full():
             if hasattr(one, "rlimit"):
                 one.rlimit(psutil.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         try:
-            print((await engine.pdf(document("<p>much</p>" * 1000, {"one": line(*range(10_000))})))[:4].decode())
+            print((await engine.pdf(document("<p>much</p>" * 1000, {"one": line_chart(*range(10_000))})))[:4].decode())
         except RenderFailed as failed:
             print("%PDF" if failed.retry else "failed")
 
