@@ -23,7 +23,7 @@ _BEGUN, _LATE, _ROWS = "begun", "late", "rows "
 def record_states(db: Session, states: Sequence[tuple[UUID, FlowState]], *, now: datetime) -> None:
     """Publish states of runs, each once however often it is given; count those of jobs, notify admins of trouble.
 
-    A job is what has a deployment. Admins hear once that its runs are late, until a run of it has begun again.
+    A job is what has a deployment. Admins are notified once that its runs are late, until a run of it has begun again.
     """
     counted: list[_Count] = []
     for state_id, change in states:
@@ -129,7 +129,7 @@ _LAST = text("SELECT job, what, last_at FROM job_counts WHERE what IN ('late', '
 
 
 def _notices(db: Session, changes: Sequence[FlowState]) -> list[Notice]:
-    """What admins hear: runs that failed; that a job is late, and that it is no more, each once an outage.
+    """Notices to admins: runs that failed; that a job is late, and that it is no more, each once an outage.
 
     An outage is known by the last run that began before it, so that all who notify of it use one key.
     """

@@ -9,7 +9,7 @@ DISPATCHER_LOCK: Final = 2
 MIGRATION_LOCK: Final = 3
 EMAIL_QUEUE_LOCK: Final = 4
 REPORT_QUEUE_LOCK: Final = 5
-DEMO_LOCK: Final = 100
+DEMO_LOCK: Final = 6
 
 PUSH_CHANNEL: Final = "greenroom_push"
 """NOTIFY on it says that push events were committed."""

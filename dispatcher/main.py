@@ -146,7 +146,7 @@ async def _listen(wakes: list[asyncio.Event]) -> None:
                     _wake(wakes)
         except psycopg.Error as error:
             if backoff.first:
-                log.warning("PostgreSQL is away: %s", str(error).strip() or type(error).__name__)
+                log.warning("PostgreSQL cannot be reached: %s", str(error).strip() or type(error).__name__)
         await backoff.sleep()
 
 

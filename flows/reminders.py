@@ -1,4 +1,7 @@
-"""Reminders: the hourly check. The dispatcher sends each at its second; this finds what it could not know of."""
+"""Reminders: the hourly check.
+
+The dispatcher sends each when it is due; this plans missing ones and sends what was not sent.
+"""
 
 from datetime import datetime
 from typing import Any

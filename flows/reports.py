@@ -1,4 +1,4 @@
-"""Reports: the daily ones are asked for, and one that an operator wants; the dispatcher makes them."""
+"""Reports: the daily ones are requested, and one that an operator wants; the dispatcher makes them."""
 
 import time
 from datetime import date as Day  # noqa: N812 - the parameter is called date, as people give it
@@ -28,10 +28,10 @@ POLL_SECONDS = 0.5
 async def generate_daily_reports(
     date: Day | None = None, until: Day | None = None, now: datetime | None = None, dry_run: bool = False
 ) -> JobResult | State[Any]:
-    """Asks for the dashboard of yesterday as PDF and CSV, once a day however often it runs.
+    """Requests the dashboard of yesterday as PDF and CSV, once a day however often it runs.
 
     date: of this day instead; with until: of each day from date to until. now: yesterday as of this time.
-    dry_run: say which would be asked for, change nothing.
+    dry_run: say which would be requested, change nothing.
     """
     return await job(reports.enqueue_daily, now=now, dry_run=dry_run, own_slot=True, date=date, until=until)
 
@@ -49,16 +49,16 @@ async def generate_report(
     candidate_id: int | None = None,
     dry_run: bool = False,
 ) -> JobResult | State[Any]:
-    """Asks for a report, and waits until the dispatcher has made it. Admins may download it.
+    """Requests a report, and waits until the dispatcher has made it. Admins may download it.
 
     start, end: the period, before end, as dates or times; the last 30 days unless given. interview_id, candidate_id:
-    what it is about. dry_run: check what is asked for, make nothing.
+    what it is about. dry_run: check what is requested, make nothing.
     """
     given = reports.NewReport.model_validate(
         {"type": type, "start": start, "end": end, "interview_id": interview_id, "candidate_id": candidate_id}
     )
     key = f"{RUN_KEY_PREFIX}{runtime.flow_run.id}"
-    result = await job(ask_and_wait, now=None, dry_run=dry_run, own_slot=True, given=given, key=key)
+    result = await job(enqueue_and_wait, now=None, dry_run=dry_run, own_slot=True, given=given, key=key)
     if not isinstance(result, JobResult):
         return result
     if result.done:
@@ -70,7 +70,7 @@ async def generate_report(
     return Failed(message=result.data["reason"]) if result.failed else result
 
 
-def ask_and_wait(*, now: datetime, dry_run: bool, given: reports.NewReport, key: str) -> JobResult:
+def enqueue_and_wait(*, now: datetime, dry_run: bool, given: reports.NewReport, key: str) -> JobResult:
     """Queue the report, once for a key, and wait until it is ready or failed. Raises Invalid and ReportNotReady."""
     if dry_run:
         with transaction() as db:

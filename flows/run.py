@@ -94,7 +94,7 @@ async def _in_thread(function: Callable[..., Any], given: dict[str, Any]) -> Any
 
 
 def scheduled_time() -> datetime:
-    """When this run was to start, in UTC; of a run started by hand, when it was asked for."""
+    """When this run was to start, in UTC; of a run started by hand, when it was requested."""
     return _utc(runtime.flow_run.scheduled_start_time)
 
 
@@ -173,7 +173,7 @@ async def _exclusively(*, needed: bool) -> AsyncIterator[bool]:
 
 
 def lock_key(flow: str) -> int:
-    """The second number of a flow's advisory lock: fixed by its name, and clear of the numbers core.db gives out."""
+    """The second number of a flow's advisory lock: fixed by its name, and clear of those in core.locks."""
     return 100 + zlib.crc32(flow.encode()) % (2**31 - 100)
 
 

@@ -157,10 +157,10 @@ def test_the_layers_of_core_are_those_that_are_checked() -> None:
     inside = next(one["layers"] for one in contracts if one["type"] == "layers" and "core.models" in one["layers"])
     checked = [sorted(layer.split(" | ")) for layer in inside]
     rows = Page(DOCS / "architecture.md").table("Layers")
-    told = [
+    listed = [
         [name.rstrip("/").removesuffix(".py").replace("/", ".") for name in row["modules"].split(", ")] for row in rows
     ]
-    assert [sorted(layer) for layer in told] == checked
+    assert [sorted(layer) for layer in listed] == checked
 
 
 # the domain
@@ -175,8 +175,8 @@ def _allowed(table: str, column: str) -> set[str]:
 
 def test_the_table_of_moves_is_the_codes(domain: Page) -> None:
     rows = domain.table("The table of moves")
-    told = {(row["from"], row["to"]): frozenset(row["who may"].split(", ")) for row in rows}
-    assert told == MOVES
+    listed = {(row["from"], row["to"]): frozenset(row["who may"].split(", ")) for row in rows}
+    assert listed == MOVES
     assert len(rows) == len(MOVES)
 
 
@@ -209,16 +209,16 @@ def test_mail_kinds_and_report_types_are_the_codes(domain: Page) -> None:
 
 
 def test_who_is_notified_is_what_the_code_says(domain: Page) -> None:
-    rows = {row["occasion"]: row for row in domain.table("Who is notified")}
-    for occasion, parties in RECIPIENTS.items():
-        told = {
-            party for party in ("candidate", "interviewer", "recruiters") if "notification" in rows[occasion][party]
+    rows = {row["category"]: row for row in domain.table("Who is notified")}
+    for category, parties in RECIPIENTS.items():
+        notified = {
+            party for party in ("candidate", "interviewer", "recruiters") if "notification" in rows[category][party]
         }
-        assert told == set(parties), occasion
-    admins = {name for name, category in CATEGORIES.items() if category.roles == ("admin",)}
-    assert {occasion for occasion, row in rows.items() if row["admins"] == "notification"} == admins
-    by_mail = {name for name, category in CATEGORIES.items() if "email" in category.channels}
-    of_sessions = {occasion for occasion, row in rows.items() if "mail" in ", ".join(row.values()).split(", ")}
+        assert notified == set(parties), category
+    admins = {name for name, found in CATEGORIES.items() if found.roles == ("admin",)}
+    assert {category for category, row in rows.items() if row["admins"] == "notification"} == admins
+    by_mail = {name for name, found in CATEGORIES.items() if "email" in found.channels}
+    of_sessions = {category for category, row in rows.items() if "mail" in ", ".join(row.values()).split(", ")}
     assert of_sessions == by_mail & rows.keys()
 
 

@@ -110,7 +110,7 @@ def names(root: Path) -> Iterator[tuple[Path, str]]:
         for node in ast.walk(ast.parse((root / path).read_text())):
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 yield path, node.name
-    for path in files(root, ".html", ".txt", ".css", ".words", ""):
+    for path in files(root, ".html", ".txt", ".css", ""):
         if "templates" in path.parts:
             yield path, ".".join(path.with_suffix("").parts)
 

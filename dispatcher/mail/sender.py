@@ -137,7 +137,9 @@ class Sender:
         return False
 
     def _attempt(self, ready: Ready) -> AttemptResult | StateUpdate | None:
-        """How the attempt ended; a result when there was none; None when that is written: the mail was stopped."""
+        """An AttemptResult when the mail was tried, a StateUpdate when it was not, None when it was stopped, which is
+        written already.
+        """
         try:
             self._take_turn()
             if self._permit is not None:

@@ -1,8 +1,8 @@
 """One SMTP connection: smtplib's client, which here always knows how far the present mail has come.
 
 smtplib's ``sendmail`` asks for no permit before DATA, and does not say on which side of the final dot a connection was
-lost. Here commands wait for the next ``getreply``, which alone writes and reads; so several go in one packet
-(RFC 2920).
+lost. Here commands wait for the next ``getreply``, which writes and reads (only QUIT is written without); so several
+go in one packet (RFC 2920).
 """
 
 import math
@@ -163,7 +163,7 @@ class Connection(smtplib.SMTP):
             sock.settimeout(self.timeout)
             sock = self.server.tls.wrap_socket(sock, server_hostname=self.server.host)
             sock.settimeout(TICK_SECONDS)
-        else:  # by the system's timeouts, at half the system calls of Python's; but TLS would not hear of them
+        else:  # by the system's timeouts, which TLS sockets ignore, at half the system calls of Python's
             sock.setblocking(True)
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 0, int(TICK_SECONDS * 1e6)))

@@ -1,7 +1,7 @@
 """The record that Prefect keeps of reports: one ``generate-report`` run for each, however many attempts it takes.
 
 Nothing waits for it. While Prefect's server is away reports are made all the same, and recorded when it is back. A
-report that an operator's run asked for has that run already.
+report that an operator's run requested has that run already.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 FLOW, TAG = "generate-report", "report"
 RUN_KEY_PREFIX = "flow-run/"
-"""How the dedupe keys begin of reports that ``flows.reports.generate_report`` asked for."""
+"""How the dedupe keys begin of reports that ``flows.reports.generate_report`` requested."""
 RETRY_SECONDS = 5.0
 ORPHAN_CHECK_SECONDS = 60.0
 STOP_SECONDS = 0.5
@@ -58,7 +58,7 @@ class ReportRunRecorder:
         self._server = server
         self._pending: deque[RunUpdate] = deque(maxlen=MAX_PENDING)
         self._added = asyncio.Event()
-        self._away = False
+        self._unreachable = False
 
     async def __aenter__(self) -> Self:
         await self._server.__aenter__()
@@ -109,15 +109,15 @@ class ReportRunRecorder:
                 await work()
             except Exception as error:
                 if isinstance(error, TROUBLE) and not _refused(error):
-                    if self._pending and not self._away:
+                    if self._pending and not self._unreachable:
                         log.warning("reports are made and recorded later: %s", str(error) or type(error).__name__)
-                    self._away = bool(self._pending)
+                    self._unreachable = bool(self._pending)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 log.exception("a report's run could not be recorded")
                 if work == self._send and self._pending:
                     self._pending.popleft()  # what the server does not take must not keep back all that follows
-            self._away = False
+            self._unreachable = False
             if not self._pending:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(check_at):

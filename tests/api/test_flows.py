@@ -1,4 +1,4 @@
-"""Runs asked for over HTTP: answered at once, done as their parameters say, and read with their result."""
+"""Runs requested over HTTP: answered at once, done as their parameters say, and read with their result."""
 
 import asyncio
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ async def started(clients: Clients, flow: str, **body: Any) -> dict[str, Any]:
 
 
 def days() -> list[tuple[str, str]]:
-    """The reports that were asked for, by day and type."""
+    """The reports that were requested, by day and type."""
     with transaction() as db:
         keys = [str(row.dedupe_key) for row in db.query(Report)]
     return sorted((key.split("/")[1], key.split("/")[2]) for key in keys)

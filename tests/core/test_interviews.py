@@ -1,4 +1,4 @@
-"""An interview that is changed: its waiting sessions are judged by the new minutes from the next sweep on."""
+"""An interview that is changed: from the next sweep on its waiting sessions are checked by the new minutes."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

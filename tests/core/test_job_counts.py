@@ -1,4 +1,4 @@
-"""Counts of the jobs' runs: each run once, whoever hears of it how often, and for ever."""
+"""Counts of the jobs' runs: each run once, whoever records it how often, and for ever."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -83,7 +83,7 @@ def test_an_outage_and_the_recovery_are_notified_once(database: str) -> None:
 
     back = [at(minute, "Running") for minute in (12, 13)]
     flow_states.store(back)
-    flow_states.store([at(11, "Late"), *first, *back])  # by a watcher that hears of it afterwards
+    flow_states.store([at(11, "Late"), *first, *back])  # by a watcher that reads it afterwards
     assert alarms("f")[1:] == [("job_back", "admin", "f")]
     assert [one.is_late for one in job_stats()] == [False, True]
 
@@ -93,7 +93,7 @@ def test_an_outage_and_the_recovery_are_notified_once(database: str) -> None:
 
 
 async def test_unclaimed_runs_are_late_and_broken_runs_failed(prefect: PrefectProcess, database: str) -> None:
-    """Prefect says so after some seconds; the watcher hears it."""
+    """Prefect says so after some seconds; the watcher reads it."""
 
     @flow(name="breaks")
     async def breaks() -> None:
@@ -106,7 +106,7 @@ async def test_unclaimed_runs_are_late_and_broken_runs_failed(prefect: PrefectPr
         try:
             late = ("job_late", "admin", "breaks")
             await asyncio.to_thread(
-                eventually, lambda: alarms("breaks") == [late], "admins hear that it is late", seconds=60
+                eventually, lambda: alarms("breaks") == [late], "admins are notified that it is late", seconds=60
             )
             of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
             [run] = await client.read_flow_runs(deployment_filter=of_it)
@@ -114,7 +114,7 @@ async def test_unclaimed_runs_are_late_and_broken_runs_failed(prefect: PrefectPr
                 failed = {"state": {"type": "FAILED", "name": "Failed"}, "force": True}
                 http.post(f"/flow_runs/{run.id}/set_state", json=failed).raise_for_status()
             both = [late, ("job_failed", "admin", "breaks")]
-            await asyncio.to_thread(eventually, lambda: alarms("breaks") == both, "admins hear that it failed")
+            await asyncio.to_thread(eventually, lambda: alarms("breaks") == both, "admins are notified that it failed")
         finally:
             watching.cancel()
             await client.delete_deployment(deployment_id)

@@ -131,12 +131,13 @@ def contents(url: str) -> dict[str, list[Any]]:
 def final_rows(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """As it is but for mails whose process was killed between the final dot and the answer.
 
-    They are uncertain, and told to admins; nobody can do better, and everything else has to be as without a kill.
+    They are uncertain, and admins are notified of them; nobody can do better, and everything else has to be as without
+    a kill.
     """
     mails = [(*row[:4], "sent" if row[4] == "uncertain" else row[4], *row[5:]) for row in found["emails"]]
-    told = [row for row in found["notifications"] if not row[0].startswith("mail/")]
+    notified = [row for row in found["notifications"] if not row[0].startswith("mail/")]
     announced = [row for row in found["announced"] if row[0] != "/topic/notifications"]
-    return found | {"emails": mails, "notifications": told, "announced": announced}
+    return found | {"emails": mails, "notifications": notified, "announced": announced}
 
 
 _forks = multiprocessing.get_context("forkserver")

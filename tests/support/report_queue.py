@@ -1,4 +1,4 @@
-"""What the tests of the report queue share: asking, and what was told of it."""
+"""What the tests of the report queue share: requests, and their notifications."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any

@@ -107,7 +107,7 @@ def work(jobs: list[str], now: datetime) -> None:
 
 
 def comparable(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Without what becomes of reports that were asked for, and what admins are told of the kills."""
+    """Without what becomes of reports that were requested, and the notifications to admins about the kills."""
     kept = job_data.final_rows(found)
     return kept | {
         "reports": [key for key, _ in kept["reports"]],

@@ -228,7 +228,7 @@ def writing(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
     """Every route that takes a body: method, path and the body's schema."""
     for path, methods in document["paths"].items():
         for method, route in methods.items():
-            # Flows ask Prefect, which is away here; their bodies are that server's to judge.
+            # Flows ask Prefect, which does not run here; their bodies are for that server to check.
             if method in ("post", "patch", "put") and "requestBody" in route and "/flows" not in path:
                 yield method, path, route["requestBody"]["content"]["application/json"]["schema"]
 

@@ -221,6 +221,6 @@ def test_before_the_first_set_the_answer_is_503_and_not_401(shared_database: Dat
     with processes.api_process(shared_database.url, tmp_path, JWT_SECRET=None, JWKS_URL=issuer.url, **WHOSE) as api:
         clients = new_clients(api)
         answer = get_me(api, signed(clients.people.ids["admin"], RSA, "RS256", "rsa"))
-        refused(answer, 503, "issuer")  # a client that was told 401 would sign its user out
+        refused(answer, 503, "issuer")  # a client that got 401 would sign its user out
         assert int(answer.headers["retry-after"]) > 0
     issuer.close()

@@ -120,7 +120,7 @@ async def test_no_heart_beats_are_sent_between_frequent_messages() -> None:
 
 
 async def test_clients_that_never_connect_are_closed(tight: Api, recruiter: str) -> None:
-    """A socket that only sends EOLs, and one that sends half a CONNECT, are told which limit it was."""
+    """A socket that only sends EOLs, and one that sends half a CONNECT, get an ERROR that names the limit."""
     for data in ("\n", "CONNECT\naccept-version:1.2\n"):
         async with await Client.open(tight.ws) as client:
             await client.send_text(data)

@@ -176,7 +176,7 @@ async def test_pruning_is_no_restore(tail: Tailing, database: str) -> None:
 
 
 async def test_a_database_dropped_and_made_anew(tail: Tailing, database: str, postgres: PostgresServer) -> None:
-    """While it is away the relay tries on; without the tables it tries on too; then everybody is told to resync."""
+    """While it is away the relay tries on; without the tables it tries on too; then everybody gets a resync."""
     await asyncio.to_thread(publish, *[flow_state()] * 5)
     await tail.has(everything(database))
     tail.consumer.frames.clear()

@@ -21,7 +21,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def people(shared_database: Database) -> People:
-    """People of this test's own, who came after whatever was told before."""
+    """People of this test's own, who were added after all earlier notifications."""
     with transaction() as db:
         return make.people(db)
 

@@ -1,4 +1,4 @@
-"""Delivering and expiring notifications: a locked one is passed over, and each moment is judged by the right clock."""
+"""Delivering and expiring notifications: a locked one is passed over, and each moment is checked by the right clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

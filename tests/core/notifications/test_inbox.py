@@ -21,7 +21,7 @@ from tests.support.processes import Database
 
 @pytest.fixture
 def people(shared_database: Database) -> People:
-    """People of this test's own, who came after whatever was told before."""
+    """People of this test's own, who were added after all earlier notifications."""
     with transaction() as db:
         return make.people(db)
 
@@ -156,7 +156,7 @@ def test_creating_twice_with_one_key_creates_once(people: People) -> None:
         ids = set(pool.map(lambda _: write(people, user_id=people.ids["candidate"], dedupe_key=key), range(16)))
     assert len(ids) == 1
     assert pushed_to(people, "candidate") == [("created", ids.pop()), ("unread", 1)]
-    # Nobody can take away a key of the house's own.
+    # Nobody can take away a key of the system's own.
     assert send_notices(Notice("completed", "Title", "Body", dedupe_key=key, user_id=people.ids["candidate"])) == 1
 
 

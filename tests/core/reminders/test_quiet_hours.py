@@ -187,7 +187,7 @@ def test_a_session_scheduled_during_the_change_has_the_new_hours(database: str, 
 
 @pytest.mark.parametrize("party", ["interviewer", "candidate"])
 def test_a_cancel_meanwhile_locks_in_the_same_order(database: str, party: str) -> None:
-    """It tells both sides, whose rows the change holds: with sessions locked first, one waits for the other."""
+    """It notifies both sides, whose rows the change holds: with sessions locked first, one waits for the other."""
     who = some_people(reminder_offsets=[DAY])
     id_ = booked(who, FAR, now=utcnow())
 

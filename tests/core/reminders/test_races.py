@@ -88,7 +88,7 @@ def test_concurrent_senders_cancels_and_reschedules(database: str) -> None:
             go.wait()
             try:
                 work()
-            except Exception as error:  # noqa: BLE001 - told below
+            except Exception as error:  # noqa: BLE001 - asserted below
                 errors.append(error)
 
         return run

@@ -199,7 +199,7 @@ def test_a_suppressed_address_gets_no_mail(database: str) -> None:
         "candidate": ("sent", None),
         "interviewer": ("sent", "the mail is suppressed"),
     }
-    assert len(notified(id_)) == 2, "told in the app all the same"
+    assert len(notified(id_)) == 2, "notified in the app all the same"
 
 
 def test_one_failing_reminder_does_not_block_the_others(database: str) -> None:

@@ -1,4 +1,4 @@
-"""A reminder's window is judged by ``now`` and by the database's clock: past by either, it is over."""
+"""A reminder's window is checked by ``now`` and by the database's clock: past by either, it is over."""
 
 from datetime import datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Who is told what when a session changes: the table of docs/domain.md, with everybody's times in their own zone."""
+"""Who is notified of what when a session changes: the table of docs/domain.md, with times in everybody's own zone."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def people(shared_database: Database) -> People:
 
 
 def notices(session_id: UUID) -> dict[str, tuple[str, str]]:
-    """To whom (a role, or a user by id) which category and body were told of the session, of what came last."""
+    """To whom (a role, or a user by id) which category and body were sent about the session, the latest of each."""
     with transaction() as db:
         rows = db.execute(
             text("SELECT user_id, role, category, body FROM notifications WHERE session_id = :s ORDER BY id"),
@@ -56,7 +56,7 @@ def change(people: People, session_id: UUID, **given: Any) -> dict[str, tuple[st
 
 
 def names(people: People) -> tuple[str, str, str]:
-    """The candidate's and the interviewer's ids as ``told`` has them, and the candidate's name."""
+    """The candidate's and the interviewer's ids as ``notices`` has them, and the candidate's name."""
     with transaction() as db:
         name = db.get_one(Candidate, people.candidate_id).name
     return str(people.ids["candidate"]), str(people.interviewer_id), name

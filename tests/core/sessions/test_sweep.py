@@ -1,4 +1,4 @@
-"""The status sweep: each rule at its boundary, one step a pass, and who is told."""
+"""The status sweep: each rule at its boundary, one step a pass, and who is notified."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -297,7 +297,7 @@ def test_killed_parts_do_not_change_the_final_tables(
     stack: Stack, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It puts its own rows in the place of the demo's: who comes after it gets a new stack."""
-    with smtp_server.serving() as server, stack_faults.paused(stack) as house:
+    with smtp_server.serving() as server, stack_faults.paused(stack) as admin:
         monkeypatch.setenv("GREENROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        stack_faults.kill_parts(house, postgres, server.box)
+        stack_faults.kill_parts(admin, postgres, server.box)
     stack.forget()

@@ -111,7 +111,7 @@ async def test_a_manual_run_waits_for_its_report(
 ) -> None:
     monkeypatch.setattr(flow, "POLL_SECONDS", 0.05)
     running = asyncio.create_task(run_flow(type="dashboard_csv", start="2026-03-01", end="2026-03-02"))
-    claimed = await asyncio.to_thread(processes.eventually, claim, "the report is asked for")
+    claimed = await asyncio.to_thread(processes.eventually, claim, "the report is requested")
     assert claimed[0].requested_by is None
     assert await asyncio.to_thread(finish, claimed[0])
     result = await running

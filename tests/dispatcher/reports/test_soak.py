@@ -21,7 +21,7 @@ from tests.support.report_queue import days, mailed, new_people, pushed, request
 
 KILLS = 8 * int(os.environ.get("SOAK", "1"))
 ROUND = 6
-"""Reports asked for before each kill."""
+"""Reports requested before each kill."""
 TESTS = "the tests of reports"
 
 
@@ -60,7 +60,7 @@ def time_passes_for_the_dead(living: list[Dispatcher]) -> None:
     pids = {one.process.pid for one in living}
     with transaction() as db:
         db.execute(text("UPDATE reports SET due_at = now() WHERE status = 'queued' AND due_at > now()"))
-        # what dies in a row by our hand would be given up; that is tried elsewhere
+        # what is killed here several times in a row would be given up; that is tried elsewhere
         db.execute(text("UPDATE reports SET attempts = 1 WHERE attempts > 1 AND status IN ('queued', 'running')"))
         for owner in db.execute(text("SELECT DISTINCT lease_owner FROM reports WHERE status = 'running'")).scalars():
             if int(owner.split("/")[1]) not in pids:

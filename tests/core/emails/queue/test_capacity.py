@@ -51,7 +51,7 @@ def test_a_full_queue_is_exact(small: Api) -> None:
         if answer.status_code == 429:
             refused(answer, 429, CAPACITY)
             assert 1 <= int(answer.headers["retry-after"]) <= LONGEST_RETRY_AFTER
-    # a repeated request is answered as it was, and what the house has to say is never refused
+    # a repeated request is answered as it was, and the system's own mails are never refused
     assert json_body(clients.recruiter.post(EMAILS, json=generic_mail(), headers=key), 202) == first
     made = json_body(
         clients.recruiter.post("/api/sessions", json=clients.new_session(scheduled_start=soon(days=1))), 201

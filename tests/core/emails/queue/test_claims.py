@@ -1,4 +1,4 @@
-"""Claiming mails: a locked row is passed over and not waited for, and each moment is judged by the right clock."""
+"""Claiming mails: a locked row is passed over and not waited for, and each moment is checked by the right clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

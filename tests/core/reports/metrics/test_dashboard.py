@@ -91,7 +91,7 @@ def test_invitations(world: World) -> None:
     world.session("expired", **expires, deleted_at=at(29))
     world.session("cancelled", **expires)
     world.session("invited", created_at=at(2), invitation_expires_at=NOW + timedelta(seconds=1))
-    world.session("completed", created_at=at(2), started_at=at(4), ended_at=at(5))  # was never asked, only told a time
+    world.session("completed", created_at=at(2), started_at=at(4), ended_at=at(5))  # was never invited
     report = _dashboard(world)
     assert report.totals.conversion == Ratio(1, 3)
     assert [week.totals.conversion for week in report.weeks] == [Ratio(1, 1), Ratio(0, 2), Ratio(0, 0), Ratio(0, 0)]
@@ -241,7 +241,7 @@ def test_attention_lists(world: World) -> None:
     ]
     assert dead and report.attention[1][2:4] == ("x@example.com", "reminder dead")
     assert report.attention[2][2:4] == ("Ilja", "Backend") and report.attention_count == 5
-    # Of the present, what expires within two days is told too.
+    # Of the present, what expires within two days is listed too.
     present = metrics.dashboard(world.db, Period(at(2, 0), NOW, "UTC"), as_of=NOW)
     assert [one.kind for one in present.attention].count("expiring") == 1 and present.attention_count == 7
     for day in range(2, 29):

@@ -1,4 +1,4 @@
-"""The daily reports are asked for: each day once, by the platform's clocks, whatever runs were lost."""
+"""The daily reports are requested: each day once, by the platform's clocks, whatever runs were lost."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Asking for reports: what may be asked, once while unfinished, no more than may wait, and what is told of it."""
+"""Requesting reports: what may be requested, once while unfinished, no more than may wait, and its notifications."""
 
 import json
 from collections.abc import Iterator
