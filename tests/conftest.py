@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import processes, quick
+from tests.support import processes, servers_marker
 from tests.support.processes import Api, Database, PostgresServer
 from tests.support.stack_process import Stack
 from tests.support.watchdog import Watched
@@ -26,7 +26,7 @@ WATCHED = pytest.StashKey[Watched]()
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """One embedded PostgreSQL for the run, with a migrated template database."""
     with ExitStack() as running:
-        with quick.may_start():
+        with servers_marker.may_start():
             server = running.enter_context(processes.postgres_server(tmp_path_factory.mktemp("postgres")))
         yield server
 
@@ -93,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # PostgreSQL, which works under another account when we are root, would lose its files to the next run.
         config.option.basetemp = tempfile.mkdtemp(prefix="greenroom-tests-")
     config.stash[WATCHED] = Watched(Path(config.option.basetemp).resolve(), remove=ours)
-    quick.refuse_unmarked()
+    servers_marker.refuse_unmarked()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -110,7 +110,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test that is not marked ``servers`` may start no process."""
-    with quick.watched(item):
+    with servers_marker.watched(item):
         return (yield)
 
 
@@ -142,7 +142,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Of the processes that share the run, none is left with a long file at the end.
     """
     for item in items:
-        if quick.needs_servers(item):
+        if servers_marker.needs_servers(item):
             item.add_marker("servers")
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(SOAK_SECONDS))

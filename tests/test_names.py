@@ -64,8 +64,6 @@ ALLOWED_NAMES = (
     "leave",  # a consumer leaves the hub: publish and subscribe
     "end",  # the verb: end a flow run
     "core.reports.charts.lines",  # line charts
-    "tests.support.quick",  # the rule of ``make quick``
-    "tests.test_quick",
 )
 ALLOWED = {
     "line": ("one_line", "line_chart", "line_label", "line_breaks", "line_limits"),  # of text, of a chart

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.support import quick
+from tests.support import servers_marker
 from tests.support.processes import api_process
 
 
@@ -31,7 +31,7 @@ def test_a_test_whose_helper_names_a_server_has_the_marker(request: pytest.Fixtu
         by_a_helper()
 
     assert request.node.get_closest_marker("servers") is not None
-    assert quick.needs_servers(request.node)
+    assert servers_marker.needs_servers(request.node)
 
 
 def by_a_helper() -> None:
