@@ -2,7 +2,7 @@
 
 smtplib's ``sendmail`` asks for no permit before DATA, and does not say on which side of the final dot a connection was
 lost. Here commands wait for the next ``getreply``, which writes and reads (only QUIT is written without); so several
-go in one packet (RFC 2920).
+go in one packet (RFC 2920). What else smtplib lacks, tests/dispatcher/mail/test_smtplib_gaps.py shows by running it.
 """
 
 import math
