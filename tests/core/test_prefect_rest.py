@@ -63,7 +63,7 @@ async def test_the_newest_table_of_the_flows_name_is_the_result(prefect: Prefect
         await server.show(run_id, "shows", {"found": 1}, "Found 1.")
         await server.show(run_id, "another-table", {"found": 2}, "Found 2.")
         await server.show(run_id, "shows", {"found": 3}, "Found 3.")
-        await server.link(run_id, "report", "http://localhost/", "A link")
+        await server.create_link_artifact(run_id, "report", "http://localhost/", "A link")
         table = await server.result_table(run_id, "shows")
         assert table is not None
         assert (table.result, table.description) == ({"found": 3}, "Found 3.")
