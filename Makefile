@@ -23,7 +23,7 @@ test: .venv/.installed ## lint, types, layers, then every test on real parts
 	@$(MAKE) --no-print-directory lint
 	@$(RUN)pytest -m "soak or not soak" $(TWO)
 
-quick: .venv/.installed ## lint, types, layers, and every test that needs no server but PostgreSQL: under two minutes
+quick: .venv/.installed ## lint, types, layers, and every test that needs no server but PostgreSQL: two minutes and a half
 	@$(MAKE) --no-print-directory lint
 	@$(RUN)pytest -m "not servers and not soak" $(TWO)
 
